@@ -1,0 +1,73 @@
+/** What an agent may be written as, with every default: the schema behind TypeScript and configuration files. */
+import { z } from "zod";
+import type { Agent, HandoffEdge } from "./agent.ts";
+import { isTool } from "./define-tool.ts";
+import { durationSchema } from "./durations.ts";
+import type { JsonSchema } from "./model.ts";
+import { nameSchema } from "./names.ts";
+import { strict } from "./strict.ts";
+import type { Tool } from "./tool.ts";
+
+const schemaSchema = z.custom<z.ZodType | JsonSchema>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  { error: "expected a zod schema or a JSON Schema" },
+);
+
+const contextSchema = z.custom<HandoffEdge["context"]>(
+  (value) => typeof value === "function" || ["full", "summary", "last", "none"].includes(value as string),
+  { error: `expected one of "full", "summary", "last", "none", or a function` },
+);
+
+export type EdgeOptions = z.infer<typeof edgeSchema>;
+
+const edgeSchema = strict({
+  to: nameSchema,
+  description: z.string().optional(),
+  input: schemaSchema.optional(),
+  context: contextSchema.optional(),
+});
+
+/** An agent given as an object stands for its name and description. */
+const agentObjectSchema = z.custom<Agent>((value) => isObject(value) && "instructions" in value && "name" in value);
+
+const targetSchema = z.union([nameSchema, agentObjectSchema, edgeSchema], {
+  error: (issue) =>
+    isObject(issue.input) ? undefined : "expected an agent's name, an agent, or an edge with the key `to`",
+});
+
+const toolsSchema = z.array(
+  z.custom<Tool | string>((value) => typeof value === "string" || isTool(value), {
+    error: "expected a tool made with defineTool",
+  }),
+);
+
+/** The most turns, tasks or tries that still can be meant. */
+const count = (least: number) => z.number().int().min(least).max(1_000_000);
+
+export const agentSchema = strict({
+  name: nameSchema,
+  description: z.string().optional(),
+  instructions: z.string().optional(),
+  model: z.string({ error: "expected the name of one model" }).optional(),
+  provider: nameSchema.default("openai"),
+  baseURL: z.url({ error: "expected a URL" }).optional(),
+  apiKey: z.string().min(1).optional(),
+  settings: strict({
+    temperature: z.number().min(0).optional(),
+    maxTokens: z.number().int().min(1).optional(),
+  }).default({}),
+  tools: toolsSchema.default([]),
+  handoffs: z.array(targetSchema).default([]),
+  output: schemaSchema.optional(),
+  maxTurns: count(1).default(16),
+  timeoutMs: durationSchema.default(600_000),
+  toolTimeoutMs: durationSchema.default(60_000),
+  maxModelAttempts: count(1).default(5),
+  concurrency: count(1).default(64),
+  maxWaiting: count(0).default(256),
+  remote: z.boolean().default(false),
+});
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}

@@ -1,0 +1,109 @@
+/** Makes agents, from TypeScript and from configuration files alike: one schema, every default in one place. */
+import type { z } from "zod";
+import { DefinitionError, type Problem } from "../errors.ts";
+import type { Agent, HandoffEdge } from "./agent.ts";
+import { agentSchema, type EdgeOptions } from "./agent-schema.ts";
+import { problemsOfAgent } from "./check-agent.ts";
+import { handoff } from "./handoff.ts";
+import type { JsonSchema, ModelSettings } from "./model.ts";
+import { joinPath, oneOf, type Place, placeAt, problemAt, problemsOf, showValue } from "./schema-problems.ts";
+import type { Tool } from "./tool.ts";
+
+/** What {@link defineAgent} takes; the defaults are those of {@link Agent}. */
+export type AgentOptions = {
+  name: string;
+  description?: string;
+  /** The system message. Only a remote agent may leave it out. */
+  instructions?: string;
+  /** The model's name as the provider knows it. Only a remote agent may leave it out. */
+  model?: string;
+  provider?: string;
+  baseURL?: string;
+  apiKey?: string;
+  settings?: ModelSettings;
+  tools?: readonly Tool[];
+  /** Agents, their names, or edges made with `handoff`. */
+  handoffs?: readonly (Agent | string | HandoffEdge)[];
+  output?: z.ZodType | JsonSchema;
+  maxTurns?: number;
+  timeoutMs?: number;
+  toolTimeoutMs?: number;
+  maxModelAttempts?: number;
+  concurrency?: number;
+  maxWaiting?: number;
+  remote?: boolean;
+};
+
+/** What an agent read from a file may refer to. */
+export type AgentSources = Place & {
+  /** Tools by the name the file gives them. */
+  tools?: ReadonlyMap<string, Tool>;
+};
+
+/** The agent, or everything that is wrong with it. */
+export type ParsedAgent = { agent: Agent; problems: [] } | { agent?: undefined; problems: Problem[] };
+
+/**
+ * Defines an agent: immutable, every default resolved.
+ *
+ * @throws DefinitionError with everything that is wrong with it.
+ */
+export function defineAgent(options: AgentOptions): Agent {
+  const name = (options as Partial<AgentOptions> | undefined)?.name;
+  const { agent, problems } = parseAgent(options, {
+    path: typeof name === "string" && name !== "" ? joinPath("agents", [name]) : "agent",
+  });
+  if (!agent) throw new DefinitionError(problems);
+  return agent;
+}
+
+/** Reads an agent from what somebody wrote; `sources` says where it stands and what its names mean. */
+export function parseAgent(raw: unknown, sources: AgentSources): ParsedAgent {
+  const parsed = agentSchema.safeParse(raw);
+  if (!parsed.success) return { problems: problemsOf(parsed.error.issues, raw, placeAt(sources)) };
+  const { tools: toolRefs, handoffs: targets, ...rest } = parsed.data;
+  const problems: Problem[] = [];
+  const tools = resolveTools(toolRefs, sources, problems);
+  const handoffs = targets.map(toEdge);
+  problems.push(...problemsOfAgent({ ...rest, tools, handoffs }, placeAt(sources)));
+  if (problems.length > 0) return { problems };
+  const settings = present(rest.settings);
+  const { instructions = "", model = "" } = rest;
+  return { agent: freeze({ ...present(rest), instructions, model, settings, tools, handoffs }), problems: [] };
+}
+
+function resolveTools(refs: readonly (Tool | string)[], sources: AgentSources, problems: Problem[]): Tool[] {
+  return refs.flatMap((ref, index) => {
+    if (typeof ref !== "string") return [ref];
+    const tool = sources.tools?.get(ref);
+    if (tool) return [tool];
+    problems.push(problemAt(placeAt(sources, "tools", index), expectedTool(sources.tools), showValue(ref)));
+    return [];
+  });
+}
+
+function expectedTool(tools: AgentSources["tools"]): string {
+  if (!tools) return "a tool made with defineTool";
+  if (tools.size === 0) return "the name of a tool from the section `tools`, which has none";
+  return `the name of a tool: ${oneOf([...tools.keys()])}`;
+}
+
+function toEdge(target: Agent | string | EdgeOptions): HandoffEdge {
+  if (typeof target === "string" || "instructions" in target) return handoff(target);
+  const { to, ...options } = target;
+  return handoff(to, present(options));
+}
+
+/** Drops what was left out, so that absent stays absent. */
+function present<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}
+
+function freeze(agent: Agent): Agent {
+  Object.freeze(agent.tools);
+  Object.freeze(agent.handoffs);
+  Object.freeze(agent.settings);
+  return Object.freeze(agent);
+}

@@ -1,0 +1,46 @@
+/** What an agent's model is asked, made from where its task stands. */
+import type { Agent } from "./agent.ts";
+import type { ModelRequest, ToolSpec } from "./model.ts";
+import { toJsonSchema } from "./schemas.ts";
+import type { TaskState } from "./task-state.ts";
+import { transferTools } from "./transfer-tools.ts";
+
+/** The parts that are the same in every call of an agent. */
+type Fixed = { tools: readonly ToolSpec[]; rest: Pick<ModelRequest, "model" | "instructions" | "output" | "settings"> };
+
+/** Turning schemas into JSON Schema costs more than all the rest of a call. */
+const fixed = new WeakMap<Agent, Fixed>();
+
+/** The request of the turn at work. */
+export function modelRequest(state: TaskState): ModelRequest {
+  const agent = state.agent();
+  const { tools, rest } = fixedParts(agent);
+  const { handoffs } = state.task;
+  return {
+    ...rest,
+    messages: [...state.opening, ...state.transcript],
+    tools: handoffs.length === 0 ? tools : [...tools, ...transferTools(handoffs, state.refused)],
+  };
+}
+
+function fixedParts(agent: Agent): Fixed {
+  let parts = fixed.get(agent);
+  if (!parts) {
+    const { model, instructions, settings, output, name } = agent;
+    parts = {
+      tools: agent.tools.map((tool) => ({
+        name: tool.name,
+        description: tool.description,
+        parameters: toJsonSchema(tool.parameters),
+      })),
+      rest: {
+        model,
+        instructions,
+        ...(output && { output: { name, schema: toJsonSchema(output) } }),
+        ...(Object.keys(settings).length > 0 && { settings }),
+      },
+    };
+    fixed.set(agent, parts);
+  }
+  return parts;
+}

@@ -1,0 +1,110 @@
+/**
+ * One task of one agent.
+ *
+ *   weighing ──▶ thinking ──reply──▶ weighing ──▶ acting ──last answer──▶ weighing ──▶ … ──▶ ended
+ *
+ * It only decides. The host provides `callModel` and `runTool`; both journal what they got before they give it back, so a
+ * journal of their results folds to where the task stood (`task-fold.ts`). Time is the host's: it sends `stop`.
+ */
+import { assign, enqueueActions, fromPromise, setup, stopChild } from "xstate";
+import { type ErrorRecord, toErrorRecord } from "../errors.ts";
+import type { Agent } from "./agent.ts";
+import type { ModelReply } from "./model.ts";
+import type { Outcome, Task } from "./task.ts";
+import { afterReply, afterTool, beginTask, stopTask, type TaskState, type ToolRun } from "./task-state.ts";
+
+export type TaskInput = { agent: () => Agent; task: Task };
+
+/** What `runTool` gives back; a tool that failed answers too. */
+export type ToolResult = { callId: string; content: string };
+
+export type ToolInput = { task: Task; run: ToolRun };
+
+/** Ends the task from outside, `failed` with this error: cancelled, timed out. */
+export type StopTask = { type: "stop"; error: ErrorRecord };
+
+type ToolDone = { type: `xstate.done.actor.tool.${string}`; output: ToolResult; actorId: string };
+type ToolFailed = { type: `xstate.error.actor.tool.${string}`; error: unknown; actorId: string };
+export type TaskEvent = StopTask | ToolDone | ToolFailed;
+
+const TOOL_CHILD = "tool.";
+export const MODEL_CHILD = "model";
+
+/** The id of the child that executes a call. */
+export function toolChild(callId: string): string {
+  return `${TOOL_CHILD}${callId}`;
+}
+
+const byHost = () => Promise.reject(new Error("provide callModel and runTool before starting a task"));
+
+/** The statechart of every task of every agent; make it runnable with `provide({ actors: { callModel, runTool } })`. */
+export const taskMachine = setup({
+  types: {
+    context: {} as TaskState,
+    events: {} as TaskEvent,
+    input: {} as TaskInput,
+    output: {} as Outcome,
+  },
+  actors: {
+    callModel: fromPromise<ModelReply, TaskState>(byHost),
+    runTool: fromPromise<ToolResult, ToolInput>(byHost),
+  },
+  guards: {
+    hasOutcome: ({ context }) => context.outcome !== undefined,
+    hasToolsToRun: ({ context }) => context.runs.length > 0,
+  },
+  actions: {
+    stop: assign(({ context, event }) => (event.type === "stop" ? stopTask(context, event.error) : context)),
+    runTools: enqueueActions(({ context, enqueue }) => {
+      for (const run of context.runs) {
+        enqueue.spawnChild("runTool", { id: toolChild(run.call.id), input: { task: context.task, run } });
+      }
+    }),
+    forgetChild: stopChild(({ event }) => ("actorId" in event ? event.actorId : "")),
+    takeAnswer: assign(({ context, event }) => ("output" in event ? afterTool(context, event.output.callId, event.output.content) : context)),
+    // The host makes answers of what goes wrong with a tool; this is for hosts that do not.
+    takeFailure: assign(({ context, event }) => {
+      if (!("error" in event) || !("actorId" in event)) return context;
+      const { message } = toErrorRecord(event.error);
+      return afterTool(context, event.actorId.slice(TOOL_CHILD.length), `error: ${message}`);
+    }),
+  },
+}).createMachine({
+  id: "task",
+  context: ({ input }) => beginTask(input.agent, input.task),
+  initial: "weighing",
+  on: {
+    stop: { target: ".ended", actions: "stop" },
+  },
+  states: {
+    weighing: {
+      always: [
+        { guard: "hasOutcome", target: "ended" },
+        { guard: "hasToolsToRun", target: "acting" },
+        { target: "thinking" },
+      ],
+    },
+    thinking: {
+      invoke: {
+        id: MODEL_CHILD,
+        src: "callModel",
+        input: ({ context }) => context,
+        onDone: { target: "weighing", actions: assign(({ context, event }) => afterReply(context, event.output)) },
+        onError: {
+          target: "ended",
+          actions: assign(({ context, event }) => stopTask(context, toErrorRecord(event.error, "model_failed"))),
+        },
+      },
+    },
+    acting: {
+      entry: "runTools",
+      on: {
+        "xstate.done.actor.tool.*": { actions: ["forgetChild", "takeAnswer"] },
+        "xstate.error.actor.tool.*": { actions: ["forgetChild", "takeFailure"] },
+      },
+      always: { guard: ({ context }) => context.runs.length === 0, target: "weighing" },
+    },
+    ended: { type: "final" },
+  },
+  output: ({ context }) => context.outcome as Outcome,
+});

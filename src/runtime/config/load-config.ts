@@ -1,0 +1,84 @@
+/** Loads a configuration: found, read, and everything in it checked, all problems told at once. */
+import { dirname, relative } from "node:path";
+import { z } from "zod";
+import type { Agent } from "../../actors/agent.ts";
+import { problemsOf } from "../../actors/schema-problems.ts";
+import { strict } from "../../actors/strict.ts";
+import { DefinitionError, type Problem } from "../../errors.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { findConfig } from "./find-config.ts";
+import { loadTools } from "./load-tools.ts";
+import { readAgents } from "./read-agents.ts";
+import { readConfig } from "./read-config.ts";
+import { readWorkflows } from "./read-workflows.ts";
+import { problemsOfFile } from "./resolve-options.ts";
+
+/** A configuration, checked. */
+export type Config = {
+  /** The file's absolute path. */
+  file: string;
+  /** What the file is called in messages: its path from the working directory. */
+  fileName: string;
+  /** Where relative paths in it start. */
+  dir: string;
+  agents: ReadonlyMap<string, Agent>;
+  workflows: ReadonlyMap<string, WorkflowDefinition>;
+  /** As written; `openProviders` checks it and makes models of it. */
+  providers: { readonly [name: string]: unknown };
+  /** As written, each value fit; `resolveOptions` settles it against flags and variables. */
+  daemon: { readonly [key: string]: unknown };
+};
+
+type Section = { [name: string]: unknown };
+
+const mapSchema = z.custom<Section>(isMap, { error: "expected an object" });
+const collectionSchema = z.custom<Section | unknown[]>((value) => isMap(value) || Array.isArray(value), {
+  error: "expected an object",
+});
+
+const fileSchema = strict({
+  agents: collectionSchema.nullish(),
+  tools: mapSchema.nullish(),
+  providers: mapSchema.nullish(),
+  workflows: collectionSchema.nullish(),
+  daemon: mapSchema.nullish(),
+});
+
+function isMap(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/**
+ * Loads the configuration at `path`, or the `troupe.*` in `cwd`.
+ *
+ * @throws UsageError when there is none.
+ * @throws DefinitionError with everything that is wrong in it.
+ */
+export async function loadConfig(path: string | undefined, cwd: string): Promise<Config> {
+  const file = findConfig(path, cwd);
+  const fileName = relative(cwd, file) || file;
+  const { data, locate } = await readConfig(file, fileName);
+  const parsed = fileSchema.safeParse(data);
+  if (!parsed.success) throw new DefinitionError(problemsOfSections(parsed.error, data, fileName).map(locate));
+  const problems: Problem[] = [];
+  const dir = dirname(file);
+  const { providers, daemon } = parsed.data;
+  const tools = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" }, problems);
+  const { agents, known } = readAgents(parsed.data.agents ?? {}, {
+    file: fileName,
+    tools,
+    providers: Object.keys(providers ?? {}),
+    problems,
+  });
+  const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
+  problems.push(...problemsOfFile(daemon ?? {}, fileName, dir));
+  if (problems.length > 0) throw new DefinitionError(problems.map(locate));
+  return { file, fileName, dir, agents, workflows, providers: providers ?? {}, daemon: daemon ?? {} };
+}
+
+function problemsOfSections(error: z.ZodError, data: unknown, file: string): Problem[] {
+  return problemsOf(error.issues, data, { file, path: "" }).map((problem) => ({
+    ...problem,
+    path: problem.path || "the file",
+  }));
+}

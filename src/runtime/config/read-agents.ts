@@ -1,0 +1,58 @@
+/** The section `agents`. */
+import type { Agent } from "../../actors/agent.ts";
+import { unknownHandoffs } from "../../actors/check-agent.ts";
+import { parseAgent } from "../../actors/define-agent.ts";
+import { joinPath, oneOf, problemAt, showValue } from "../../actors/schema-problems.ts";
+import type { Tool } from "../../actors/tool.ts";
+import type { Problem } from "../../errors.ts";
+import { type NamedEntry, namedEntries } from "./named-entries.ts";
+
+type AgentsContext = {
+  file: string;
+  tools: ReadonlyMap<string, Tool>;
+  /** Names from the section `providers`. */
+  providers: readonly string[];
+  problems: Problem[];
+};
+
+/** The agents by name. `known` also holds stand-ins for those that are wrong. */
+export function readAgents(
+  section: { readonly [name: string]: unknown } | readonly unknown[],
+  context: AgentsContext,
+): { agents: Map<string, Agent>; known: Map<string, Agent> } {
+  const { file, tools, problems } = context;
+  const entries = namedEntries(section, "agents", context);
+  const agents = new Map<string, Agent>();
+  for (const { name, raw, path } of entries) {
+    const parsed = parseAgent(isRecord(raw) ? { ...raw, name } : raw, { file, path, tools });
+    problems.push(...parsed.problems);
+    if (parsed.agent) agents.set(name, parsed.agent);
+  }
+  const placeOf = (name: string) => ({ file, path: joinPath("agents", [name]) });
+  problems.push(...unknownHandoffs(agents.values(), new Set(entries.map(({ name }) => name)), placeOf));
+  for (const agent of agents.values()) problems.push(...unknownProvider(agent, context));
+  return { agents, known: withStandIns(agents, entries) };
+}
+
+function unknownProvider({ name, provider, remote }: Agent, { file, providers }: AgentsContext): Problem[] {
+  const known = [...new Set(["openai", ...providers])];
+  if (remote || known.includes(provider)) return [];
+  const path = joinPath("agents", [name, "provider"]);
+  return [problemAt({ file, path }, `the name of a provider: ${oneOf(known)}`, showValue(provider))];
+}
+
+/** One wrong agent is one problem: workflows that name it are read as if it were fine and could hand over to anyone. */
+function withStandIns(agents: ReadonlyMap<string, Agent>, entries: readonly NamedEntry[]): Map<string, Agent> {
+  const known = new Map(agents);
+  for (const { name } of entries) {
+    if (known.has(name)) continue;
+    const handoffs = entries.map((entry) => entry.name).filter((other) => other !== name);
+    const { agent } = parseAgent({ name, remote: true, handoffs }, { path: "" });
+    if (agent) known.set(name, agent);
+  }
+  return known;
+}
+
+function isRecord(value: unknown): value is { [key: string]: unknown } {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,113 @@
+/**
+ * The door: takes requests from the work queue, as many as there is room for, and lets go of each once it is a run.
+ *
+ * Invariants
+ * G1  A request is acknowledged only after its run is in the journal. An acknowledgement that gets lost costs a redelivery,
+ *     which finds the run and is dropped.
+ * G2  Nothing is taken that there is no room for: a request waits in the queue, not in a daemon.
+ * G3  A request that only another living daemon can run is put back for it; one that nobody can run becomes a failed run.
+ */
+import type { Logger } from "pino";
+import { UnavailableError } from "../../errors.ts";
+import type { Bus } from "../nats/connection.ts";
+import type { ConsumerMessages, JsMsg } from "../nats/nats.ts";
+import type { Subjects } from "../subjects.ts";
+import type { IncomingRequest } from "./request.ts";
+import { readRequest } from "./request.ts";
+
+export type DoorOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  logger: Logger;
+  /** How many more runs this daemon may own now. */
+  room: () => number;
+  /** Whether this daemon, another living one, or nobody can drive a workflow. */
+  whoRuns: (workflow: string) => "here" | "elsewhere" | "nobody";
+  accept: (incoming: IncomingRequest) => Promise<"accepted" | "exists">;
+  /** The request is a run already; whoever asked again still waits for the result. */
+  repeated: (incoming: IncomingRequest) => void;
+};
+
+export type Door = {
+  /** Takes nothing new; resolves when what was taken is a run or put back. */
+  close(): Promise<void>;
+};
+
+// One pull asks for at most this many; more would only be held by the broker's bookkeeping.
+const MAX_PULL = 256;
+const PULL_EXPIRES_MS = 10_000;
+const NO_ROOM_MS = 20;
+const RETRY_MIN_MS = 100;
+const RETRY_MAX_MS = 2_000;
+// Long enough for another daemon's pull to get it, short enough not to be felt.
+const ELSEWHERE_MS = 50;
+
+/** Opens the door; it waits by itself for a broker that is not there. */
+export function openDoor(options: DoorOptions): Door {
+  const { bus, subjects, logger, room, whoRuns, accept, repeated } = options;
+  const inHand = new Set<Promise<void>>();
+  let pull: ConsumerMessages | undefined;
+  let open = true;
+  const loop = take();
+
+  return {
+    async close() {
+      open = false;
+      pull?.stop();
+      await loop;
+      await Promise.all(inHand);
+    },
+  };
+
+  async function take() {
+    for (let wait = RETRY_MIN_MS; open; ) {
+      // G2
+      const free = Math.min(room() - inHand.size, MAX_PULL);
+      if (free <= 0) {
+        await sleep(NO_ROOM_MS);
+        continue;
+      }
+      try {
+        const consumer = await bus.js.consumers.get(subjects.streams.requests, subjects.doorConsumer);
+        wait = RETRY_MIN_MS;
+        while (open && room() - inHand.size > 0) {
+          pull = await consumer.fetch({
+            max_messages: Math.min(room() - inHand.size, MAX_PULL),
+            expires: PULL_EXPIRES_MS,
+          });
+          for await (const message of pull) {
+            const handled = handle(message);
+            inHand.add(handled);
+            void handled.finally(() => inHand.delete(handled));
+          }
+        }
+      } catch (error) {
+        if (!open) return;
+        logger.debug({ err: error }, "the door cannot be reached yet");
+        await sleep(wait);
+        wait = Math.min(wait * 2, RETRY_MAX_MS);
+      }
+    }
+  }
+
+  async function handle(message: JsMsg): Promise<void> {
+    if (!open) return message.nak();
+    const incoming = readRequest(message);
+    // G3
+    if (whoRuns(incoming.workflow) === "elsewhere") return message.nak(ELSEWHERE_MS);
+    try {
+      const result = await accept(incoming);
+      // G1
+      message.ack();
+      if (result === "exists") repeated(incoming);
+    } catch (error) {
+      if (error instanceof UnavailableError) return;
+      logger.error({ runId: incoming.runId, workflow: incoming.workflow, err: error }, "the request could not be made a run");
+      message.nak(RETRY_MAX_MS);
+    }
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

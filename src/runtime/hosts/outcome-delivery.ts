@@ -1,0 +1,167 @@
+/**
+ * How an outcome leaves its worker: to the run's owner, who says that it is recorded or superseded, or else into the task's
+ * journal, where the run's next owner looks. A handoff's next task leaves at the same time.
+ *
+ * Invariants
+ * D1  An outcome is made once; every try sends the same bytes.
+ * D2  Nobody answers: the outcome is stored. The journal is fenced: somebody else has done so, or is at work; be silent.
+ * D3  The next task of a handoff is sent by exactly one: by this host, where the outcome says `forwarded`, else by the owner.
+ */
+import { randomUUID } from "node:crypto";
+import type { HandoffOption, Outcome, OutcomeMessage, OutcomeReceipt, Task } from "../../actors/task.ts";
+import { nextTask } from "../../actors/transfer.ts";
+import { FencedError, PayloadTooLargeError, toErrorRecord } from "../../errors.ts";
+import { formatTraceparent } from "../../tracing/traceparent.ts";
+import type { Tracing } from "../../tracing/tracing.ts";
+import type { Bus } from "../nats/connection.ts";
+import { headers, NatsError } from "../nats/nats.ts";
+import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import type { SentOutcomes } from "./sent-outcomes.ts";
+import type { TaskWork } from "./task-work.ts";
+
+export type DeliveryOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  tracing: Tracing;
+  /** `host/incarnation`. */
+  worker: string;
+  sent: SentOutcomes;
+  outcomeTimeoutMs: number;
+  outcomeAttempts: number;
+  handoffsOf?: (workflow: string, agent: string) => HandoffOption[] | undefined;
+  /** Set while the host stops: then nobody is waited for. */
+  hurry: AbortSignal;
+};
+
+/** What became of an outcome. `lost` means that it could not even be stored; the task will be sent again. */
+export type Delivered = "recorded" | "superseded" | "stored" | "fenced" | "lost";
+
+// Room for the headers beside the body.
+const HEADROOM_BYTES = 512;
+
+/** Sends a task's outcome and sees it through; never rejects. */
+export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Promise<Delivered> {
+  const { message, bytes } = prepare(work, outcome, options);
+  // A task that comes again meanwhile is at work; afterwards it is answered from here.
+  options.sent.remember(work.key, bytes);
+  for (let attempt = 1; attempt <= options.outcomeAttempts; attempt += 1) {
+    const receipt = await ask(work, bytes, options);
+    if (receipt) return receipt.type;
+    if (options.hurry.aborted) break;
+  }
+  return store(work, message);
+}
+
+type Prepared = { message: OutcomeMessage; bytes: Uint8Array };
+
+/** Makes the message, and sends the next task where that can be done from here. */
+function prepare(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Prepared {
+  const { bus } = options;
+  const limit = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - HEADROOM_BYTES;
+  const made = outcome.type === "handoff" ? handOff(work, outcome, limit, options) : encode(work, outcome, options);
+  if (made.bytes.length <= limit) return made;
+  const error = toErrorRecord(new PayloadTooLargeError(`the outcome of task ${work.task.taskId}`, made.bytes.length, limit));
+  return encode(work, { type: "failed", error, ...(outcome.usage && { usage: outcome.usage }) }, options);
+}
+
+function encode(work: TaskWork, outcome: Outcome, { worker }: DeliveryOptions): Prepared {
+  const { task, delivery } = work;
+  const message: OutcomeMessage = { v: 1, taskId: task.taskId, attempt: task.attempt, delivery, worker, ...outcome };
+  return { message, bytes: Buffer.from(JSON.stringify(message)) };
+}
+
+// D3
+function handOff(
+  work: TaskWork,
+  outcome: Extract<Outcome, { type: "handoff" }>,
+  limit: number,
+  options: DeliveryOptions,
+): Prepared {
+  const taskId = `h${work.task.hops.length + 1}-${randomUUID().slice(0, 6)}`;
+  const kept = encode(work, { ...outcome, next: { taskId, forwarded: false } }, options);
+  const send = forwarding(work, outcome, taskId, limit, options);
+  if (!send) return kept;
+  const forwarded = encode(work, { ...outcome, next: { taskId, forwarded: true } }, options);
+  // An outcome that is too large will fail the run; a task sent along would be nobody's.
+  return forwarded.bytes.length <= limit && send() ? forwarded : kept;
+}
+
+/** What sends the next task from here, where this host knows all that it is made from. */
+function forwarding(
+  { task, reply, segment }: TaskWork,
+  outcome: Extract<Outcome, { type: "handoff" }>,
+  taskId: string,
+  limit: number,
+  { bus, subjects, tracing, handoffsOf }: DeliveryOptions,
+): (() => boolean) | undefined {
+  const edge = task.handoffs.find((option) => option.to === outcome.to);
+  const targetHandoffs = handoffsOf?.(task.workflow, outcome.to);
+  const own = `.${task.taskId}`;
+  if (!edge || !targetHandoffs || !reply?.endsWith(own)) return undefined;
+  const next: Task = nextTask(task, { ...outcome, next: { taskId, forwarded: true } }, edge, targetHandoffs);
+  const bytes = Buffer.from(JSON.stringify(next));
+  if (bytes.length > limit) return undefined;
+  return () => {
+    const hdrs = headers();
+    const { traceId, sampled } = segment;
+    hdrs.set(TRACEPARENT_HEADER, formatTraceparent(tracing.segmentOf({ traceId, sampled }, task.runId, taskId, next.delivery)));
+    const nextReply = `${reply.slice(0, -own.length)}.${taskId}`;
+    try {
+      bus.nc.publish(subjects.mailbox(outcome.to), bytes, { reply: nextReply, headers: hdrs });
+      return true;
+    } catch {
+      return false;
+    }
+  };
+}
+
+/** One try; undefined when nobody answered. A new owner that says where it listens ends the wait at once. */
+async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions): Promise<OutcomeReceipt | undefined> {
+  const { bus, outcomeTimeoutMs, hurry } = options;
+  const { reply } = work;
+  const pause = waiting(work, outcomeTimeoutMs, hurry);
+  try {
+    if (reply !== undefined) {
+      const asked = bus.nc.request(reply, bytes, { timeout: outcomeTimeoutMs });
+      const answer = await Promise.race([asked, pause.over.then(() => undefined)]);
+      if (answer) return answer.json<OutcomeReceipt>();
+      // It may still fail, when nobody looks any more.
+      asked.catch(() => {});
+    }
+  } catch (error) {
+    // Nobody listens: the owner is gone, and a new one takes a moment to say so.
+    if (error instanceof NatsError && error.code === "503") await pause.over;
+  } finally {
+    pause.end();
+  }
+  return undefined;
+}
+
+/** Over when the time is up, the owner moves, or the host is in a hurry. */
+function waiting(work: TaskWork, ms: number, hurry: AbortSignal): { over: Promise<void>; end(): void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  const onHurry = () => resolve();
+  // In a hurry the owner still gets the time to answer what it has been sent; `ask` is not repeated.
+  work.onMoved = resolve;
+  if (hurry.aborted) resolve();
+  else hurry.addEventListener("abort", onHurry, { once: true });
+  return {
+    over: promise,
+    end() {
+      clearTimeout(timer);
+      hurry.removeEventListener("abort", onHurry);
+      delete work.onMoved;
+    },
+  };
+}
+
+// D2
+async function store(work: TaskWork, outcome: OutcomeMessage): Promise<Delivered> {
+  try {
+    await work.journal.append({ type: "outcome", outcome });
+    return "stored";
+  } catch (error) {
+    return error instanceof FencedError ? "fenced" : "lost";
+  }
+}

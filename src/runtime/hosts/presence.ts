@@ -1,0 +1,174 @@
+/**
+ * Who is alive: every daemon beats on one subject, and every daemon listens.
+ *
+ * Invariants
+ * P1  Presence is a hint about when to take over, never permission: only a journal append decides who owns a run.
+ * P2  Times are measured on this process's monotonic clock from the arrival of beats; no clock is compared with another's.
+ * P3  A process that was itself paused or blocked has not listened: it gives everybody a new full time of grace before it
+ *     calls anyone silent.
+ * P4  A host id with a new incarnation has restarted; its old incarnation is gone at once.
+ */
+import type { Logger } from "pino";
+import type { Subjects } from "../subjects.ts";
+import type { Bus } from "../nats/connection.ts";
+import type { Msg } from "../nats/nats.ts";
+
+/** What a daemon says about itself. The wire form of `troupe.presence`. */
+export type Beat = {
+  v: 1;
+  /** Survives restarts. */
+  host: string;
+  /** New with every start. */
+  incarnation: string;
+  /** Agents whose mailboxes it serves. */
+  agents: string[];
+  /** Workflows it can drive, each as `name@hash`. */
+  workflows: string[];
+  load: { runs: number; tasks: number };
+  /** It takes nothing new and wants its runs taken over. */
+  leaving?: true;
+};
+
+export type GoneReason = "silent" | "left" | "restarted";
+
+export type PresenceOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  logger: Logger;
+  beatMs: number;
+  suspectAfterMs: number;
+  /** What to say in the next beat. */
+  self: () => Beat;
+};
+
+export type Presence = {
+  /** Living daemons, this one included unless it is leaving. */
+  living(): Beat[];
+  isLiving(incarnation: string): boolean;
+  /** Called when a daemon is presumed gone. */
+  onGone(listener: (beat: Beat, reason: GoneReason) => void): void;
+  /** Called when a daemon appears or serves something new. */
+  onChange(listener: () => void): void;
+  /** Says at once that this daemon leaves, and stops beating. */
+  leave(): Promise<void>;
+  stop(): void;
+};
+
+type Seen = { beat: Beat; at: number; offers: string };
+
+/** Starts beating and listening; resolves once the first beat is out. */
+export function startPresence(options: PresenceOptions): Presence {
+  const { bus, subjects, logger, beatMs, suspectAfterMs, self } = options;
+  const seen = new Map<string, Seen>();
+  const goneListeners: ((beat: Beat, reason: GoneReason) => void)[] = [];
+  const changeListeners: (() => void)[] = [];
+  let leaving = false;
+  let lastTick = performance.now();
+
+  const subscription = bus.nc.subscribe(subjects.presence, { callback: (error, message) => error ?? hear(message) });
+  const timer = setInterval(tick, beatMs);
+  beat();
+
+  return {
+    living: () => [...(leaving ? [] : [self()]), ...[...seen.values()].map((entry) => entry.beat)],
+    isLiving: (incarnation) => (!leaving && self().incarnation === incarnation) || seen.has(incarnation),
+    onGone: (listener) => void goneListeners.push(listener),
+    onChange: (listener) => void changeListeners.push(listener),
+    async leave() {
+      leaving = true;
+      clearInterval(timer);
+      beat();
+      if (bus.connected()) await bus.nc.flush().catch(() => {});
+    },
+    stop() {
+      clearInterval(timer);
+      subscription.unsubscribe();
+    },
+  };
+
+  function beat() {
+    // While disconnected a beat would be buffered and come as news later.
+    if (!bus.connected()) return;
+    bus.nc.publish(subjects.presence, JSON.stringify({ ...self(), ...(leaving && { leaving: true }) }));
+  }
+
+  function tick() {
+    const now = performance.now();
+    // P3: a blocked loop, a stopped process, or a connection that was away has heard nobody.
+    const deaf = now - lastTick > beatMs + suspectAfterMs / 2 || !bus.connected();
+    lastTick = now;
+    if (deaf) for (const entry of seen.values()) entry.at = now;
+    for (const entry of seen.values()) {
+      if (now - entry.at > suspectAfterMs) lose(entry.beat, "silent");
+    }
+    beat();
+  }
+
+  function hear(message: Msg) {
+    const heard = parse(message);
+    if (!heard || heard.incarnation === self().incarnation) return;
+    if (heard.leaving) {
+      if (seen.has(heard.incarnation)) lose(heard, "left");
+      return;
+    }
+    for (const { beat: known } of [...seen.values()]) {
+      // P4
+      if (known.host === heard.host && known.incarnation !== heard.incarnation) lose(known, "restarted");
+    }
+    const offers = `${heard.agents.join()} ${heard.workflows.join()}`;
+    const before = seen.get(heard.incarnation);
+    seen.set(heard.incarnation, { beat: heard, at: performance.now(), offers });
+    if (before?.offers === offers) return;
+    if (!before) {
+      logger.info({ host: heard.host, incarnation: heard.incarnation, agents: heard.agents }, "daemon appeared");
+      // It should not have to wait a whole beat to learn of this one.
+      beat();
+    }
+    for (const listener of changeListeners) listener();
+  }
+
+  function lose(lost: Beat, reason: GoneReason) {
+    if (!seen.delete(lost.incarnation)) return;
+    logger.warn({ host: lost.host, incarnation: lost.incarnation, reason }, "daemon gone");
+    for (const listener of goneListeners) listener(lost, reason);
+  }
+
+  function parse(message: Msg): Beat | undefined {
+    try {
+      const heard = message.json<Beat>();
+      if (heard.v === 1 && typeof heard.host === "string" && typeof heard.incarnation === "string") return heard;
+    } catch {
+      // Falls through to the same words.
+    }
+    logger.debug({ subject: message.subject }, "not a beat");
+    return undefined;
+  }
+}
+
+/**
+ * The living daemon that should take a run over: rendezvous hashing, so that all agree without talking and a run moves only
+ * when its own candidate goes.
+ */
+export function chooseOwner(runId: string, candidates: readonly Beat[]): Beat | undefined {
+  let best: Beat | undefined;
+  let bestScore = -1;
+  for (const candidate of candidates) {
+    const score = hash32(`${runId}\n${candidate.host}`);
+    if (score > bestScore || (score === bestScore && candidate.host > (best?.host ?? ""))) {
+      best = candidate;
+      bestScore = score;
+    }
+  }
+  return best;
+}
+
+/** FNV-1a with a final mix, so that keys with a common start spread over all hosts. */
+function hash32(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  hash ^= hash >>> 16;
+  hash = Math.imul(hash, 0x85ebca6b);
+  hash ^= hash >>> 13;
+  hash = Math.imul(hash, 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}

@@ -1,0 +1,75 @@
+/** A request as it comes through the door: an envelope, or a body that is the input itself. DESIGN section 5, "Request". */
+import { z } from "zod";
+import type { RunRequest } from "../../workflows/run-events.ts";
+import type { JsMsg } from "../nats/nats.ts";
+import { isToken, TRACEPARENT_HEADER } from "../subjects.ts";
+
+/** What a message at the door asks for; `problem` says why it cannot be a run. */
+export type IncomingRequest = {
+  workflow: string;
+  runId: string;
+  request: RunRequest;
+  traceparent?: string;
+  problem?: string;
+};
+
+const RUN_ID = "expected 1 to 128 letters, digits, \"-\" or \"_\"";
+
+/** The envelope's fields apart from `input`; the API checks its requests with the same. */
+export const requestFields = {
+  runId: z.string({ error: RUN_ID }).refine(isToken, { error: RUN_ID }).optional(),
+  sessionId: z.string().min(1).optional(),
+  userId: z.string().min(1).optional(),
+  metadata: z.record(z.string(), z.unknown()).optional(),
+  notBefore: z.iso.datetime({ offset: true, error: "expected an ISO 8601 instant such as 2030-01-31T09:00:00Z" }).optional(),
+  timeoutMs: z.number().int().positive().optional(),
+  replyTo: z
+    .string()
+    .regex(/^[^\s*>]+$/, { error: "expected a NATS subject without wildcards" })
+    .optional(),
+};
+
+const envelopeSchema = z.strictObject({ input: z.unknown(), ...requestFields });
+
+/** Reads a message of the door. Nothing is refused here: what is wrong becomes a failed run that says so. */
+export function readRequest(message: JsMsg): IncomingRequest {
+  const workflow = message.subject.slice(message.subject.lastIndexOf(".") + 1);
+  const given = message.headers?.get("Nats-Msg-Id");
+  const traceparent = message.headers?.get(TRACEPARENT_HEADER);
+  const base = { workflow, ...(traceparent && { traceparent }) };
+  const fallbackId = given && isToken(given) ? given : derivedId(message);
+
+  const body = parseBody(message);
+  if (!isEnvelope(body)) return { ...base, runId: fallbackId, request: { input: body } };
+
+  const parsed = envelopeSchema.safeParse(body);
+  if (!parsed.success) {
+    const problem = parsed.error.issues.map((issue) => `${issue.path.join(".") || "request"}: ${issue.message}`).join("; ");
+    const replyTo = typeof body.replyTo === "string" ? { replyTo: body.replyTo } : {};
+    return { ...base, runId: fallbackId, request: { input: body.input, ...replyTo }, problem };
+  }
+  const { runId = fallbackId, ...request } = parsed.data;
+  return { ...base, runId, request: withoutUndefined(request) as RunRequest };
+}
+
+function parseBody(message: JsMsg): unknown {
+  const text = message.string();
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function isEnvelope(body: unknown): body is { [key: string]: unknown; input: unknown } {
+  return typeof body === "object" && body !== null && !Array.isArray(body) && Object.hasOwn(body, "input");
+}
+
+/** The same for every delivery of one stored message, and never the same for two: a recreated stream counts from 1 again. */
+function derivedId({ info, seq }: JsMsg): string {
+  return `r${Math.floor(info.timestampNanos / 1_000).toString(36)}-${seq.toString(36)}`;
+}
+
+function withoutUndefined(object: object): object {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+}

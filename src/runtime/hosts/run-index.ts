@@ -1,0 +1,401 @@
+/**
+ * The run index: which runs there are, where they stand and who owns them, for lists, counts and "what is unfinished".
+ *
+ * Invariants
+ * X1  It is a projection of the runs stream, never a second truth: every row can be made again, and no decision about a
+ *     run rests on it without a look at the journal.
+ * X2  Entries count in stream order and once. What a host hands over with `ownEntry` only saves parsing; its place is where
+ *     the stream has it.
+ * X3  Rows and the position they bring the tables to are stored in one transaction.
+ * X4  The stored position is believed only if the stream still has that very entry there (or has purged it); otherwise, as
+ *     when the stream was made again or has lost its end, the index is built again from the beginning.
+ * X5  A damaged file is replaced and the index built again; no reader sees the damage.
+ * X6  Queries see everything that was applied, stored or not.
+ */
+import type { Logger } from "pino";
+import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
+import { advanceStanding, initialStanding, isOver, type RunStatus, wakeAtOf } from "../../workflows/run-status.ts";
+import type { Bus } from "../nats/connection.ts";
+import { type FollowedEntry, followStream, type StreamFacts } from "../nats/follow.ts";
+import type { Subjects } from "../subjects.ts";
+import { type IndexPosition, type IndexRow, isDamage, openIndexStore } from "./run-index-store.ts";
+import { pageCondition, pageOf, type RunListQuery, type RunPage, type RunSummary, summaryOf } from "./run-list.ts";
+
+export type RunIndexOptions = {
+  /** The SQLite file; ":memory:" keeps it in memory and builds it again at every start. */
+  file: string;
+  bus: Bus;
+  subjects: Subjects;
+  logger: Logger;
+};
+
+/** A run that has not ended, for whoever looks after it. */
+export type UnfinishedRun = {
+  runId: string;
+  workflow: string;
+  hash: string | undefined;
+  kind: "deterministic" | "handoff" | undefined;
+  status: RunStatus;
+  ownerHost: string | undefined;
+  ownerIncarnation: string | undefined;
+  epoch: number;
+  /** The earliest due time of its timers, as an ISO 8601 instant. */
+  wakeAt: string | undefined;
+  /** Why no daemon can continue it. */
+  parked: string | undefined;
+  /** Where its newest entry stands in the runs stream. */
+  lastSeq: number;
+};
+
+/** A run that has ended and has somebody to be told. */
+export type EndedRun = {
+  runId: string;
+  workflow: string;
+  status: RunStatus;
+  replyTo: string;
+  endedAt: string;
+  lastSeq: number;
+};
+
+export type EntryListener = (runId: string, events: readonly RunEvent[], seq: number) => void;
+
+export type RunIndex = {
+  /** Runs, newest first. @throws UsageError when the query is malformed. */
+  list(query?: RunListQuery): RunPage;
+  get(runId: string): RunSummary | undefined;
+  counts(): { workflow: string; status: RunStatus; count: number }[];
+  unfinished(): UnfinishedRun[];
+  unfinishedOwnedBy(incarnation: string): UnfinishedRun[];
+  /** Runs that ended at or after an instant under this incarnation and have a `replyTo`, oldest first. */
+  endedSince(instant: string, incarnation: string): EndedRun[];
+  /** Ended runs that ended before an instant, oldest first. */
+  olderThan(instant: string, limit: number): { runId: string; endedAt: string }[];
+  /** Drops a run whose journal was purged; its id stays known. */
+  forget(runId: string): void;
+  /** Whether this id has ever been a run's. */
+  known(runId: string): boolean;
+  /** The sequence of the newest entry applied; 0 before the first. */
+  position(): number;
+  /** Whether everything that was stored at the last (re)start has been applied. */
+  caughtUp(): boolean;
+  whenCaughtUp(): Promise<void>;
+  /** Calls `listener` for every entry applied, in stream order; a rebuild gives old ones again. Returns how to stop it. */
+  onEntry(listener: EntryListener): () => void;
+  /** Hands over an entry this process appended, so that it need not be parsed again. */
+  ownEntry(seq: number, runId: string, events: readonly RunEvent[]): void;
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+};
+
+// A transaction costs about as much as writing fifty rows: seldom is cheap, and queries flush by themselves (X6).
+const FLUSH_MS = 50;
+const FLUSH_ENTRIES = 500;
+const FLUSH_RETRY_MS = 1_000;
+// Entries are handed over milliseconds before they arrive; only a broker that stalls makes this fill up.
+const MAX_OWN = 10_000;
+// Unfinished runs kept in memory, some 500 bytes each; others are read from the file when they go on.
+const MAX_CACHED = 20_000;
+
+/** Opens the index and starts following the runs stream, which need not exist yet. */
+export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): RunIndex {
+  const store = openIndexStore(file);
+  const runIdAt = subjects.run("").length;
+  const decoder = new TextDecoder();
+  const listeners = new Set<EntryListener>();
+  const own = new Map<number, readonly RunEvent[]>();
+  /** Rows that differ from the tables. */
+  const changed = new Map<string, IndexRow>();
+  const cached = new Map<string, IndexRow>();
+  let position: IndexPosition = store.position() ?? { created: "", seq: 0, storedAt: "" };
+  let unflushed = 0;
+  let flushTimer: NodeJS.Timeout | undefined;
+  let storeFails = false;
+  let caughtUp = false;
+  let closed = false;
+  /** Counts how often everything was thrown away; what was begun before must not go on after. */
+  let rebuilds = 0;
+  let waiting: (() => void)[] = [];
+  const follower = followStream({
+    bus,
+    stream: subjects.streams.runs,
+    logger,
+    from,
+    entries,
+    caughtUp: noteCaughtUp,
+    interrupted,
+  });
+
+  return {
+    list(query = {}) {
+      const { condition, values, limit } = pageCondition(query);
+      return pageOf(rows(condition, ...values), limit);
+    },
+    get(runId) {
+      const row = find(runId);
+      return row && summaryOf(row);
+    },
+    counts: () => query(() => store.counts()),
+    unfinished: () => rows("WHERE ended_ms IS NULL").map(unfinishedOf),
+    unfinishedOwnedBy: (incarnation) =>
+      rows("WHERE ended_ms IS NULL AND owner_incarnation = ?", incarnation).map(unfinishedOf),
+    endedSince: (instant, incarnation) =>
+      rows(
+        "WHERE reply_to IS NOT NULL AND ended_ms >= ? AND owner_incarnation = ? ORDER BY ended_ms",
+        Date.parse(instant),
+        incarnation,
+      ).flatMap(endedOf),
+    olderThan: (instant, limit) =>
+      // What ended before was created before: the order of creation finds it without an index of its own.
+      rows(
+        "WHERE created_ms < ?1 AND ended_ms < ?1 ORDER BY created_ms, run_id LIMIT ?2",
+        Date.parse(instant),
+        limit,
+      ).map(({ runId, endedMs }) => ({ runId, endedAt: iso(endedMs) ?? instant })),
+    forget(runId) {
+      query(() => store.forget(runId));
+      cached.delete(runId);
+    },
+    // Asked for every request: no flush.
+    known: (runId) => changed.has(runId) || cached.has(runId) || guarded(() => store.knows(runId)),
+    position: () => position.seq,
+    caughtUp: () => caughtUp,
+    whenCaughtUp: () => (caughtUp ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
+    onEntry(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    ownEntry(seq, _runId, events) {
+      if (seq <= position.seq) return;
+      own.set(seq, events);
+      if (own.size > MAX_OWN) own.delete(own.keys().next().value as number);
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+
+  async function close() {
+    if (closed) return;
+    closed = true;
+    await follower.stop();
+    clearTimeout(flushTimer);
+    guarded(flush);
+    store.close();
+  }
+
+  // X4
+  function from({ created, firstSeq, lastSeq }: StreamFacts): number {
+    guarded(flush);
+    const recreated = position.created !== "" && position.created !== created;
+    const lostItsEnd = lastSeq < position.seq;
+    const leftBehind = firstSeq > position.seq + 1;
+    if (position.seq > 0 && (recreated || lostItsEnd || leftBehind)) {
+      logger.warn(
+        { position: position.seq, firstSeq, lastSeq, recreated },
+        "the run index is stale; building it again",
+      );
+      reset({ ids: recreated });
+    }
+    position = { ...position, created };
+    // The entry at the position comes once more, to be compared.
+    return position.seq;
+  }
+
+  function entries(batch: FollowedEntry[]) {
+    for (const entry of batch) {
+      if (entry.seq === position.seq && entry.storedAt !== position.storedAt) {
+        logger.warn(
+          { position: position.seq },
+          "the runs stream has another entry at the index's position; building it again",
+        );
+        reset({ ids: false });
+        follower.restart();
+        return;
+      }
+      if (entry.seq > position.seq && !take(entry)) return;
+    }
+    if (unflushed >= FLUSH_ENTRIES) guarded(flush);
+    else if (unflushed > 0) scheduleFlush(FLUSH_MS);
+  }
+
+  /** False when the index turned out to be damaged on the way. */
+  function take({ seq, subject, data, storedAt }: FollowedEntry): boolean {
+    const before = rebuilds;
+    const runId = subject.slice(runIdAt);
+    try {
+      // X2
+      const events = own.get(seq) ?? parse(data);
+      guarded(() => apply(runId, events, seq));
+      if (rebuilds !== before) return false;
+      for (const listener of listeners) listener(runId, events, seq);
+    } catch (error) {
+      // One entry that cannot be read must not hide the others.
+      logger.warn({ err: error, runId, seq }, "an entry of the runs stream could not be indexed");
+    }
+    own.delete(seq);
+    position = { created: position.created, seq, storedAt };
+    unflushed += 1;
+    return true;
+  }
+
+  function parse(data: Uint8Array): RunEvent[] {
+    const value: unknown = JSON.parse(decoder.decode(data));
+    if (!Array.isArray(value)) throw new TypeError(`expected an array of events, got ${typeof value}`);
+    return value as RunEvent[];
+  }
+
+  function apply(runId: string, events: readonly RunEvent[], seq: number) {
+    const [first] = events;
+    const row = first?.type === "run.accepted" ? accept(first) : find(runId);
+    // Without its beginning a run is nothing: its journal is being purged.
+    if (!row) return;
+    advanceStanding(row.standing, events);
+    row.lastSeq = seq;
+    for (const { type, at } of events) {
+      if (type === "task.sent" || type === "step.started") row.startedMs ??= Date.parse(at);
+      else if (isTerminal(type)) row.endedMs ??= Date.parse(at);
+    }
+    const wakeAt = wakeAtOf(row.standing);
+    row.wakeMs = wakeAt === undefined ? undefined : Date.parse(wakeAt);
+    changed.set(runId, row);
+  }
+
+  function find(runId: string): IndexRow | undefined {
+    return changed.get(runId) ?? cached.get(runId) ?? guarded(() => store.row(runId));
+  }
+
+  function query<T>(ask: () => T): T {
+    // X6
+    return guarded(() => {
+      flush();
+      return ask();
+    });
+  }
+
+  function rows(
+    condition: string,
+    ...values: (string | number | bigint | null | NodeJS.ArrayBufferView)[]
+  ): IndexRow[] {
+    return query(() => store.rows(condition, ...values));
+  }
+
+  function flush() {
+    clearTimeout(flushTimer);
+    flushTimer = undefined;
+    if (unflushed === 0) return;
+    try {
+      // X3
+      store.write(changed.values(), position);
+    } catch (error) {
+      if (isDamage(error)) throw error;
+      // A full disk, say: the rows stay in memory and are tried again.
+      if (!storeFails) logger.error({ err: error }, "the run index cannot be stored; it stays in memory until it can");
+      storeFails = true;
+      scheduleFlush(FLUSH_RETRY_MS);
+      return;
+    }
+    storeFails = false;
+    unflushed = 0;
+    for (const row of changed.values()) {
+      cached.delete(row.runId);
+      if (!isOver(row.standing.status)) cached.set(row.runId, row);
+    }
+    changed.clear();
+    for (const oldest of cached.keys()) {
+      if (cached.size <= MAX_CACHED) break;
+      cached.delete(oldest);
+    }
+  }
+
+  function scheduleFlush(ms: number) {
+    flushTimer ??= setTimeout(() => {
+      flushTimer = undefined;
+      guarded(flush);
+    }, ms).unref();
+  }
+
+  function reset(what: { ids: boolean }) {
+    forgetAll();
+    guarded(() => store.clear(what));
+  }
+
+  function forgetAll() {
+    rebuilds += 1;
+    changed.clear();
+    cached.clear();
+    unflushed = 0;
+    caughtUp = false;
+    position = { created: position.created, seq: 0, storedAt: "" };
+  }
+
+  // X5
+  function guarded<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      logger.warn({ err: error, file }, "the run index is damaged; building it again");
+      store.recreate();
+      forgetAll();
+      if (!closed) follower.restart();
+      return work();
+    }
+  }
+
+  function noteCaughtUp() {
+    caughtUp = true;
+    const resolved = waiting;
+    waiting = [];
+    for (const resolve of resolved) resolve();
+  }
+
+  function interrupted() {
+    caughtUp = false;
+  }
+}
+
+function accept(accepted: Extract<RunEvent, { type: "run.accepted" }>): IndexRow {
+  const { workflow, version, hash, kind, sessionId, userId, replyTo } = accepted.data;
+  return {
+    runId: accepted.runId,
+    workflow,
+    version,
+    hash,
+    kind,
+    standing: initialStanding(),
+    sessionId,
+    userId,
+    replyTo,
+    createdMs: Date.parse(accepted.at),
+    startedMs: undefined,
+    endedMs: undefined,
+    wakeMs: undefined,
+    lastSeq: 0,
+  };
+}
+
+function unfinishedOf({ runId, workflow, hash, kind, standing, wakeMs, lastSeq }: IndexRow): UnfinishedRun {
+  const { status, owner, parked } = standing;
+  return {
+    runId,
+    workflow,
+    hash,
+    kind,
+    status,
+    ownerHost: owner?.host,
+    ownerIncarnation: owner?.incarnation,
+    epoch: owner?.epoch ?? 0,
+    wakeAt: iso(wakeMs),
+    parked,
+    lastSeq,
+  };
+}
+
+function endedOf({ runId, workflow, standing, replyTo, endedMs, lastSeq }: IndexRow): EndedRun[] {
+  const endedAt = iso(endedMs);
+  if (replyTo === undefined || endedAt === undefined) return [];
+  return [{ runId, workflow, status: standing.status, replyTo, endedAt, lastSeq }];
+}
+
+function iso(ms: number | undefined): string | undefined {
+  return ms === undefined ? undefined : new Date(ms).toISOString();
+}

@@ -1,0 +1,84 @@
+/**
+ * Signals for runs: kept in a stream by whoever sends them, followed here, and given to the run's owner.
+ *
+ * Invariants
+ * N1  A signal takes effect only through a journal entry of the run's owner; the stream only carries it.
+ * N2  A signal may come before its run does, or while nobody owns it: those are kept, bounded, until the run is here.
+ */
+import type { Logger } from "pino";
+import type { Bus } from "../nats/connection.ts";
+import { followStream } from "../nats/follow.ts";
+import type { Subjects } from "../subjects.ts";
+
+/** The wire form of a signal. */
+export type Signal = {
+  v: 1;
+  kind: "cancel" | "signal";
+  id: string;
+  name?: string;
+  payload?: unknown;
+  reason?: string;
+  by?: string;
+  at: string;
+};
+
+export type SignalsOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  logger: Logger;
+  /** Gives a signal to the run's owner, if that is this daemon. */
+  deliver: (runId: string, seq: number, signal: Signal) => boolean;
+};
+
+export type Signals = {
+  /** Gives a run that has just come here what was sent to it before. */
+  release(runId: string): void;
+  stop(): Promise<void>;
+};
+
+// Runs with a signal that are not here: other daemons' runs, finished ones, and requests still at the door.
+const MAX_KEPT = 10_000;
+
+/** Starts following signals from the beginning of what the broker keeps. */
+export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions): Signals {
+  const kept = new Map<string, { seq: number; signal: Signal }[]>();
+  let next = 1;
+  const follower = followStream({
+    bus,
+    stream: subjects.streams.signals,
+    logger,
+    from: ({ lastSeq }) => {
+      // The stream was made again and counts from 1.
+      if (lastSeq < next - 1) next = 1;
+      return next;
+    },
+    entries(batch) {
+      for (const { seq, subject, data } of batch) {
+        next = seq + 1;
+        hear(subject.slice(subject.lastIndexOf(".") + 1), seq, data);
+      }
+    },
+    caughtUp() {},
+  });
+
+  return {
+    release(runId) {
+      for (const { seq, signal } of kept.get(runId) ?? []) deliver(runId, seq, signal);
+    },
+    stop: () => follower.stop(),
+  };
+
+  function hear(runId: string, seq: number, data: Uint8Array) {
+    let signal: Signal;
+    try {
+      signal = JSON.parse(Buffer.from(data).toString("utf8")) as Signal;
+    } catch {
+      logger.warn({ runId, seq }, "not a signal");
+      return;
+    }
+    deliver(runId, seq, signal);
+    // N2: kept even where it was delivered, because the owner may change before it is on record.
+    kept.set(runId, [...(kept.get(runId) ?? []), { seq, signal }]);
+    if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value as string);
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Takeover: finds runs nobody living owns, and takes those that fall to this daemon.
+ *
+ * Invariants
+ * T1  Who takes a run is only a matter of saving work: all daemons compute the same choice from who is alive, and where they
+ *     disagree for a moment the journal's append decides.
+ * T2  Every run whose owner is gone is looked at until somebody owns it or it is over: at once when the owner goes, and on a
+ *     slow clock from the run index whatever happened to the first try.
+ * T3  A daemon that restarts takes up its own runs at once; the others leave them to it for one round of the slow clock.
+ */
+import type { Logger } from "pino";
+import { type ClaimReason, NO_DEFINITION, type RunHost } from "./run-host.ts";
+import { offerOf } from "./definitions.ts";
+import { type Beat, chooseOwner, type GoneReason, type Presence } from "./presence.ts";
+
+/** An unfinished run as the index knows it. */
+export type OrphanRow = {
+  runId: string;
+  workflow: string;
+  hash: string | undefined;
+  ownerHost: string | undefined;
+  ownerIncarnation: string | undefined;
+  parked: string | undefined;
+};
+
+export type TakeoverOptions = {
+  presence: Presence;
+  runs: RunHost;
+  self: () => Beat;
+  logger: Logger;
+  lookAroundMs: number;
+  /** Unfinished runs, from the index. */
+  unfinished: () => OrphanRow[];
+  /** Told what was repaired on the slow clock. */
+  adopted: (runId: string, reason: ClaimReason) => void;
+};
+
+export type Takeover = {
+  /** Takes up what this host owned before it restarted. */
+  takeUpOwn(): void;
+  lookAround(): void;
+  stop(): void;
+};
+
+// Reading and claiming a run costs a few round trips; this many at once keep the broker busy and the daemon answering.
+const AT_ONCE = 32;
+// The entries of a daemon that just died may still be on their way into the index.
+const LATE_ENTRIES_MS = 400;
+
+/** Starts watching for runs without an owner. */
+export function startTakeover(options: TakeoverOptions): Takeover {
+  const { presence, runs, self, logger, lookAroundMs, unfinished, adopted } = options;
+  const queue = new Map<string, ClaimReason>();
+  let atWork = 0;
+  let stopped = false;
+
+  presence.onGone((beat, reason) => {
+    sweep(beat, reason);
+    const again = setTimeout(() => sweep(beat, reason), LATE_ENTRIES_MS);
+    again.unref();
+  });
+  const timer = setInterval(lookAround, lookAroundMs);
+
+  return {
+    takeUpOwn() {
+      const me = self();
+      for (const row of unfinished()) {
+        if (row.ownerHost === me.host && row.ownerIncarnation !== me.incarnation && canRun(me, row)) enqueue(row.runId, "restart");
+      }
+    },
+    lookAround,
+    stop() {
+      stopped = true;
+      clearInterval(timer);
+      queue.clear();
+    },
+  };
+
+  function sweep({ incarnation }: Beat, reason: GoneReason) {
+    // T3
+    if (stopped || reason === "restarted") return;
+    const claim = reason === "left" ? "handed-over" : "takeover";
+    let found = 0;
+    for (const row of unfinished()) {
+      if (row.ownerIncarnation !== incarnation || !isMine(row)) continue;
+      enqueue(row.runId, claim);
+      found += 1;
+    }
+    if (found > 0) logger.info({ incarnation, runs: found, reason }, "taking over runs");
+  }
+
+  // T2
+  function lookAround() {
+    if (stopped) return;
+    for (const row of unfinished()) {
+      const orphaned = row.ownerIncarnation === undefined || !presence.isLiving(row.ownerIncarnation);
+      const dropped = row.ownerIncarnation === self().incarnation && !runs.owns(row.runId);
+      if ((orphaned || dropped) && isMine(row)) enqueue(row.runId, "takeover");
+    }
+  }
+
+  /** Whether an ownerless run falls to this daemon, to drive it on or, where nobody can, to say so. */
+  function isMine(row: OrphanRow): boolean {
+    if (runs.owns(row.runId)) return false;
+    const living = presence.living();
+    const able = living.filter((beat) => canRun(beat, row));
+    // A journal that could not be folded stays so until a person decides; a definition that was missing may be here now.
+    if (row.parked !== undefined && (able.length === 0 || !row.parked.startsWith(NO_DEFINITION))) return false;
+    return chooseOwner(row.runId, able.length > 0 ? able : living)?.incarnation === self().incarnation;
+  }
+
+  function enqueue(runId: string, reason: ClaimReason) {
+    if (runs.owns(runId) || queue.has(runId)) return;
+    queue.set(runId, reason);
+    work();
+  }
+
+  function work() {
+    while (!stopped && atWork < AT_ONCE) {
+      const [next] = queue;
+      if (!next) return;
+      const [runId, reason] = next;
+      queue.delete(runId);
+      atWork += 1;
+      void adopt(runId, reason).finally(() => {
+        atWork -= 1;
+        work();
+      });
+    }
+  }
+
+  async function adopt(runId: string, reason: ClaimReason) {
+    try {
+      if ((await runs.adopt(runId, reason)) === "adopted") adopted(runId, reason);
+    } catch (error) {
+      // T2: the next look around tries again.
+      logger.warn({ runId, err: error }, "could not take over the run");
+    }
+  }
+}
+
+function canRun(beat: Beat, { workflow, hash }: OrphanRow): boolean {
+  return hash !== undefined && beat.workflows.includes(offerOf(workflow, hash));
+}

@@ -1,0 +1,283 @@
+/**
+ * The owner's side of the task protocol: sends tasks to mailboxes, knows who has them, and notices when nobody does.
+ * `agent-host.ts` is the other side.
+ *
+ * Invariants
+ * D1  A task is sent only after its run's journal says so; sending it again is always safe, because workers drop what they
+ *     know and outcomes are recorded once.
+ * D2  A task that a worker had and lost is not sent again from here: the run is told, journals a new delivery, and sends that,
+ *     so that every segment of work is on record.
+ * D3  No timer per task: one ticker looks at the tasks that are on their way or at work.
+ * D4  An outcome is answered `recorded` only by whoever journaled it; where that is not known there is no answer, and the
+ *     worker asks again or stores it.
+ */
+import type { Logger } from "pino";
+import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskAnswer, TaskControl } from "../../actors/task.ts";
+import type { Bus } from "../nats/connection.ts";
+import { headers, type Msg } from "../nats/nats.ts";
+import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+
+export type Answer = (receipt: OutcomeReceipt) => void;
+
+/** Who has a task, and the subject that takes {@link TaskControl}s for it. */
+export type Holder = { worker: string | undefined; control: string | undefined };
+
+/** What the desk tells the runs. */
+export type DeskListener = {
+  outcome(runId: string, message: OutcomeMessage, answer: Answer): void;
+  /** A worker had it and is gone, silent or gave it back. */
+  lost(runId: string, taskId: string, lost: { worker?: string; reason: string }): void;
+  /** Nobody serves this agent. */
+  unserved(runId: string, taskId: string): void;
+  /** A worker has it. */
+  accepted(runId: string, taskId: string, worker: string | undefined): void;
+  /** A worker has a task this desk does not track: it is over, or its handoff is not on record yet. */
+  stray(runId: string, taskId: string, holder: Holder): void;
+};
+
+export type TaskDeskOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  logger: Logger;
+  /** Answers come under `<inbox>.<runId>.<taskId>`. */
+  inbox: string;
+  listener: DeskListener;
+  /** A task nobody took for this long is sent again, in milliseconds. */
+  acceptTimeoutMs: number;
+  /** A worker silent for this long has lost its task, in milliseconds. */
+  silenceMs: number;
+};
+
+export type TaskDesk = {
+  /** Puts a task into its agent's mailbox and keeps at it until a worker has it. */
+  send(task: Task, traceparent: string): void;
+  /** Takes note of a task that the agent handing off has sent; `holder` is the worker that said so before the journal did. */
+  expect(task: Task, traceparent: string, holder?: Holder): void;
+  /** Asks everywhere who is at work on these tasks of a run. */
+  whereAre(runId: string, tasks: readonly Task[], traceparents: readonly string[]): void;
+  /** Whether a worker is known to have it. */
+  isTaken(runId: string, taskId: string): boolean;
+  /** Tells a task's worker; false when none is known. */
+  tell(runId: string, control: TaskControl): boolean;
+  tellHolder(holder: Holder, control: TaskControl): void;
+  forget(runId: string, taskId: string): void;
+  /** Tasks of a worker that is presumed dead are lost. */
+  workerGone(incarnation: string): void;
+  /** Somebody new serves something: waiting tasks are tried at once. */
+  serversChanged(): void;
+  stop(): void;
+};
+
+type Tracked = {
+  readonly task: Task;
+  readonly traceparent: string;
+  /** Its worker holds back its spans until it hears that the journal knows the task. */
+  readonly forwarded: boolean;
+  state:
+    /** Sent, nobody said anything yet. */
+    | { is: "sent"; at: number; tries: number }
+    /** To be sent again at a time: nobody had room, or nobody is there. */
+    | { is: "held"; until: number; tries: number; why: "busy" | "unserved"; since: number; said: boolean }
+    /** Asked for after a takeover; nobody is sent anything until the answer is in. */
+    | { is: "asked" }
+    | ({ is: "taken"; heard: number } & Holder);
+};
+
+const TICK_MS = 100;
+const BUSY_MIN_MS = 10;
+const BUSY_MAX_MS = 500;
+// A foreign worker announces itself by nothing but its subscription, so an unserved mailbox is tried again.
+const UNSERVED_RETRY_MS = 1_000;
+// Shorter gaps (a daemon that restarts) are not worth an entry in the journal.
+const UNSERVED_SAID_AFTER_MS = 1_000;
+
+/** Opens the desk of one daemon. */
+export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
+  const { bus, subjects, logger, inbox, listener, acceptTimeoutMs, silenceMs } = options;
+  const { nc } = bus;
+  const tracked = new Map<string, Tracked>();
+  const inboxDepth = inbox.split(".").length;
+  const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
+  const ticker = setInterval(tick, TICK_MS);
+
+  return {
+    send(task, traceparent) {
+      publish(track(task, traceparent, false));
+    },
+    expect(task, traceparent, holder) {
+      const entry = track(task, traceparent, true);
+      if (holder) take(entry, holder);
+    },
+    whereAre(runId, tasks, traceparents) {
+      tasks.forEach((task, i) => {
+        track(task, traceparents[i] ?? "", true).state = { is: "asked" };
+      });
+      const notice: OwnerNotice = {
+        v: 1,
+        runId,
+        tasks: tasks.map(({ taskId }) => taskId),
+        reply: `${inbox}.${runId}`,
+      };
+      nc.publish(subjects.owners, JSON.stringify(notice));
+    },
+    isTaken: (runId, taskId) => tracked.get(keyOf(runId, taskId))?.state.is === "taken",
+    tell(runId, control) {
+      const state = tracked.get(keyOf(runId, control.taskId))?.state;
+      if (state?.is !== "taken" || !state.control) return false;
+      tellHolder(state, control);
+      return true;
+    },
+    tellHolder,
+    forget: (runId, taskId) => void tracked.delete(keyOf(runId, taskId)),
+    workerGone(incarnation) {
+      for (const { task, state } of [...tracked.values()]) {
+        if (state.is === "taken" && state.worker?.endsWith(`/${incarnation}`)) lose(task, state.worker, "worker gone");
+      }
+    },
+    serversChanged() {
+      for (const entry of tracked.values()) {
+        if (entry.state.is === "held" && entry.state.why === "unserved") entry.state.until = 0;
+      }
+      tick();
+    },
+    stop() {
+      clearInterval(ticker);
+      subscription.unsubscribe();
+      tracked.clear();
+    },
+  };
+
+  function track(task: Task, traceparent: string, forwarded: boolean): Tracked {
+    const entry: Tracked = { task, traceparent, forwarded, state: { is: "sent", at: performance.now(), tries: 1 } };
+    tracked.set(keyOf(task.runId, task.taskId), entry);
+    return entry;
+  }
+
+  function tellHolder({ control }: Holder, words: TaskControl) {
+    if (control) nc.publish(control, JSON.stringify(words));
+  }
+
+  function publish({ task, traceparent }: Tracked) {
+    const hdrs = headers();
+    hdrs.set(TRACEPARENT_HEADER, traceparent);
+    nc.publish(subjects.mailbox(task.agent), JSON.stringify(task), {
+      headers: hdrs,
+      reply: `${inbox}.${task.runId}.${task.taskId}`,
+    });
+  }
+
+  function hear(message: Msg) {
+    const [runId, taskId] = message.subject.split(".").slice(inboxDepth);
+    if (runId === undefined || taskId === undefined) return;
+    const entry = tracked.get(keyOf(runId, taskId));
+    if (message.data.length === 0) {
+      // The broker's "no responders" for a task that was just sent.
+      if (entry && message.headers?.code === 503) hold(entry, "unserved");
+      return;
+    }
+    const answer = parse(message);
+    if (!answer) return;
+    switch (answer.type) {
+      case "accepted":
+      case "working":
+        if (entry) take(entry, { worker: answer.worker, control: message.reply });
+        else listener.stray(runId, taskId, { worker: answer.worker, control: message.reply });
+        return;
+      case "busy":
+        if (entry?.state.is === "taken") lose(entry.task, entry.state.worker, "handed back");
+        else if (entry) hold(entry, "busy");
+        return;
+      default:
+        // D4
+        listener.outcome(runId, answer, (receipt) => message.respond(JSON.stringify(receipt)));
+    }
+  }
+
+  function take(entry: Tracked, holder: Holder) {
+    const { task, forwarded, state } = entry;
+    entry.state = { is: "taken", ...holder, heard: performance.now() };
+    if (state.is === "taken") return;
+    if (forwarded) tellHolder(holder, { type: "known", taskId: task.taskId });
+    listener.accepted(task.runId, task.taskId, holder.worker);
+  }
+
+  function hold(entry: Tracked, why: "busy" | "unserved") {
+    if (entry.state.is === "taken" || entry.state.is === "asked") return;
+    const now = performance.now();
+    const before = entry.state;
+    const tries = before.tries + 1;
+    const wait = why === "unserved" ? UNSERVED_RETRY_MS : Math.min(BUSY_MIN_MS * 2 ** before.tries, BUSY_MAX_MS);
+    const since = before.is === "held" && before.why === why ? before.since : now;
+    entry.state = {
+      is: "held",
+      until: now + wait * (0.5 + Math.random() / 2),
+      tries,
+      why,
+      since,
+      said: before.is === "held" && before.said,
+    };
+  }
+
+  function lose(task: Task, worker: string | undefined, reason: string) {
+    tracked.delete(keyOf(task.runId, task.taskId));
+    listener.lost(task.runId, task.taskId, { ...(worker !== undefined && { worker }), reason });
+  }
+
+  function tick() {
+    if (!bus.connected()) return;
+    const now = performance.now();
+    for (const entry of [...tracked.values()]) {
+      const { task, state } = entry;
+      switch (state.is) {
+        case "sent":
+          if (now - state.at < acceptTimeoutMs * state.tries) break;
+          logger.debug({ runId: task.runId, taskId: task.taskId, agent: task.agent }, "nobody took the task; sending it again");
+          entry.state = { is: "sent", at: now, tries: state.tries + 1 };
+          publish(entry);
+          break;
+        case "held":
+          if (state.why === "unserved" && !state.said && now - state.since > UNSERVED_SAID_AFTER_MS) {
+            state.said = true;
+            listener.unserved(task.runId, task.taskId);
+          }
+          if (now < state.until) break;
+          // Stays held until somebody answers, so that `since` and `said` are kept over tries.
+          state.until = now + acceptTimeoutMs;
+          publish(entry);
+          break;
+        case "taken":
+          if (now - state.heard > silenceMs) lose(task, state.worker, `silent for ${silenceMs} ms`);
+          break;
+        case "asked":
+          break;
+        default:
+          state satisfies never;
+      }
+    }
+  }
+
+  function parse(message: Msg): TaskAnswer | undefined {
+    try {
+      const answer = message.json<TaskAnswer>();
+      switch (answer.type) {
+        case "accepted":
+        case "working":
+        case "busy":
+        case "completed":
+        case "handoff":
+        case "failed":
+          return answer;
+        default:
+          answer satisfies never;
+      }
+    } catch {
+      // Falls through to the same words.
+    }
+    logger.warn({ subject: message.subject, data: message.string().slice(0, 200) }, "not an answer to a task");
+    return undefined;
+  }
+}
+
+function keyOf(runId: string, taskId: string): string {
+  return `${runId}/${taskId}`;
+}

@@ -1,0 +1,242 @@
+/**
+ * What a task machine asks for, done for real: model calls and tools, journaled before the machine sees them.
+ *
+ * Invariants
+ * E1  A reply after which the task goes on, and every tool's result, is in the task's journal before it is acted on.
+ * E2  A fenced journal means another worker has the task: it is abandoned here, and nothing more of it is said.
+ * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
+ * E4  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
+ */
+import { fromPromise } from "xstate";
+import type { Model, ModelCallContext, ModelReply, ModelRequest } from "../../actors/model.ts";
+import { modelRequest } from "../../actors/model-request.ts";
+import { type ToolInput, type ToolResult, taskMachine } from "../../actors/task-machine.ts";
+import { goesOn, type TaskState } from "../../actors/task-state.ts";
+import type { ToolContext, ToolLogger } from "../../actors/tool.ts";
+import { asText } from "../../actors/conversation.ts";
+import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
+import type { Metrics } from "../../tracing/metrics.ts";
+import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
+import { retryModelCall } from "../models/retrying.ts";
+import { sleep } from "../models/sleep.ts";
+import type { LiveFeed } from "./live-feed.ts";
+import type { TaskWork } from "./task-work.ts";
+
+export type EffectsOptions = {
+  /** The work of a task that is running here. */
+  workOf(runId: string, taskId: string): TaskWork;
+  /** Stops a task without a word. */
+  abandon(work: TaskWork, reason: string): void;
+  modelFor(agent: TaskWork["agent"]): Model;
+  loggerFor(work: TaskWork): ToolLogger;
+  feed: LiveFeed;
+  tracing: Tracing;
+  metrics: Metrics;
+};
+
+/** The task machine with the host's effects in it. */
+export function taskMachineWith(options: EffectsOptions) {
+  const { workOf, abandon, modelFor, loggerFor, feed, tracing, metrics } = options;
+  const traced = new WeakMap<Model, Model>();
+
+  return taskMachine.provide({
+    actors: {
+      callModel: fromPromise<ModelReply, TaskState>(({ input, signal }) => callModel(input, signal)),
+      runTool: fromPromise<ToolResult, ToolInput>(({ input, signal }) => runTool(input, signal)),
+    },
+  });
+
+  async function callModel(state: TaskState, signal: AbortSignal): Promise<ModelReply> {
+    const work = workOf(state.task.runId, state.task.taskId);
+    const { agent, task } = work;
+    const { turn } = state;
+    const context: ModelCallContext = {
+      signal,
+      runId: task.runId,
+      taskId: task.taskId,
+      agent: agent.name,
+      turn,
+      onDelta: (text) => {
+        if (!signal.aborted) feed.delta(work, turn, text);
+      },
+    };
+    const reply = await retryModelCall(tracedModel(modelFor(agent)), modelRequest(state), context, {
+      maxAttempts: agent.maxModelAttempts,
+      sleep,
+      random: Math.random,
+      onRetry: ({ attempt, delayMs, error, restarted }) => {
+        loggerFor(work).warn({ attempt, delayMs, code: error.code }, `model call failed: ${error.message}`);
+        if (restarted) feed.say(work, "model.restarted", { turn });
+      },
+    });
+    signal.throwIfAborted();
+    feed.flush(work);
+    // E1
+    if (goesOn(state, reply)) await journaled(work, () => work.journal.append({ type: "turn", turn, reply }));
+    return reply;
+  }
+
+  /** One leaf for each try, so that retries are seen as what they are. */
+  function tracedModel(model: Model): Model {
+    let made = traced.get(model);
+    if (!made) {
+      made = { provider: model.provider, call: (request, context) => tracedCall(model, request, context) };
+      traced.set(model, made);
+    }
+    return made;
+  }
+
+  async function tracedCall(model: Model, request: ModelRequest, context: ModelCallContext): Promise<ModelReply> {
+    const { runId, taskId, agent: name, turn, signal, onDelta } = context;
+    const work = workOf(runId, taskId);
+    const server = serverOf(work.agent.baseURL);
+    const leaf = tracing.chat(work.segment, { agent: name, runId, taskId, turn, provider: model.provider, model: request.model, ...server });
+    const start = performance.now();
+    let firstChunkMs: number | undefined;
+    const watched: ModelCallContext = {
+      ...context,
+      onDelta: (text) => {
+        firstChunkMs ??= performance.now() - start;
+        onDelta?.(text);
+      },
+    };
+    const result: LeafResult = {};
+    try {
+      const reply = await leaf.within(() => model.call(request, watched));
+      result.usage = reply.usage;
+      result.responseModel = reply.model;
+      if (reply.id !== undefined) result.responseId = reply.id;
+      result.finishReason = reply.finishReason;
+      result.content = { content: reply.content, toolCalls: reply.toolCalls };
+      return reply;
+    } catch (error) {
+      result.error = toErrorRecord(signal.aborted ? new Error("aborted") : error, signal.aborted ? "aborted" : "model_failed");
+      throw error;
+    } finally {
+      if (firstChunkMs !== undefined) result.firstChunkMs = firstChunkMs;
+      leaf.end(result);
+      metrics.modelCall({
+        provider: model.provider,
+        model: request.model,
+        seconds: (performance.now() - start) / 1000,
+        ...(result.responseModel !== undefined && { responseModel: result.responseModel }),
+        ...(result.usage && { usage: result.usage }),
+        ...(firstChunkMs !== undefined && { firstChunkSeconds: firstChunkMs / 1000 }),
+        ...(server && { serverAddress: server.serverAddress }),
+        ...(result.error && { error: result.error.code }),
+      });
+    }
+  }
+
+  async function runTool({ task, run }: ToolInput, signal: AbortSignal): Promise<ToolResult> {
+    const work = workOf(task.runId, task.taskId);
+    const { call, tool, turn } = run;
+    work.toolCalls += 1;
+    const about = { turn, tool: tool.name, callId: call.id };
+    feed.say(work, "tool.started", about);
+    let result = await executed(work, run, signal);
+    // Interrupted is no result: whoever resumes the task runs the tool again.
+    signal.throwIfAborted();
+    const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...result });
+    // E1
+    await journaled(work, async () => {
+      try {
+        await entry();
+      } catch (error) {
+        if (!(error instanceof PayloadTooLargeError)) throw error;
+        result = { content: `error: what ${tool.name} returned is too large (${error.message})`, failed: true };
+        await entry();
+      }
+    });
+    feed.say(work, "tool.completed", { ...about, failed: result.failed });
+    return { callId: call.id, content: result.content };
+  }
+
+  /** E3, E4 */
+  async function executed(work: TaskWork, { call, tool, args, turn }: ToolInput["run"], signal: AbortSignal) {
+    const { agent, task, segment } = work;
+    const { runId, taskId } = task;
+    const timeoutMs = tool.timeoutMs ?? agent.toolTimeoutMs;
+    const leaf = tracing.tool(segment, {
+      agent: agent.name,
+      runId,
+      taskId,
+      tool: tool.name,
+      callId: call.id,
+      description: tool.description,
+      arguments: call.arguments,
+    });
+    const aborter = new AbortController();
+    const context: ToolContext = {
+      signal: aborter.signal,
+      runId,
+      taskId,
+      agent: agent.name,
+      // Replies are journaled, so the turn and the call's id are the same whenever this call is made again.
+      idempotencyKey: `${runId}.${taskId}.${turn}.${call.id}`,
+      logger: loggerFor(work),
+    };
+    const start = performance.now();
+    let result: { content: string; failed: boolean };
+    let error: LeafResult["error"];
+    try {
+      const returned = await limited(
+        () => leaf.within(() => tool.execute(args as never, context)),
+        { timeoutMs, signal, aborter, name: tool.name },
+      );
+      result = { content: asText(returned), failed: false };
+    } catch (thrown) {
+      error = toErrorRecord(thrown, "tool_failed");
+      result = { content: `error: ${error.message}`, failed: true };
+    }
+    leaf.end({ ...(error && { error }), content: result.content });
+    const seconds = (performance.now() - start) / 1000;
+    metrics.toolCall({ tool: tool.name, agent: agent.name, seconds, ...(error && { error: error.code }) });
+    return result;
+  }
+
+  async function journaled(work: TaskWork, write: () => Promise<void>): Promise<void> {
+    try {
+      await write();
+    } catch (error) {
+      // E2; and where the daemon stops, whoever gets the task next goes on from what was stored.
+      if (error instanceof FencedError || error instanceof UnavailableError) abandon(work, error.message);
+      throw error;
+    }
+  }
+}
+
+class ToolStoppedError extends Error {}
+
+/** Runs a tool until it ends, its time is up or its task stops. */
+async function limited(
+  execute: () => unknown,
+  { timeoutMs, signal, aborter, name }: { timeoutMs: number; signal: AbortSignal; aborter: AbortController; name: string },
+): Promise<unknown> {
+  let timer: NodeJS.Timeout | undefined;
+  let onAbort: (() => void) | undefined;
+  const stopped = new Promise<never>((_, reject) => {
+    const stop = (why: string) => {
+      const error = new ToolStoppedError(why);
+      aborter.abort(error);
+      reject(error);
+    };
+    timer = setTimeout(() => stop(`${name} did not finish within ${timeoutMs} ms`), timeoutMs);
+    onAbort = () => stop(`${name} was interrupted`);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    // Through a promise, so that a tool that throws at once is like one that throws later.
+    return await Promise.race([Promise.resolve().then(execute), stopped]);
+  } finally {
+    clearTimeout(timer);
+    if (onAbort) signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function serverOf(baseURL: string | undefined): { serverAddress: string; serverPort?: number } | undefined {
+  if (!baseURL || !URL.canParse(baseURL)) return undefined;
+  const { hostname, port } = new URL(baseURL);
+  return { serverAddress: hostname, ...(port !== "" && { serverPort: Number(port) }) };
+}

@@ -1,0 +1,38 @@
+/**
+ * One task at this host, from its arrival until its outcome is taken.
+ *
+ *   recalling ──▶ offered ──▶ waiting ──▶ running ──▶ reporting ──▶ (gone)
+ *       └──────────────┴──────────┴──────────┴──▶ (gone: refused, abandoned)
+ */
+import type { Agent } from "../../actors/agent.ts";
+import type { Task } from "../../actors/task.ts";
+import type { SegmentContext } from "../../tracing/tracing.ts";
+import type { TaskJournal } from "./task-journal.ts";
+
+export type TaskWork = {
+  /** A token of the host's own: the agent actor and the control inbox know the task by it. */
+  readonly id: string;
+  /** The same for every delivery of the task. */
+  readonly key: string;
+  readonly task: Task;
+  readonly agent: Agent;
+  readonly startedAt: number;
+  phase: "recalling" | "offered" | "waiting" | "running" | "reporting";
+  /** The newest delivery that came; leaves and answers belong to it. */
+  delivery: number;
+  /** Where its owner listens; a new owner listens elsewhere. */
+  reply: string | undefined;
+  segment: SegmentContext;
+  /** The segment's leaves are held back until the run's journal knows the task. */
+  held: boolean;
+  journal: TaskJournal;
+  toolCalls: number;
+  timer?: NodeJS.Timeout;
+  /** Called when `reply` changes, by whoever waits for an answer there. */
+  onMoved?: () => void;
+};
+
+/** What identifies a task: ids of tasks are unique in their run only. */
+export function taskKey(runId: string, taskId: string): string {
+  return `${runId}.${taskId}`;
+}

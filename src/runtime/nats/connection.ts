@@ -1,0 +1,135 @@
+/**
+ * One connection to NATS that never gives up: it waits for the broker at start and after every loss, and says so once.
+ */
+import { readFileSync } from "node:fs";
+import {
+  type ConnectionOptions,
+  connect,
+  createInbox,
+  credsAuthenticator,
+  Events,
+  type JetStreamClient,
+  type JetStreamManager,
+  type NatsConnection,
+  nkeyAuthenticator,
+} from "./nats.ts";
+
+/** How to reach NATS; files are read once, at connect. */
+export type NatsOptions = {
+  /** One or several `nats://host:port`. */
+  servers: string | readonly string[];
+  /** The connection's name, as `nats server list` shows it. */
+  name: string;
+  /** Replies come to subjects under it; one per role, so that permissions can tell roles apart. */
+  inboxPrefix: string;
+  /** Path of a credentials file. */
+  creds?: string;
+  /** Path of an nkey seed file. */
+  nkey?: string;
+  token?: string;
+  user?: string;
+  password?: string;
+  tlsCa?: string;
+  tlsCert?: string;
+  tlsKey?: string;
+  /** Whether a broker that is not there at the start is waited for; otherwise connecting fails at once. @default true */
+  waitAtStart?: boolean;
+};
+
+/** What the connection tells about itself. */
+export type ConnectionWatcher = {
+  /** The broker is gone; the client goes on trying by itself. */
+  lost?(reason: string): void;
+  restored?(server: string): void;
+  /** The broker denied something that no caller waits for. */
+  denied?(message: string): void;
+};
+
+/** NATS and JetStream over one connection. */
+export type Bus = {
+  readonly nc: NatsConnection;
+  readonly js: JetStreamClient;
+  /** Made on first use, because it asks the broker. */
+  jsm(): Promise<JetStreamManager>;
+  /** A new subject for replies, under this connection's inbox prefix. */
+  inbox(): string;
+  /** False while the client is trying to reconnect. */
+  connected(): boolean;
+  /** Sends what is buffered and closes. */
+  close(): Promise<void>;
+};
+
+// Half-open connections are noticed after two missed pings: 20 to 30 s.
+const PING_INTERVAL_MS = 10_000;
+const MAX_PINGS_OUT = 2;
+// Quick enough for "two seconds after the broker is back", slow enough that an outage of hours costs nothing.
+const RECONNECT_WAIT_MS = 250;
+const RECONNECT_JITTER_MS = 250;
+
+/** Connects and stays connected until `close`; waits for ever for a broker that is not there yet. */
+export async function connectBus(options: NatsOptions, watcher: ConnectionWatcher = {}): Promise<Bus> {
+  const nc = await connect(connectionOptions(options));
+  let connected = true;
+  let manager: Promise<JetStreamManager> | undefined;
+  void watch();
+
+  return {
+    nc,
+    // The broker says by itself where JetStream is missing; checking at creation would be one more thing to retry.
+    js: nc.jetstream({ timeout: 5_000 }),
+    jsm() {
+      manager ??= nc.jetstreamManager({ timeout: 5_000, checkAPI: false });
+      return manager;
+    },
+    inbox: () => createInbox(options.inboxPrefix),
+    connected: () => connected && !nc.isClosed(),
+    async close() {
+      if (nc.isClosed()) return;
+      // drain() waits for the broker; without one there is nothing to wait for.
+      if (connected) await Promise.race([nc.drain().catch(() => nc.close()), nc.closed()]);
+      else await nc.close();
+    },
+  };
+
+  async function watch() {
+    for await (const status of nc.status()) {
+      if (status.type === Events.Disconnect && connected) {
+        connected = false;
+        watcher.lost?.(String(status.data));
+      } else if (status.type === Events.Reconnect && !connected) {
+        connected = true;
+        watcher.restored?.(nc.getServer());
+      } else if (status.type === Events.Error) {
+        watcher.denied?.(String(status.permissionContext?.subject ?? status.data));
+      }
+    }
+  }
+}
+
+function connectionOptions(options: NatsOptions): ConnectionOptions {
+  const { creds, nkey, token, user, password, tlsCa, tlsCert, tlsKey } = options;
+  const servers = typeof options.servers === "string" ? options.servers : [...options.servers];
+  return {
+    servers,
+    name: options.name,
+    inboxPrefix: options.inboxPrefix,
+    waitOnFirstConnect: options.waitAtStart ?? true,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: RECONNECT_WAIT_MS,
+    reconnectJitter: RECONNECT_JITTER_MS,
+    pingInterval: PING_INTERVAL_MS,
+    maxPingOut: MAX_PINGS_OUT,
+    ...(creds && { authenticator: credsAuthenticator(readFileSync(creds)) }),
+    ...(nkey && { authenticator: nkeyAuthenticator(Buffer.from(readFileSync(nkey, "utf8").trim())) }),
+    ...(token && { token }),
+    ...(user && { user }),
+    ...(password && { pass: password }),
+    ...((tlsCa || tlsCert || tlsKey) && {
+      tls: {
+        ...(tlsCa && { caFile: tlsCa }),
+        ...(tlsCert && { certFile: tlsCert }),
+        ...(tlsKey && { keyFile: tlsKey }),
+      },
+    }),
+  };
+}

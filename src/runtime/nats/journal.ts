@@ -1,0 +1,186 @@
+/**
+ * Journals: append-only logs, one subject each, in a JetStream stream.
+ *
+ * Invariants
+ * J1  One entry is one message; what was decided together is in one entry, so it is stored whole or not at all.
+ * J2  Every append carries the sequence its writer believes is the subject's last one. A writer that is wrong about it has
+ *     been superseded and gets `FencedError`; nothing of it is stored.
+ * J3  An append that did not come back with a clean acknowledgement is *unknown*, never "failed": the last entry is read
+ *     back from the stream's leader and compared by id. Mine: it is stored. The one I expected: nothing is stored, the same
+ *     entry is sent again. Another's: fenced.
+ * J4  Entry ids are unique per attempt to write and never derived from content; no `Nats-Msg-Id` is used, because broker
+ *     versions disagree on whether deduplication or the expectation is checked first.
+ * J5  `append` settles only when the answer is known, or when its signal aborts (the daemon stops): never on a timeout.
+ * J6  A read is whole or throws: it ends where the consumer says nothing is pending, not where the stream paused.
+ */
+import { FencedError, PayloadTooLargeError, PermissionError, UnavailableError } from "../../errors.ts";
+import type { Bus } from "./connection.ts";
+import { AckPolicy, DeliverPolicy, headers, NatsError, nanos, nuid } from "./nats.ts";
+
+/** One stored entry: the parsed JSON and where it stands in the stream. */
+export type Entry<T> = { seq: number; value: T };
+
+export type AppendOptions = {
+  /** The sequence of the subject's last entry; 0 means the subject must be empty. */
+  expected: number;
+  /** The entry's id, as it stands in its body: `id` of an object, `id` of an array's first element. */
+  id: string;
+  signal?: AbortSignal;
+};
+
+/** The journals of one stream. */
+export type Journals<T> = {
+  /**
+   * Stores one entry and gives back its stream sequence.
+   *
+   * @throws FencedError when another writer appended; PayloadTooLargeError; PermissionError; UnavailableError when the signal
+   * aborted before the outcome was known.
+   */
+  append(subject: string, body: Uint8Array, options: AppendOptions): Promise<number>;
+  /** All entries of a subject, oldest first; empty when there are none. */
+  read(subject: string): Promise<Entry<T>[]>;
+  /** The newest entry of a subject, from the stream's leader. */
+  last(subject: string): Promise<Entry<T> | undefined>;
+  /** Deletes a subject's entries. */
+  purge(subject: string): Promise<void>;
+};
+
+type PubAck = { seq?: number; duplicate?: boolean; error?: { code: number; err_code?: number; description: string } };
+type StoredMessage = { message?: { seq: number; data?: string }; error?: { code: number; description: string } };
+
+const REQUEST_TIMEOUT_MS = 5_000;
+const RETRY_MIN_MS = 50;
+const RETRY_MAX_MS = 2_000;
+const EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence";
+const READ_BATCH = 500;
+
+/** Opens the journals kept in `stream`. */
+export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
+  const { nc } = bus;
+  const decoder = new TextDecoder();
+
+  return {
+    async append(subject, body, { expected, id, signal }) {
+      const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
+      if (body.length + 128 > limit) throw new PayloadTooLargeError(subject, body.length, limit);
+      for (let wait = RETRY_MIN_MS; ; wait = Math.min(wait * 2, RETRY_MAX_MS)) {
+        const seq = await publish(subject, body, expected);
+        if (seq !== undefined) return seq;
+        // J3
+        const verdict = await readBack(subject, expected, id, signal);
+        if (verdict.type === "mine") return verdict.seq;
+        if (verdict.type === "fenced") throw new FencedError(subject);
+        await pause(wait, signal, subject);
+      }
+    },
+
+    async read(subject) {
+      const jsm = await bus.jsm();
+      const consumer = await jsm.consumers.add(stream, {
+        name: `read-${nuid.next()}`,
+        filter_subject: subject,
+        ack_policy: AckPolicy.None,
+        deliver_policy: DeliverPolicy.All,
+        mem_storage: true,
+        num_replicas: 1,
+        inactive_threshold: nanos(10_000),
+      });
+      const entries: Entry<T>[] = [];
+      let pending = consumer.num_pending;
+      try {
+        const handle = await bus.js.consumers.get(stream, consumer.name);
+        while (pending > 0) {
+          const before = entries.length;
+          const batch = await handle.fetch({ max_messages: Math.min(pending, READ_BATCH), expires: REQUEST_TIMEOUT_MS });
+          for await (const message of batch) {
+            entries.push({ seq: message.seq, value: message.json<T>() });
+            pending = message.info.pending;
+          }
+          // J6
+          if (entries.length === before) throw new UnavailableError(`${subject}: ${pending} entries did not arrive`);
+        }
+      } finally {
+        // Its inactivity threshold removes it where this fails.
+        void jsm.consumers.delete(stream, consumer.name).catch(() => {});
+      }
+      return entries;
+    },
+
+    last: (subject) => lastStored(subject),
+
+    async purge(subject) {
+      const jsm = await bus.jsm();
+      await jsm.streams.purge(stream, { filter: subject });
+    },
+  };
+
+  /** One try; undefined means unknown. */
+  async function publish(subject: string, body: Uint8Array, expected: number): Promise<number | undefined> {
+    try {
+      const hdrs = headers();
+      hdrs.set(EXPECTED_LAST, String(expected));
+      const reply = await nc.request(subject, body, { headers: hdrs, timeout: REQUEST_TIMEOUT_MS });
+      const ack = JSON.parse(decoder.decode(reply.data)) as PubAck;
+      return ack.error || ack.duplicate ? undefined : ack.seq;
+    } catch (error) {
+      throwIfFinal(error, subject);
+      return undefined;
+    }
+  }
+
+  type Verdict = { type: "mine"; seq: number } | { type: "nothing stored" } | { type: "fenced" };
+
+  async function readBack(subject: string, expected: number, id: string, signal?: AbortSignal): Promise<Verdict> {
+    for (let wait = RETRY_MIN_MS; ; wait = Math.min(wait * 2, RETRY_MAX_MS)) {
+      try {
+        const last = await lastStored(subject);
+        if (last && entryId(last.value) === id) return { type: "mine", seq: last.seq };
+        return (last?.seq ?? 0) === expected ? { type: "nothing stored" } : { type: "fenced" };
+      } catch (error) {
+        throwIfFinal(error, subject);
+      }
+      await pause(wait, signal, subject);
+    }
+  }
+
+  async function lastStored(subject: string): Promise<Entry<T> | undefined> {
+    const request = JSON.stringify({ last_by_subj: subject });
+    // STREAM.MSG.GET is answered by the leader; a direct get may come from a replica that lags.
+    const reply = await nc.request(`$JS.API.STREAM.MSG.GET.${stream}`, request, { timeout: REQUEST_TIMEOUT_MS });
+    const { message, error } = JSON.parse(decoder.decode(reply.data)) as StoredMessage;
+    if (error?.code === 404) return undefined;
+    if (!message) throw new UnavailableError(`${subject}: ${error?.description ?? "no message in the answer"}`);
+    const data = Buffer.from(message.data ?? "", "base64").toString("utf8");
+    return { seq: message.seq, value: JSON.parse(data) as T };
+  }
+}
+
+function entryId(value: unknown): unknown {
+  const head: unknown = Array.isArray(value) ? value[0] : value;
+  return typeof head === "object" && head !== null && "id" in head ? head.id : undefined;
+}
+
+/** Rethrows what waiting cannot mend. */
+function throwIfFinal(error: unknown, subject: string): void {
+  if (!(error instanceof NatsError)) {
+    if (error instanceof UnavailableError || error instanceof SyntaxError) return;
+    throw error;
+  }
+  if (error.isPermissionError()) throw new PermissionError(subject, "publish", { cause: error });
+  if (error.code === "CONNECTION_CLOSED" || error.code === "CONNECTION_DRAINING") {
+    throw new UnavailableError(`${subject}: the connection is closed`, { cause: error });
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal | undefined, subject: string): Promise<void> {
+  if (signal?.aborted) throw new UnavailableError(`${subject}: stopped before the append was answered`);
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", done, { once: true });
+    function done() {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}

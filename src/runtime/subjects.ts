@@ -1,0 +1,68 @@
+/** Every durable and wire name in one place: subjects, streams, consumers, headers. DESIGN section 5. */
+import { UsageError } from "../errors.ts";
+
+/** Names that become one token of a subject: agents, workflows, run ids, task ids. */
+const TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
+
+/** Whether `name` can be one token of a subject. */
+export function isToken(name: string): boolean {
+  return TOKEN.test(name);
+}
+
+export type Subjects = ReturnType<typeof subjectsFor>;
+
+/**
+ * The names under a prefix.
+ *
+ * @throws UsageError when the prefix is not one subject token.
+ */
+export function subjectsFor(prefix = "troupe") {
+  if (!isToken(prefix)) {
+    throw new UsageError(`prefix: expected letters, digits, "-" or "_", got ${JSON.stringify(prefix)}`);
+  }
+  const streams = prefix.toUpperCase().replaceAll("-", "_");
+  return {
+    prefix,
+    request: (workflow: string) => `${prefix}.requests.${workflow}`,
+    allRequests: `${prefix}.requests.*`,
+    mailbox: (agent: string) => `${prefix}.agents.${agent}`,
+    run: (runId: string) => `${prefix}.runs.${runId}`,
+    allRuns: `${prefix}.runs.*`,
+    task: (runId: string, taskId: string) => `${prefix}.tasks.${runId}.${taskId}`,
+    tasksOf: (runId: string) => `${prefix}.tasks.${runId}.*`,
+    allTasks: `${prefix}.tasks.*.*`,
+    signal: (runId: string) => `${prefix}.signals.${runId}`,
+    allSignals: `${prefix}.signals.*`,
+    dead: (kind: "requests" | "tasks", name: string) => `${prefix}.dead.${kind}.${name}`,
+    allDead: `${prefix}.dead.>`,
+    /** How far each host's durable spans are exported; the newest message of a subject counts. */
+    exported: (host: string) => `${prefix}.exported.${host}`,
+    allExported: `${prefix}.exported.*`,
+    presence: `${prefix}.presence`,
+    /** A new owner of a run asks here who is at work on its tasks. */
+    owners: `${prefix}.owners`,
+    event: (workflow: string, runId: string, type: string) => `${prefix}.events.${workflow}.${runId}.${type}`,
+    eventsOf: (runId: string) => `${prefix}.events.*.${runId}.>`,
+    allEvents: `${prefix}.events.>`,
+    api: `${prefix}.api`,
+    /** The micro service's name, as `nats micro ls` shows it. */
+    service: prefix,
+    streams: {
+      requests: `${streams}_REQUESTS`,
+      runs: `${streams}_RUNS`,
+      tasks: `${streams}_TASKS`,
+      signals: `${streams}_SIGNALS`,
+      dead: `${streams}_DEAD`,
+      exported: `${streams}_EXPORTED`,
+    },
+    /** The durable consumer all daemons take requests from. */
+    doorConsumer: "door",
+    /** The queue group of every mailbox. */
+    workers: "workers",
+  } as const;
+}
+
+/** Which host wrote a journal entry: `<host>/<incarnation>`. */
+export const WRITER_HEADER = "Troupe-Writer";
+/** The W3C trace context header, on every message that belongs to a run. */
+export const TRACEPARENT_HEADER = "traceparent";

@@ -1,0 +1,7 @@
+/** `troupe/testing`: what tests and demos of your own agents need. */
+export type { ReplyOptions, ScriptedCall, ScriptedReply } from "./replies.ts";
+export { callTool, callTools, fail, handOff, say } from "./replies.ts";
+export type { Rule, RulesModelOptions, Situation } from "./rules-model.ts";
+export { rulesModel } from "./rules-model.ts";
+export type { RecordedCall, ScriptAnswer, ScriptEntry, ScriptedModelOptions } from "./scripted-model.ts";
+export { ScriptedModel } from "./scripted-model.ts";

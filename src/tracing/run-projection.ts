@@ -1,0 +1,288 @@
+/**
+ * Folds a run's journal into its structural spans.
+ *
+ * R1  Every field of a span follows from the journal alone (and the constant resource): whoever folds the same entries makes
+ *     the same spans, bit for bit.
+ * R2  One root per run, at its acceptance; one segment per (task, delivery) ever sent; one `invoke_workflow` at the end.
+ * R3  A segment ends exactly once: its task settled or handed off, was sent again (a tombstone), or its run ended.
+ * R4  An outcome settles the delivery that is open, whichever worker it came from: the journal took it for that task.
+ * R5  Nothing is made for a run that is not sampled, and nothing after its terminal event.
+ */
+import { type Attributes, SpanKind, TraceFlags } from "@opentelemetry/api";
+import type { Resource } from "@opentelemetry/resources";
+import type { TaskUsage } from "../actors/task.ts";
+import type { RunEvent, RunTrace } from "../workflows/run-events.ts";
+import { FinishedSpan, toHrTime } from "./finished-span.ts";
+import * as name from "./semconv.ts";
+import { endSpanId, rootSpanId, segmentSpanId } from "./trace-ids.ts";
+import type { SegmentContext } from "./tracing.ts";
+
+type Source = { agent: string; spanId: string };
+type Ending = {
+  at: string;
+  worker?: string;
+  usage?: TaskUsage;
+  to?: string;
+  error?: { code: string; message: string };
+};
+type Of<T extends RunEvent["type"]> = Extract<RunEvent, { type: T }>;
+
+type Segment = {
+  agent: string;
+  step?: string;
+  taskId: string;
+  attempt: number;
+  delivery: number;
+  spanId: string;
+  startedAt: string;
+  /** The segment that handed the run over to this one. */
+  source?: Source;
+};
+
+export type ProjectedRun = {
+  runId: string;
+  /** What the run was asked for, also when nobody knows such a workflow. */
+  workflow: string;
+  trace: RunTrace;
+  /** The constant resource of structural spans. */
+  resource: Resource;
+};
+
+/** The structural spans of one run, as far as its entries were folded. */
+export class StructuralFold {
+  readonly #run: ProjectedRun;
+  #workflow: string;
+  readonly #open = new Map<string, Segment>();
+  /** Handoffs whose next task has not been sent yet, by that task's id. */
+  readonly #handoffs = new Map<string, Source>();
+  readonly #usage: TaskUsage = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
+  #handoffCount = 0;
+  #rootId = "";
+  #accepted: Of<"run.accepted"> | undefined;
+  #ended = false;
+  #made: FinishedSpan[] = [];
+
+  constructor(run: ProjectedRun) {
+    this.#run = run;
+    this.#workflow = run.workflow;
+  }
+
+  /** The spans these events caused, oldest first; each is handed out once. */
+  fold(events: readonly RunEvent[]): readonly FinishedSpan[] {
+    this.#made = [];
+    if (!this.#run.trace.sampled) return this.#made; // R5
+    for (const event of events) {
+      if (!this.#ended) this.#take(event); // R5
+    }
+    return this.#made;
+  }
+
+  /** The context that travels with a delivery of a task. */
+  segment(taskId: string, delivery: number): SegmentContext {
+    const { runId, trace } = this.#run;
+    const open = this.#open.get(taskId);
+    const spanId = open?.delivery === delivery ? open.spanId : segmentSpanId(runId, taskId, delivery);
+    return { traceId: trace.traceId, spanId, sampled: trace.sampled };
+  }
+
+  #take(event: RunEvent): void {
+    switch (event.type) {
+      case "run.accepted":
+        this.#accept(event);
+        break;
+      case "task.sent":
+        this.#send(event);
+        break;
+      case "task.settled":
+        this.#settle(event); // R4
+        break;
+      case "agent.handoff":
+        this.#handOff(event);
+        break;
+      case "run.completed":
+        this.#finish(event.at, "completed", undefined);
+        break;
+      case "run.failed":
+        this.#finish(event.at, "failed", event.data.error);
+        break;
+      case "run.cancelled": {
+        const message = event.data.reason ?? "the run was cancelled";
+        this.#finish(event.at, "cancelled", { code: name.CANCELLED, message });
+        break;
+      }
+      default:
+        // Everything else changes no span.
+        break;
+    }
+  }
+
+  #accept(event: Of<"run.accepted">): void {
+    if (this.#accepted) return;
+    const { runId, trace, resource } = this.#run;
+    this.#accepted = event;
+    this.#workflow = event.data.workflow; // R1
+    this.#rootId = rootSpanId(runId);
+    const at = toHrTime(Date.parse(event.at));
+    this.#made.push(
+      new FinishedSpan({
+        name: `run ${this.#workflow}`,
+        kind: SpanKind.PRODUCER,
+        traceId: trace.traceId,
+        spanId: this.#rootId,
+        ...(trace.parentSpanId === undefined ? {} : { parentSpanId: trace.parentSpanId, remoteParent: true }),
+        start: at,
+        end: at,
+        attributes: this.#runAttributes(),
+        resource,
+      }),
+    );
+  }
+
+  #send(event: Of<"task.sent">): void {
+    const { taskId, agent, step, attempt, delivery, lost } = event.data;
+    const before = this.#open.get(taskId);
+    if (before) {
+      if (before.delivery >= delivery) return;
+      this.#end(taskId, {
+        at: event.at,
+        ...(lost?.worker === undefined ? {} : { worker: lost.worker }),
+        error: { code: name.WORKER_LOST, message: lost?.reason ?? "the task was sent again" },
+      });
+    }
+    const source = before?.source ?? this.#handoffs.get(taskId);
+    this.#handoffs.delete(taskId);
+    this.#open.set(taskId, {
+      agent,
+      ...(step === undefined ? {} : { step }),
+      taskId,
+      attempt,
+      delivery,
+      spanId: segmentSpanId(this.#run.runId, taskId, delivery),
+      startedAt: event.at,
+      ...(source ? { source } : {}),
+    });
+  }
+
+  #settle({ at, data: { taskId, worker, outcome } }: Of<"task.settled">): void {
+    this.#end(taskId, {
+      at,
+      ...(worker === undefined ? {} : { worker }),
+      ...(outcome.usage ? { usage: outcome.usage } : {}),
+      ...(outcome.type === "failed" ? { error: outcome.error } : {}),
+    });
+  }
+
+  #handOff(event: Of<"agent.handoff">): void {
+    const { taskId, to, next, worker, usage } = event.data;
+    const segment = this.#open.get(taskId);
+    if (!segment) return;
+    this.#handoffCount += 1;
+    this.#handoffs.set(next.taskId, { agent: segment.agent, spanId: segment.spanId });
+    this.#end(taskId, {
+      at: event.at,
+      to,
+      ...(worker === undefined ? {} : { worker }),
+      ...(usage ? { usage } : {}),
+    });
+  }
+
+  #end(taskId: string, ending: Ending): void {
+    const segment = this.#open.get(taskId);
+    if (!segment) return; // R3
+    this.#open.delete(taskId);
+    if (ending.usage) {
+      this.#usage.inputTokens += ending.usage.inputTokens;
+      this.#usage.outputTokens += ending.usage.outputTokens;
+      this.#usage.modelCalls += ending.usage.modelCalls;
+    }
+    this.#made.push(this.#segmentSpan(segment, ending));
+  }
+
+  #segmentSpan(segment: Segment, { at, worker, usage, to, error }: Ending): FinishedSpan {
+    const { runId, trace, resource } = this.#run;
+    const { source } = segment;
+    const attributes: Attributes = {
+      [name.OPERATION]: "invoke_agent",
+      [name.AGENT_NAME]: segment.agent,
+      [name.WORKFLOW_NAME]: this.#workflow,
+      [name.RUN_ID]: runId,
+      [name.TASK_ID]: segment.taskId,
+      [name.TASK_ATTEMPT]: segment.attempt,
+      [name.TASK_DELIVERY]: segment.delivery,
+    };
+    const sessionId = this.#accepted?.data.sessionId;
+    if (sessionId !== undefined) attributes[name.CONVERSATION_ID] = sessionId;
+    if (segment.step !== undefined) attributes[name.STEP_ID] = segment.step;
+    if (worker !== undefined) attributes[name.WORKER] = worker;
+    if (usage) addUsage(attributes, usage, name.TASK_MODEL_CALLS);
+    // Jaeger does not show the attributes of links, so a handoff is told on both spans as well.
+    if (source) attributes[name.HANDOFF_FROM] = source.agent;
+    if (to !== undefined) attributes[name.HANDOFF_TO] = to;
+    if (error) attributes[name.ERROR_TYPE] = error.code;
+    return new FinishedSpan({
+      name: `invoke_agent ${segment.agent}`,
+      traceId: trace.traceId,
+      spanId: segment.spanId,
+      parentSpanId: this.#rootId,
+      start: toHrTime(Date.parse(segment.startedAt)),
+      end: toHrTime(Date.parse(at)),
+      attributes,
+      ...(source ? { links: [handoffLink(trace.traceId, source.spanId)] } : {}),
+      ...(error ? { error: error.message } : {}),
+      resource,
+    });
+  }
+
+  #finish(at: string, outcome: string, error: { code: string; message: string } | undefined): void {
+    const left =
+      outcome === "cancelled"
+        ? { code: name.CANCELLED, message: "the run was cancelled" }
+        : { code: name.ABANDONED, message: `the run ${outcome}` };
+    for (const taskId of [...this.#open.keys()]) this.#end(taskId, { at, error: left });
+    this.#ended = true;
+    if (!this.#accepted) return;
+    const { runId, trace, resource } = this.#run;
+    const attributes = this.#runAttributes();
+    attributes[name.OPERATION] = "invoke_workflow";
+    attributes[name.RUN_OUTCOME] = outcome;
+    attributes[name.RUN_HANDOFFS] = this.#handoffCount;
+    addUsage(attributes, this.#usage, name.RUN_MODEL_CALLS);
+    if (error) attributes[name.ERROR_TYPE] = error.code;
+    this.#made.push(
+      new FinishedSpan({
+        name: `invoke_workflow ${this.#workflow}`,
+        traceId: trace.traceId,
+        spanId: endSpanId(runId),
+        parentSpanId: this.#rootId,
+        start: toHrTime(Date.parse(this.#accepted.at)),
+        end: toHrTime(Date.parse(at)),
+        attributes,
+        ...(error ? { error: error.message } : {}),
+        resource,
+      }),
+    );
+  }
+
+  #runAttributes(): Attributes {
+    const { runId } = this.#run;
+    const attributes: Attributes = { [name.RUN_ID]: runId, [name.WORKFLOW_NAME]: this.#workflow };
+    const { kind, version, sessionId } = this.#accepted?.data ?? {};
+    if (kind !== undefined) attributes[name.WORKFLOW_KIND] = kind;
+    if (version !== undefined) attributes[name.WORKFLOW_VERSION] = version;
+    if (sessionId !== undefined) attributes[name.CONVERSATION_ID] = sessionId;
+    return attributes;
+  }
+}
+
+function addUsage(attributes: Attributes, usage: TaskUsage, modelCalls: string): void {
+  attributes[name.INPUT_TOKENS] = usage.inputTokens;
+  attributes[name.OUTPUT_TOKENS] = usage.outputTokens;
+  attributes[modelCalls] = usage.modelCalls;
+}
+
+function handoffLink(traceId: string, spanId: string) {
+  return {
+    context: { traceId, spanId, traceFlags: TraceFlags.SAMPLED },
+    attributes: { [name.LINK_RELATION]: "handoff_from" },
+  };
+}

@@ -1,0 +1,138 @@
+/** Puts tracing together: journal → structural spans, work → leaves, both through one queue to the collector. */
+import { context, ROOT_CONTEXT, SamplingDecision, SpanKind, trace } from "@opentelemetry/api";
+import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
+import { ConsoleSpanExporter, ParentBasedSampler, TracerProvider } from "@opentelemetry/sdk-trace";
+import type { RunTrace } from "../workflows/run-events.ts";
+import { HeldLeaves } from "./held-leaves.ts";
+import { leafProcessor, startChat, startTool } from "./leaves.ts";
+import { noTracing } from "./no-tracing.ts";
+import { openOtlpHttpSender } from "./otlp-http-sender.ts";
+import { StructuralFold } from "./run-projection.ts";
+import { SCOPE } from "./semconv.ts";
+import { SpanQueue, type Watch } from "./span-queue.ts";
+import { exporterSender, type SpanSender } from "./span-sender.ts";
+import { segmentSpanId } from "./trace-ids.ts";
+import type { JournalEntry, RunProjection, Tracing } from "./tracing.ts";
+import { type ResolvedTracing, resolveTracing, type TracingOptions } from "./tracing-options.ts";
+
+/**
+ * Starts tracing as the options and the standard `OTEL_*` variables say; where they say "off", gives back `noTracing`.
+ *
+ * A collector that is away, slow or wrong is never felt by the caller: spans wait in a bounded queue.
+ */
+export function startTracing(options: TracingOptions = {}): Tracing {
+  const settings = resolveTracing(options);
+  if (!settings) return noTracing;
+  const sender = openSender(settings);
+  const queue = new SpanQueue({
+    sender,
+    logger: options.logger,
+    onDropped: options.onDropped,
+    delayMs: settings.delayMs,
+    batchSize: settings.batchSize,
+    capacity: settings.capacity,
+    optional: !settings.configured,
+  });
+  return assemble(settings, queue, sender.destination);
+}
+
+function assemble(settings: ResolvedTracing, queue: SpanQueue, destination: string): Tracing {
+  const { captureContent, structuralResource, leafResource, rootSampler } = settings;
+  const held = new HeldLeaves((span) => queue.add(span));
+  const provider = new TracerProvider({
+    resource: leafResource,
+    sampler: new ParentBasedSampler({ root: rootSampler }),
+    spanProcessors: [leafProcessor(held)],
+  });
+  const release = becomeGlobal(provider);
+  const tracer = provider.getTracer(SCOPE.name);
+  const leafOptions = { held, resource: leafResource, captureContent };
+  let highest = 0;
+
+  return {
+    destination,
+    decideSampling: (traceId) =>
+      rootSampler.shouldSample(ROOT_CONTEXT, traceId, "run", SpanKind.PRODUCER, {}, []).decision ===
+      SamplingDecision.RECORD_AND_SAMPLED,
+    run(runId, workflow, runTrace): RunProjection {
+      const fold = new StructuralFold({ runId, workflow, trace: runTrace, resource: structuralResource });
+      return {
+        replayed(events) {
+          fold.fold(events);
+        },
+        recorded(events, seq) {
+          if (seq > highest) highest = seq;
+          for (const span of fold.fold(events)) queue.add(span, seq);
+        },
+        segment: (taskId, delivery) => fold.segment(taskId, delivery),
+      };
+    },
+    reproject: (journal, fromSeq) => reproject(journal, fromSeq, queue, settings),
+    segmentOf: ({ traceId, sampled }: Pick<RunTrace, "traceId" | "sampled">, runId, taskId, delivery) => ({
+      traceId,
+      spanId: segmentSpanId(runId, taskId, delivery),
+      sampled,
+    }),
+    chat: (parent, start) => startChat(parent, start, leafOptions),
+    tool: (parent, start) => startTool(tracer, parent, start, captureContent),
+    hold: ({ spanId }) => held.hold(spanId),
+    release: ({ spanId }) => held.release(spanId),
+    discard: ({ spanId }) => held.discard(spanId),
+    exportedThrough() {
+      const pending = queue.lowestPending();
+      return pending === undefined ? highest : Math.min(highest, pending - 1);
+    },
+    async stop(timeoutMs) {
+      release();
+      await queue.drain(timeoutMs);
+    },
+  };
+}
+
+function reproject(
+  journal: readonly JournalEntry[],
+  fromSeq: number,
+  queue: SpanQueue,
+  { structuralResource: resource }: ResolvedTracing,
+): Promise<void> {
+  const accepted = journal[0]?.events.find((event) => event.type === "run.accepted");
+  if (!accepted) return Promise.resolve();
+  const { runId, data } = accepted;
+  const fold = new StructuralFold({ runId, workflow: data.workflow, trace: data.trace, resource });
+  // The whole journal is folded: later spans depend on what earlier entries said.
+  const spans = journal.flatMap(({ events, seq }) => {
+    const made = fold.fold(events);
+    return seq > fromSeq ? made : [];
+  });
+  if (spans.length === 0) return Promise.resolve();
+  return new Promise((resolve) => {
+    const watch: Watch = { left: spans.length, settled: resolve };
+    for (const span of spans) queue.add(span, undefined, watch);
+  });
+}
+
+function openSender({ exporter, protocol, url }: ResolvedTracing): SpanSender {
+  if (exporter === "console") return exporterSender("console", async () => new ConsoleSpanExporter());
+  if (protocol !== "grpc") return openOtlpHttpSender({ protocol, ...(url === undefined ? {} : { url }) });
+  const endpoint =
+    url ??
+    process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ??
+    process.env.OTEL_EXPORTER_OTLP_ENDPOINT ??
+    "http://localhost:4317";
+  return exporterSender(endpoint, async () => {
+    // Loaded here: gRPC is most of OpenTelemetry's start-up time, and few use it.
+    const { OTLPTraceExporter } = await import("@opentelemetry/exporter-trace-otlp-grpc");
+    return new OTLPTraceExporter(url === undefined ? {} : { url });
+  });
+}
+
+/** Lets spans that tools make with the OpenTelemetry API join in, unless the application has set up an SDK of its own. */
+function becomeGlobal(provider: TracerProvider): () => void {
+  const manager = new AsyncLocalStorageContextManager().enable();
+  if (!context.setGlobalContextManager(manager)) manager.disable();
+  const ours = trace.setGlobalTracerProvider(provider);
+  return () => {
+    // The context manager stays: others in this process may have come to rely on it.
+    if (ours) trace.disable();
+  };
+}

@@ -1,0 +1,93 @@
+/** Makes workflows in TypeScript. */
+import type { z } from "zod";
+import type { Agent } from "../actors/agent.ts";
+import type { JsonSchema } from "../actors/model.ts";
+import { joinPath, problemAt } from "../actors/schema-problems.ts";
+import { DefinitionError, type Problem } from "../errors.ts";
+import type { RetryPolicy, WorkflowDefinition } from "./definition.ts";
+import { parseWorkflow } from "./parse-definition.ts";
+
+/** What every workflow may say; the defaults are those of {@link WorkflowDefinition}. */
+type CommonOptions = {
+  name: string;
+  version?: string | number;
+  description?: string;
+  /** What the request's input must fit; of a zod schema, as far as JSON Schema can say it. */
+  input?: z.ZodType | JsonSchema;
+  timeoutMs?: number;
+};
+
+/** A step of a deterministic workflow. Steps run at once unless `after` says what they wait for. */
+export type StepOptions = {
+  id: string;
+  agent: Agent | string;
+  /** The id of a step, or several, that must have completed before. */
+  after?: string | readonly string[];
+  /** A template. @default the default input of a chain */
+  input?: unknown;
+  retry?: Partial<RetryPolicy>;
+  timeoutMs?: number;
+};
+
+export type DeterministicWorkflowOptions = CommonOptions & { kind?: "deterministic" } & (
+    | { agents: readonly (Agent | string)[]; steps?: never }
+    | { steps: readonly StepOptions[]; agents?: never }
+  );
+
+export type HandoffWorkflowOptions = CommonOptions & {
+  kind?: "handoff";
+  entry: Agent | string;
+  agents: readonly (Agent | string)[];
+  maxHandoffs?: number;
+  maxVisits?: number;
+};
+
+export type WorkflowOptions = DeterministicWorkflowOptions | HandoffWorkflowOptions;
+
+/**
+ * Defines a workflow. Agents may be given by name where they are defined elsewhere; a handoff workflow wants the agents
+ * themselves, each at least once, for their handoffs.
+ *
+ * @throws DefinitionError with everything that is wrong with it.
+ */
+export function defineWorkflow(options: WorkflowOptions): WorkflowDefinition {
+  const agents = new Map<string, Agent>();
+  const problems: Problem[] = [];
+  const path = joinPath("workflows", [String(options?.name)]);
+  const raw = withNames(options, (agent) => {
+    const known = agents.get(agent.name);
+    if (known && known !== agent)
+      problems.push(problemAt({ path }, `one agent named "${agent.name}"`, "two different ones"));
+    agents.set(agent.name, agent);
+  });
+  const parsed = parseWorkflow(options?.name, raw, { path, agents, open: true });
+  if (!parsed.definition) throw new DefinitionError([...problems, ...parsed.problems]);
+  if (problems.length > 0) throw new DefinitionError(problems);
+  return parsed.definition;
+}
+
+/** The options as a file would have them: agents by name, each told to `found`. */
+export function withNames(options: unknown, found: (agent: Agent) => void): unknown {
+  if (typeof options !== "object" || options === null) return options;
+  const named = (value: unknown) => {
+    if (!isAgent(value)) return value;
+    found(value);
+    return value.name;
+  };
+  const each = (list: unknown, turn: (item: unknown) => unknown) => (Array.isArray(list) ? list.map(turn) : list);
+  const raw: Record<string, unknown> = { ...options };
+  if ("entry" in raw) raw.entry = named(raw.entry);
+  if ("agents" in raw) raw.agents = each(raw.agents, named);
+  if ("steps" in raw) raw.steps = each(raw.steps, (step) => namedStep(step, named));
+  return raw;
+}
+
+function namedStep(step: unknown, named: (value: unknown) => unknown): unknown {
+  return typeof step === "object" && step !== null && "agent" in step ? { ...step, agent: named(step.agent) } : step;
+}
+
+function isAgent(value: unknown): value is Agent {
+  return (
+    typeof value === "object" && value !== null && "name" in value && "instructions" in value && "handoffs" in value
+  );
+}

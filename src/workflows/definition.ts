@@ -1,0 +1,59 @@
+/** What a workflow is once it is checked: plain data, the same whichever of YAML, JSON or TypeScript it was written in. */
+import type { HandoffOption } from "../actors/task.ts";
+
+/** How failed attempts at a step are repeated. */
+export type RetryPolicy = {
+  /** Attempts in all, the first included. @default 1 */
+  maxAttempts: number;
+  /** @default "exponential" */
+  backoff: "exponential" | "fixed";
+  /** The first delay, in milliseconds. @default 500 */
+  delayMs: number;
+  /** The longest delay, in milliseconds. @default 30000 */
+  maxDelayMs: number;
+};
+
+/** One node of a deterministic workflow. */
+export type StepDefinition = {
+  id: string;
+  agent: string;
+  /** Steps that must have completed before; none means at once. */
+  after: string[];
+  /** A template; absent means the default input of a chain. */
+  input?: unknown;
+  retry: RetryPolicy;
+  /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
+  timeoutMs?: number;
+};
+
+type Common = {
+  name: string;
+  /** @default "1" */
+  version: string;
+  description?: string;
+  /** A JSON Schema the request's input must fit. */
+  input?: { [key: string]: unknown };
+  /** How long a run may take, in milliseconds, where the request does not say. */
+  timeoutMs?: number;
+  /** The hash of everything above that a fold depends on; runs carry it. */
+  hash: string;
+};
+
+export type DeterministicDefinition = Common & {
+  kind: "deterministic";
+  /** In an order in which every step stands after those it depends on. */
+  steps: StepDefinition[];
+};
+
+export type HandoffDefinition = Common & {
+  kind: "handoff";
+  entry: string;
+  /** Who may hand to whom; every agent of the workflow is a key. */
+  agents: { [agent: string]: HandoffOption[] };
+  /** Handoffs in one run. @default 16 */
+  maxHandoffs: number;
+  /** Times one agent may have the run. @default 8 */
+  maxVisits: number;
+};
+
+export type WorkflowDefinition = DeterministicDefinition | HandoffDefinition;

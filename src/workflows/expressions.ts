@@ -1,0 +1,174 @@
+/** The one expression language, CEL: compiled once, checked when loaded, and every result a JSON value. */
+import { type ASTNode, Environment, Optional, type ParseResult } from "@marcbachmann/cel-js";
+import { TroupeError } from "../errors.ts";
+
+/** What expressions can speak of. */
+export type ExpressionScope = {
+  /** The run's input. */
+  input: unknown;
+  /** The steps that have completed. */
+  steps: { readonly [id: string]: { output: unknown } };
+  /** The step before; after several, `output` holds theirs by id. Absent for a first step. */
+  previous?: { output: unknown };
+  session: unknown;
+  run: { id: string; workflow: string };
+};
+
+const VARIABLES = ["input", "steps", "previous", "session", "run"] as const;
+
+/** A compiled expression and what it speaks of. */
+export type Expression = {
+  source: string;
+  /** Steps it names, each once. `steps[<something computed>]` is not among them. */
+  steps: readonly string[];
+  usesPrevious: boolean;
+  run: ParseResult;
+};
+
+const environment = createEnvironment();
+
+function createEnvironment(): Environment {
+  const made = new Environment({ homogeneousAggregateLiterals: false, enableOptionalTypes: true });
+  for (const name of VARIABLES) made.registerVariable(name, "dyn");
+  // JSON has one kind of number, CEL has two and does not mix them: without these, `input.count + 1` fails.
+  const operators: [string, (a: number, b: number) => number][] = [
+    ["+", (a, b) => a + b],
+    ["-", (a, b) => a - b],
+    ["*", (a, b) => a * b],
+    ["/", (a, b) => a / b],
+  ];
+  for (const [sign, operate] of operators) {
+    made.registerOperator(`double ${sign} int`, (a: number, b: bigint) => operate(a, Number(b)));
+    made.registerOperator(`int ${sign} double`, (a: bigint, b: number) => operate(Number(a), b));
+  }
+  return made;
+}
+
+/** Definitions share expressions and are loaded again on change; beyond this many the oldest goes. */
+const CACHE_SIZE = 2_000;
+const cache = new Map<string, Expression>();
+
+/**
+ * Compiles an expression.
+ *
+ * @throws TroupeError `invalid_expression` when it cannot be parsed or cannot have a type.
+ */
+export function compileExpression(source: string): Expression {
+  const known = cache.get(source);
+  if (known) return known;
+  const made = compile(source);
+  if (cache.size >= CACHE_SIZE) cache.delete(cache.keys().next().value as string);
+  cache.set(source, made);
+  return made;
+}
+
+function compile(source: string): Expression {
+  const run = parse(source);
+  const { valid, error } = run.check();
+  if (!valid) throw new TroupeError("invalid_expression", summaryOf(error));
+  const found = { steps: new Set<string>(), usesPrevious: false };
+  collect(run.ast, found);
+  return { source, run, steps: [...found.steps], usesPrevious: found.usesPrevious };
+}
+
+function parse(source: string): ParseResult {
+  try {
+    return environment.parse(source);
+  } catch (error) {
+    throw new TroupeError("invalid_expression", summaryOf(error), { cause: error });
+  }
+}
+
+/** Finds what an expression speaks of: `steps.a`, `steps["a"]` and `previous`. */
+function collect(node: unknown, found: { steps: Set<string>; usesPrevious: boolean }): void {
+  if (Array.isArray(node)) {
+    for (const part of node) collect(part, found);
+    return;
+  }
+  if (!isNode(node)) return;
+  const step = namedStep(node);
+  if (step !== undefined) found.steps.add(step);
+  if (node.op === "id" && node.args === "previous") found.usesPrevious = true;
+  collect(node.args, found);
+}
+
+function namedStep({ op, args }: ASTNode): string | undefined {
+  if (op !== "." && op !== ".?" && op !== "[]" && op !== "[?]") return undefined;
+  const [object, key] = args;
+  if (object.op !== "id" || object.args !== "steps") return undefined;
+  if (typeof key === "string") return key;
+  return key.op === "value" && typeof key.args === "string" ? key.args : undefined;
+}
+
+function isNode(value: unknown): value is ASTNode {
+  return typeof value === "object" && value !== null && "op" in value && "args" in value;
+}
+
+/**
+ * Evaluates an expression.
+ *
+ * @throws TroupeError `template_failed` when a value is missing, an operation fails, or the result is not JSON.
+ */
+export function evaluateExpression(expression: Expression, scope: ExpressionScope): unknown {
+  let result: unknown;
+  try {
+    result = expression.run(scope);
+  } catch (error) {
+    throw new TroupeError("template_failed", summaryOf(error), { cause: error });
+  }
+  return toJson(result);
+}
+
+/** The library's message proper, without its drawing of the source. */
+function summaryOf(error: unknown): string {
+  const { summary, message } = error as { summary?: string; message?: string };
+  return summary ?? message?.split("\n", 1)[0] ?? String(error);
+}
+
+/** CEL knows more kinds of values than JSON: 64-bit integers, instants, durations, optionals. */
+function toJson(value: unknown): unknown {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return value;
+    case "number":
+      if (Number.isFinite(value)) return value;
+      break;
+    case "bigint":
+      if (BigInt(Number(value)) === value) return Number(value);
+      break;
+    case "object":
+      return objectToJson(value);
+    default:
+      break;
+  }
+  throw new TroupeError("template_failed", `${String(value)} is not a value JSON can hold`);
+}
+
+function objectToJson(value: object | null): unknown {
+  if (value === null) return null;
+  if (Array.isArray(value)) return value.map(toJson);
+  if (value instanceof Date) return value.toISOString();
+  if (value instanceof Map) return entriesToJson([...value]);
+  if (value instanceof Optional) {
+    if (value.hasValue()) return toJson(value.value());
+    throw new TroupeError("template_failed", "the optional has no value; give one with orValue(…)");
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype === Object.prototype || prototype === null) return entriesToJson(Object.entries(value));
+  return specialToJson(value);
+}
+
+function entriesToJson(entries: [unknown, unknown][]): unknown {
+  return Object.fromEntries(
+    entries.filter(([, item]) => item !== undefined).map(([key, item]) => [String(key), toJson(item)]),
+  );
+}
+
+/** Unsigned integers and durations are classes the library does not show; they are known by what they hold. */
+function specialToJson(value: object): unknown {
+  if ("seconds" in value && "nanos" in value) return `${Number(value.seconds) + Number(value.nanos) / 1e9}s`;
+  const primitive: unknown = value.valueOf();
+  if (typeof primitive === "bigint") return toJson(primitive);
+  throw new TroupeError("template_failed", "the result is not a value JSON can hold");
+}

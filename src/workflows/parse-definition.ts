@@ -1,0 +1,62 @@
+/** Turns what somebody wrote as a workflow into its definition, or into everything that is wrong with it. */
+import { problemsOfSchema } from "../actors/check-agent.ts";
+import { oneOf, type Place, placeAt, problemAt, problemsOf, showValue } from "../actors/schema-problems.ts";
+import { toJsonSchema } from "../actors/schemas.ts";
+import {
+  type DeterministicDraft,
+  deterministicSchema,
+  type HandoffDraft,
+  handoffSchema,
+  KINDS,
+} from "./definition-schema.ts";
+import { parseDeterministic } from "./parse-deterministic.ts";
+import { parseHandoff } from "./parse-handoff.ts";
+import type { CommonParts, ParsedWorkflow, WorkflowSources } from "./workflow-sources.ts";
+
+/** Reads the workflow called `name`; `raw` need not repeat the name. Never throws. */
+export function parseWorkflow(name: string, raw: unknown, sources: WorkflowSources): ParsedWorkflow {
+  const place = { ...sources, path: sources.path ?? `workflows.${name}` };
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) {
+    return { problems: [problemAt(place, "an object", showValue(raw))] };
+  }
+  const kind = kindOf(raw);
+  if (!kind) {
+    const got = showValue((raw as { kind?: unknown }).kind);
+    return { problems: [problemAt(placeAt(place, "kind"), oneOf(KINDS.map((known) => `"${known}"`)), got)] };
+  }
+  const parsed = (kind === "handoff" ? handoffSchema : deterministicSchema).safeParse({ name, ...raw });
+  if (!parsed.success) return { problems: problemsOf(parsed.error.issues, { name, ...raw }, place) };
+  return parseDraft(name, parsed.data, place);
+}
+
+/** What it is called, or what its shape tells: only handoffs have an entry and limits. */
+function kindOf(raw: object): (typeof KINDS)[number] | undefined {
+  if ("kind" in raw && raw.kind !== undefined) return KINDS.find((kind) => kind === raw.kind);
+  return "entry" in raw || "maxHandoffs" in raw || "maxVisits" in raw ? "handoff" : "deterministic";
+}
+
+function parseDraft(
+  name: string,
+  draft: DeterministicDraft | HandoffDraft,
+  sources: WorkflowSources & Place,
+): ParsedWorkflow {
+  const problems = problemsOfSchema(draft.input, placeAt(sources, "input"));
+  if (draft.name !== name) problems.push(problemAt(placeAt(sources, "name"), showValue(name), showValue(draft.name)));
+  const common = commonParts(draft, problems.length === 0);
+  const parsed =
+    draft.kind === "handoff" ? parseHandoff(draft, common, sources) : parseDeterministic(draft, common, sources);
+  if (problems.length > 0) return { problems: [...problems, ...parsed.problems] };
+  return parsed;
+}
+
+function commonParts(draft: DeterministicDraft | HandoffDraft, inputFits: boolean): CommonParts {
+  const { name, version, description, input, timeoutMs } = draft;
+  return {
+    name,
+    version,
+    ...(description === undefined ? {} : { description }),
+    // A request may say more than a workflow reads, so the schema stays open.
+    ...(input === undefined || !inputFits ? {} : { input: toJsonSchema(input, { closed: false }) }),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  };
+}

@@ -1,0 +1,67 @@
+/**
+ * A plan is what differs between kinds of workflows: given what happened, which moves come next. The lifecycle around it
+ * (waiting for its time, running, cancelling, the ends) is one statechart for all, in `supervisor-machine.ts`.
+ */
+import type { Task } from "../actors/task.ts";
+import type { ErrorRecord } from "../errors.ts";
+import type { Fact, RunEventBody, RunRequest } from "./run-events.ts";
+
+/** What a supervisor knows of its run from the start. */
+export type RunSetup = {
+  runId: string;
+  request: RunRequest;
+  /** When the run was accepted, as an ISO 8601 instant. */
+  acceptedAt: string;
+};
+
+export type Decision = Extract<
+  RunEventBody,
+  {
+    type:
+      | "step.started"
+      | "step.completed"
+      | "step.failed"
+      | "step.retrying"
+      | "task.sent"
+      | "timer.set"
+      | "run.completed"
+      | "run.failed"
+      | "run.cancelled";
+  }
+>;
+
+/** A task somebody has or should have. */
+export type OpenTask = {
+  task: Task;
+  step?: string;
+  /** The agent that handed off has sent it already. */
+  forwarded: boolean;
+};
+
+export type Move =
+  | { type: "ask"; open: OpenTask }
+  | { type: "timer"; id: string; dueAt: string }
+  | { type: "say"; event: Decision }
+  | { type: "complete"; output: unknown }
+  | { type: "fail"; error: ErrorRecord };
+
+/** Facts a plan is asked about. */
+export type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" }>;
+
+/** `State` is plain data: it is folded from the journal and never stored. */
+export type Plan<State = unknown> = {
+  begin(setup: RunSetup): { state: State; moves: Move[] };
+  /** `open` is the task the fact is about, for facts about a task. */
+  proceed(setup: RunSetup, state: State, fact: PlanFact, open: OpenTask | undefined): { state: State; moves: Move[] };
+};
+
+/** An instant `ms` milliseconds after another one. */
+export function later(at: string, ms: number): string {
+  return new Date(Date.parse(at) + ms).toISOString();
+}
+
+/** When a run that was accepted at `at` times out, if it does. */
+export function deadlineOf({ request, acceptedAt }: RunSetup): string | undefined {
+  if (request.timeoutMs === undefined) return undefined;
+  return later(request.notBefore ?? acceptedAt, request.timeoutMs);
+}

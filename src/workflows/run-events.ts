@@ -1,0 +1,136 @@
+/**
+ * The events of a run's journal: DESIGN section 5, "Journal event / live event". An entry of the journal is a JSON array of
+ * events that were decided together and are recorded together.
+ *
+ * Facts come from outside and are what a supervisor is folded from: `run.accepted`, `task.settled`, `agent.handoff`,
+ * `timer.fired`, `run.cancelling`. Decisions follow from them: a fold makes them again. The rest is bookkeeping of the host.
+ */
+import type { Message } from "../actors/conversation.ts";
+import type { TaskUsage } from "../actors/task.ts";
+import type { ErrorRecord } from "../errors.ts";
+
+/** Where a run's spans hang. */
+export type RunTrace = {
+  traceId: string;
+  /** The caller's span, where the request carried one. */
+  parentSpanId?: string;
+  sampled: boolean;
+};
+
+export type RunRequest = {
+  input: unknown;
+  sessionId?: string;
+  userId?: string;
+  metadata?: { [key: string]: unknown };
+  /** An ISO 8601 instant before which nothing starts. */
+  notBefore?: string;
+  timeoutMs?: number;
+  /** The NATS subject that gets the result. */
+  replyTo?: string;
+};
+
+export type RunEventBody =
+  // Facts
+  | {
+      type: "run.accepted";
+      data: RunRequest & {
+        workflow: string;
+        /** The definition's version and hash; absent when the request was refused. */
+        version?: string;
+        hash?: string;
+        kind?: "deterministic" | "handoff";
+        /** Steps in all, for the progress; handoff runs do not know. */
+        steps?: number;
+        trace: RunTrace;
+      };
+    }
+  | {
+      type: "task.settled";
+      data: {
+        taskId: string;
+        agent: string;
+        worker?: string;
+        outcome:
+          | { type: "completed"; output: unknown; usage: TaskUsage; transcript?: Message[] }
+          | { type: "failed"; error: ErrorRecord; usage?: TaskUsage };
+      };
+    }
+  | {
+      type: "agent.handoff";
+      data: {
+        taskId: string;
+        from: string;
+        to: string;
+        input?: unknown;
+        reason?: string;
+        transcript: Message[];
+        messages?: Message[];
+        next: { taskId: string; forwarded: boolean };
+        worker?: string;
+        usage?: TaskUsage;
+      };
+    }
+  | { type: "timer.fired"; data: { id: string } }
+  | {
+      type: "run.cancelling";
+      /** `graceMs` is how long tasks get to stop, in milliseconds. */
+      data: { reason?: string; by?: string; graceMs?: number };
+    }
+  // Decisions
+  | { type: "step.started"; data: { step: string; agent: string } }
+  | { type: "step.completed"; data: { step: string; taskId: string } }
+  | { type: "step.failed"; data: { step: string; taskId: string; error: ErrorRecord } }
+  | { type: "step.retrying"; data: { step: string; attempt: number; dueAt: string; error: ErrorRecord } }
+  | {
+      type: "task.sent";
+      data: {
+        taskId: string;
+        agent: string;
+        step?: string;
+        attempt: number;
+        /** 1 when a decision sent it; above 1 the host sent it again, because its worker was lost. */
+        delivery: number;
+        lost?: { worker?: string; reason: string };
+      };
+    }
+  | { type: "timer.set"; data: { id: string; dueAt: string } }
+  | { type: "run.completed"; data: { output: unknown } }
+  | { type: "run.failed"; data: { error: ErrorRecord } }
+  | { type: "run.cancelled"; data: { reason?: string } }
+  // Bookkeeping
+  | { type: "run.claimed"; data: { host: string; incarnation: string; reason: "accepted" | "restart" | "takeover" | "handed-over" | "resume" } }
+  | { type: "signal.received"; data: { seq: number; kind: string } }
+  | { type: "task.waiting"; data: { taskId: string; agent: string; reason: string } }
+  /** Said only after `task.waiting`: a worker has it now. */
+  | { type: "task.accepted"; data: { taskId: string; worker?: string } }
+  | { type: "run.parked"; data: { reason: string } };
+
+export type RunEventType = RunEventBody["type"];
+
+/** An event as it stands in the journal and on the live feed. Times are ISO 8601 with milliseconds. */
+export type RunEvent = {
+  v: 1;
+  /** Unique and never derived from content: a writer recognises its own entry by it. */
+  id: string;
+  runId: string;
+  /** The event's number in its run, from 1, without gaps. */
+  n: number;
+  at: string;
+  /** The claim it was written under. */
+  epoch: number;
+} & RunEventBody;
+
+/** An event as a supervisor sees it. */
+export type Fact = { at: string } & Extract<
+  RunEventBody,
+  { type: "task.settled" | "agent.handoff" | "timer.fired" | "run.cancelling" }
+>;
+
+export type FactBody = Extract<RunEventBody, { type: Fact["type"] }>;
+
+const TERMINAL = new Set<RunEventType>(["run.completed", "run.failed", "run.cancelled"]);
+
+/** Whether an event of this type ends its run. */
+export function isTerminal(type: RunEventType): type is "run.completed" | "run.failed" | "run.cancelled" {
+  return TERMINAL.has(type);
+}

@@ -1,0 +1,148 @@
+/**
+ * Where a run stands, folded from its journal: the one definition of a run's status. The record people read and the index
+ * both carry it.
+ */
+import { isTerminal, type RunEvent } from "./run-events.ts";
+
+/** `pending → running ⇄ waiting → completed | failed | cancelled`, with `cancelling` on the way. */
+export type RunStatus = "pending" | "running" | "waiting" | "cancelling" | "completed" | "failed" | "cancelled";
+
+export const RUN_STATUSES: readonly RunStatus[] = [
+  "pending",
+  "running",
+  "waiting",
+  "cancelling",
+  "completed",
+  "failed",
+  "cancelled",
+];
+
+/** A task somebody has or should have. */
+export type CurrentTask = {
+  taskId: string;
+  agent: string;
+  /** The step it is an attempt at; absent in handoff runs. */
+  step?: string;
+  attempt: number;
+  /** When it was first sent. */
+  since: string;
+  /** What it waits for, in words; absent while it is at work. */
+  waitingFor?: string;
+};
+
+export type RunOwner = { host: string; incarnation: string; epoch: number };
+
+/** Plain data, so that it can be stored and gone on from. */
+export type RunStanding = {
+  status: RunStatus;
+  /** Why nothing happens, in words; present while the status is `waiting`. */
+  waitingFor?: string;
+  /** Why no daemon can continue the run. */
+  parked?: string;
+  /** Who wrote the last claim. */
+  owner?: RunOwner;
+  current: CurrentTask[];
+  /** What the clock is watched for. */
+  timers: { id: string; dueAt: string }[];
+};
+
+/** The timer that holds a run back until its `notBefore`. */
+const START_TIMER = "start";
+
+/** Where a run stands before its first event. */
+export function initialStanding(): RunStanding {
+  return { status: "running", current: [], timers: [] };
+}
+
+/** Whether a run with this status is over. */
+export function isOver(status: RunStatus): status is "completed" | "failed" | "cancelled" {
+  return status === "completed" || status === "failed" || status === "cancelled";
+}
+
+/** The earliest instant the clock is watched for. */
+export function wakeAtOf({ timers }: RunStanding): string | undefined {
+  return timers.reduce<string | undefined>(
+    (first, { dueAt }) => (first === undefined || dueAt < first ? dueAt : first),
+    undefined,
+  );
+}
+
+/** Moves `standing` on by events of its journal, in place. */
+export function advanceStanding(standing: RunStanding, events: readonly RunEvent[]): void {
+  for (const event of events) {
+    // A run ends once; nothing after its end counts.
+    if (isOver(standing.status)) return;
+    take(standing, event);
+  }
+  if (!isOver(standing.status)) settleStatus(standing);
+}
+
+function take(standing: RunStanding, event: RunEvent): void {
+  switch (event.type) {
+    case "run.claimed":
+      standing.owner = { host: event.data.host, incarnation: event.data.incarnation, epoch: event.epoch };
+      // Whoever claims a parked run means to continue it; if it cannot, it says so again.
+      delete standing.parked;
+      break;
+    case "run.parked":
+      standing.parked = event.data.reason;
+      break;
+    case "run.cancelling":
+      standing.status = "cancelling";
+      break;
+    case "task.sent":
+      sent(standing, event.data, event.at);
+      break;
+    case "task.waiting": {
+      const task = standing.current.find(({ taskId }) => taskId === event.data.taskId);
+      if (task) task.waitingFor = event.data.reason;
+      break;
+    }
+    case "task.settled":
+    case "agent.handoff":
+      standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
+      break;
+    case "timer.set":
+      standing.timers = [...standing.timers.filter(({ id }) => id !== event.data.id), { ...event.data }];
+      break;
+    case "timer.fired":
+      standing.timers = standing.timers.filter(({ id }) => id !== event.data.id);
+      break;
+    default:
+      if (isTerminal(event.type)) end(standing, event.type);
+  }
+}
+
+function sent(standing: RunStanding, data: Extract<RunEvent, { type: "task.sent" }>["data"], at: string): void {
+  const { taskId, agent, step, attempt } = data;
+  const known = standing.current.find((task) => task.taskId === taskId);
+  if (known) delete known.waitingFor;
+  else standing.current.push({ taskId, agent, ...(step !== undefined && { step }), attempt, since: at });
+}
+
+function end(standing: RunStanding, type: "run.completed" | "run.failed" | "run.cancelled"): void {
+  standing.status = type === "run.completed" ? "completed" : type === "run.failed" ? "failed" : "cancelled";
+  standing.current = [];
+  standing.timers = [];
+  delete standing.waitingFor;
+  delete standing.parked;
+}
+
+function settleStatus(standing: RunStanding): void {
+  delete standing.waitingFor;
+  if (standing.status === "cancelling") return;
+  const { current, parked, timers } = standing;
+  if (parked !== undefined) {
+    standing.status = "waiting";
+    standing.waitingFor = parked;
+  } else if (timers.some(({ id }) => id === START_TIMER)) {
+    standing.status = "pending";
+  } else if (current.length > 0 && current.every(({ waitingFor }) => waitingFor !== undefined)) {
+    standing.status = "waiting";
+    standing.waitingFor = current
+      .map(({ taskId, agent, waitingFor }) => `${agent} (${taskId}): ${waitingFor}`)
+      .join("; ");
+  } else {
+    standing.status = "running";
+  }
+}

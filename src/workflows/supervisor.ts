@@ -1,0 +1,152 @@
+/**
+ * A supervisor as its host drives it: a fact goes in; the next snapshot, what belongs on record, and what is to be done come
+ * out as data. Nothing happens here, so the same calls drive a live run and fold a journal.
+ *
+ * Invariants
+ * S1  Everything depends on the definition and the facts alone: folding a journal's facts makes the same decisions again.
+ * S2  A fold that decides anything else than what is on record stops with `FoldError`; it never goes on from a guess.
+ */
+import { initialTransition, transition, type SnapshotFrom } from "xstate";
+import { TroupeError } from "../errors.ts";
+import type { WorkflowDefinition } from "./definition.ts";
+import { deterministicPlan } from "./deterministic.ts";
+import { handoffPlan } from "./handoff-plan.ts";
+import type { Decision, OpenTask, Plan, RunSetup } from "./plan.ts";
+import type { Fact, RunEvent } from "./run-events.ts";
+import { supervisorMachine } from "./supervisor-machine.ts";
+
+export type SupervisorSnapshot = SnapshotFrom<typeof supervisorMachine>;
+
+/** What the host is to do once the decisions are in the journal. */
+export type Effect =
+  | { type: "askAgent"; open: OpenTask }
+  | { type: "timer"; id: string; dueAt: string }
+  /** Stop a child: a task is cancelled at its worker, a timer is forgotten. */
+  | { type: "stop"; child: string };
+
+export type Decided = { snapshot: SupervisorSnapshot; decisions: Decision[]; effects: Effect[] };
+
+/** The journal and the definition disagree; the run has to be parked, not continued. */
+export class FoldError extends TroupeError {
+  constructor(message: string) {
+    super("cannot_fold", message);
+  }
+}
+
+const plans = new WeakMap<WorkflowDefinition, Plan>();
+
+/** The plan of a definition, made once. */
+function planOf(definition: WorkflowDefinition): Plan {
+  let plan = plans.get(definition);
+  if (!plan) {
+    plan = (definition.kind === "deterministic" ? deterministicPlan(definition) : handoffPlan(definition)) as Plan;
+    plans.set(definition, plan);
+  }
+  return plan;
+}
+
+/** Starts a run. */
+export function begin(definition: WorkflowDefinition, setup: RunSetup): Decided {
+  return read(initialTransition(supervisorMachine, { setup, plan: planOf(definition) }));
+}
+
+/** Lets a supervisor decide on one more fact. Facts that no longer matter change nothing. */
+export function decide(snapshot: SupervisorSnapshot, fact: Fact): Decided {
+  return read(transition(supervisorMachine, snapshot, fact));
+}
+
+/** The definition's part of a journal's first event. */
+export function setupOf(accepted: Extract<RunEvent, { type: "run.accepted" }>): RunSetup {
+  return { runId: accepted.runId, request: accepted.data, acceptedAt: accepted.at };
+}
+
+/**
+ * Folds a whole journal to where its supervisor stands.
+ *
+ * @throws FoldError when the definition does not lead to the recorded decisions.
+ */
+export function fold(definition: WorkflowDefinition, journal: readonly RunEvent[]): SupervisorSnapshot {
+  const [accepted] = journal;
+  if (accepted?.type !== "run.accepted") throw new FoldError("the journal does not begin with run.accepted");
+  const recorded = journal.filter(isDecision).map(fingerprint);
+  let decided = begin(definition, setupOf(accepted));
+  const made = decided.decisions.map(fingerprint);
+  for (const event of journal) {
+    if (!isFact(event)) continue;
+    decided = decide(decided.snapshot, event);
+    made.push(...decided.decisions.map(fingerprint));
+  }
+  // S2
+  const length = Math.max(made.length, recorded.length);
+  for (let i = 0; i < length; i += 1) {
+    if (made[i] !== recorded[i]) {
+      throw new FoldError(`decision ${i + 1}: expected ${recorded[i] ?? "none"} as recorded, got ${made[i] ?? "none"}`);
+    }
+  }
+  return decided.snapshot;
+}
+
+/** Whether the supervisor wants nothing more. */
+export function isDone(snapshot: SupervisorSnapshot): boolean {
+  return snapshot.status === "done";
+}
+
+function isFact(event: RunEvent): event is RunEvent & Fact {
+  switch (event.type) {
+    case "task.settled":
+    case "agent.handoff":
+    case "timer.fired":
+    case "run.cancelling":
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** Decisions only: a task sent again and a refused request's failure are the host's. */
+function isDecision(event: RunEvent): boolean {
+  switch (event.type) {
+    case "task.sent":
+      return event.data.delivery === 1;
+    case "step.started":
+    case "step.completed":
+    case "step.failed":
+    case "step.retrying":
+    case "timer.set":
+    case "run.completed":
+    case "run.failed":
+    case "run.cancelled":
+      return true;
+    default:
+      return false;
+  }
+}
+
+function fingerprint(decision: Decision | RunEvent): string {
+  const data = decision.data as { step?: string; taskId?: string; id?: string };
+  return [decision.type, data.step, data.taskId, data.id].filter((part) => part !== undefined).join(" ");
+}
+
+function read([snapshot, actions]: ReturnType<typeof transition<typeof supervisorMachine>>): Decided {
+  const decisions: Decision[] = [];
+  const effects: Effect[] = [];
+  for (const action of actions) {
+    const params = action.params as never;
+    switch (action.type as string) {
+      case "xstate.emit":
+        decisions.push((params as { event: Decision }).event);
+        break;
+      case "xstate.spawnChild": {
+        const { src, input } = params as { src: string; input: OpenTask | { id: string; dueAt: string } };
+        effects.push("task" in input ? { type: "askAgent", open: input } : { type: src as "timer", ...input });
+        break;
+      }
+      case "xstate.stopChild":
+        effects.push({ type: "stop", child: (params as { id: string }).id });
+        break;
+      default:
+        break;
+    }
+  }
+  return { snapshot, decisions, effects };
+}

@@ -1,0 +1,17 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  // `import ... from "troupe"` in examples and tests is the source beside them, not a build.
+  resolve: { conditions: ["troupe-source"] },
+  ssr: { resolve: { conditions: ["troupe-source"] } },
+  test: {
+    environment: "node",
+    include: ["test/**/*.test.ts"],
+    // Real servers and processes start in tests; a loaded machine is slow, not wrong.
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    pool: "forks",
+    // Each worker drives servers of its own: more of them than cores only makes timing tests flaky.
+    maxWorkers: 2,
+  },
+});
