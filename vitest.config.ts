@@ -2,8 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   // `import ... from "troupe"` in examples and tests is the source beside them, not a build.
-  resolve: { conditions: ["troupe-source"] },
-  ssr: { resolve: { conditions: ["troupe-source"] } },
+  ssr: { resolve: { conditions: ["troupe-source", "module", "node", "development|production"] } },
   test: {
     environment: "node",
     include: ["test/**/*.test.ts"],

@@ -117,6 +117,11 @@ test.each([
   expect(violationsOf({ [path]: text })).toEqual([expect.stringMatching(/must not import/)]);
 });
 
+test.each(["using", "await using"])("%s in a source is refused, since Node 22 cannot run it unbuilt", (keyword) => {
+  const text = `export async function f(open: () => AsyncDisposable & Disposable) { ${keyword} it = open(); return it; }`;
+  expect(violationsOf({ "src/runtime/r.ts": text })).toEqual([expect.stringContaining("Node 22 does not know")]);
+});
+
 test.each(["src/runtime/utils.ts", "src/actors/types.ts", "src/workflows/index.ts", "src/runtime/runHost.ts"])(
   "%s is no name for a file",
   (path) => {

@@ -68,6 +68,8 @@ export const agentSchema = strict({
   remote: z.boolean().default(false),
 });
 
+export type AgentDraft = z.output<typeof agentSchema>;
+
 function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null;
 }

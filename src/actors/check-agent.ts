@@ -3,7 +3,7 @@ import type { z } from "zod";
 import type { Problem } from "../errors.ts";
 import type { Agent, HandoffEdge } from "./agent.ts";
 import type { JsonSchema } from "./model.ts";
-import { HANDOFF_NAME_LENGTH, handoffToolName } from "./names.ts";
+import { HANDOFF_NAME_LENGTH } from "./names.ts";
 import { oneOf, type Place, placeAt, problemAt, showValue } from "./schema-problems.ts";
 import { assertSupported, isZodSchema, toJsonSchema } from "./schemas.ts";
 
@@ -31,13 +31,10 @@ function missingWords(agent: Draft, place: Place): Problem[] {
   );
 }
 
-function clashingTools({ tools, handoffs }: Draft, place: Place): Problem[] {
-  const taken = new Set(handoffs.map((edge) => handoffToolName(edge.to)));
-  return tools.flatMap((tool, index) => {
-    const clashes = taken.has(tool.name);
-    taken.add(tool.name);
-    const expected = "a name no other tool or handoff of the agent has";
-    return clashes ? [problemAt(placeAt(place, "tools", index), expected, showValue(tool.name))] : [];
+function clashingTools({ tools }: Draft, place: Place): Problem[] {
+  return tools.flatMap(({ name }, index) => {
+    if (tools.findIndex((other) => other.name === name) === index) return [];
+    return [problemAt(placeAt(place, "tools", index), "a name no other tool of the agent has", showValue(name))];
   });
 }
 

@@ -2,11 +2,12 @@
 import type { z } from "zod";
 import { DefinitionError, type Problem } from "../errors.ts";
 import type { Agent, HandoffEdge } from "./agent.ts";
-import { agentSchema, type EdgeOptions } from "./agent-schema.ts";
+import { type AgentDraft, agentSchema, type EdgeOptions } from "./agent-schema.ts";
 import { problemsOfAgent } from "./check-agent.ts";
 import { handoff } from "./handoff.ts";
 import type { JsonSchema, ModelSettings } from "./model.ts";
-import { joinPath, oneOf, type Place, placeAt, problemAt, problemsOf, showValue } from "./schema-problems.ts";
+import { type Read, readBySchema } from "./read-by-schema.ts";
+import { joinPath, oneOf, type Place, placeAt, problemAt, showValue } from "./schema-problems.ts";
 import type { Tool } from "./tool.ts";
 
 /** What {@link defineAgent} takes; the defaults are those of {@link Agent}. */
@@ -59,17 +60,19 @@ export function defineAgent(options: AgentOptions): Agent {
 
 /** Reads an agent from what somebody wrote; `sources` says where it stands and what its names mean. */
 export function parseAgent(raw: unknown, sources: AgentSources): ParsedAgent {
-  const parsed = agentSchema.safeParse(raw);
-  if (!parsed.success) return { problems: problemsOf(parsed.error.issues, raw, placeAt(sources)) };
-  const { tools: toolRefs, handoffs: targets, ...rest } = parsed.data;
+  const { value, problems } = readBySchema(agentSchema, raw, placeAt(sources), (draft) => finish(draft, sources));
+  return value ? { agent: value, problems: [] } : { problems };
+}
+
+function finish({ tools: references, handoffs: targets, ...rest }: AgentDraft, sources: AgentSources): Read<Agent> {
   const problems: Problem[] = [];
-  const tools = resolveTools(toolRefs, sources, problems);
+  const tools = resolveTools(references, sources, problems);
   const handoffs = targets.map(toEdge);
   problems.push(...problemsOfAgent({ ...rest, tools, handoffs }, placeAt(sources)));
   if (problems.length > 0) return { problems };
   const settings = present(rest.settings);
   const { instructions = "", model = "" } = rest;
-  return { agent: freeze({ ...present(rest), instructions, model, settings, tools, handoffs }), problems: [] };
+  return { value: freeze({ ...present(rest), instructions, model, settings, tools, handoffs }), problems: [] };
 }
 
 function resolveTools(refs: readonly (Tool | string)[], sources: AgentSources, problems: Problem[]): Tool[] {

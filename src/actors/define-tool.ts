@@ -2,8 +2,8 @@
 import { z } from "zod";
 import { DefinitionError } from "../errors.ts";
 import { durationSchema } from "./durations.ts";
-import { nameSchema } from "./names.ts";
-import { problemAt, problemsOf, showValue } from "./schema-problems.ts";
+import { handoffToolName, nameSchema } from "./names.ts";
+import { joinPath, problemAt, problemsOf, showValue } from "./schema-problems.ts";
 import { isZodSchema, toJsonSchema } from "./schemas.ts";
 import { strict } from "./strict.ts";
 import type { Tool, ToolContext } from "./tool.ts";
@@ -20,8 +20,12 @@ export type ToolOptions<Parameters extends z.ZodObject> = {
   execute: (args: z.output<Parameters>, context: ToolContext) => unknown;
 };
 
+const RESERVED = handoffToolName("");
+
 const toolSchema = strict({
-  name: nameSchema,
+  name: nameSchema.refine((name) => !name.startsWith(RESERVED), {
+    error: `expected a name that does not begin with ${RESERVED}, which is for handoffs`,
+  }),
   description: z.string().min(1),
   parameters: z.custom<z.ZodObject>(isZodObject, { error: "expected a zod object, as in z.object({…})" }),
   timeoutMs: durationSchema.optional(),
@@ -35,7 +39,7 @@ const toolSchema = strict({
  */
 export function defineTool<Parameters extends z.ZodObject>(options: ToolOptions<Parameters>): Tool {
   const name = (options as Partial<typeof options> | undefined)?.name;
-  const place = { path: typeof name === "string" && name !== "" ? `tools.${name}` : "tool" };
+  const place = { path: typeof name === "string" && name !== "" ? joinPath("tools", [name]) : "tool" };
   const parsed = toolSchema.safeParse(options);
   if (!parsed.success) throw new DefinitionError(problemsOf(parsed.error.issues, options, place));
   assertExpressible(parsed.data.parameters, `${place.path}.parameters`);

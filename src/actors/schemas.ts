@@ -13,7 +13,8 @@ export function isZodSchema(value: unknown): value is z.ZodType {
 }
 
 /**
- * Turns a schema into JSON Schema (draft 2020-12) for whoever has to write a fitting value; JSON Schema stays as it is.
+ * Turns a schema into JSON Schema (draft 2020-12) for whoever has to write a fitting value; JSON Schema stays as it is. The
+ * answer is shared: do not change it.
  *
  * `closed` adds `additionalProperties: false` to zod objects that say nothing of further keys, as structured outputs want it.
  * @default closed true
@@ -21,11 +22,25 @@ export function isZodSchema(value: unknown): value is z.ZodType {
  */
 export function toJsonSchema(schema: z.ZodType | JsonSchema, { closed = true }: { closed?: boolean } = {}): JsonSchema {
   if (!isZodSchema(schema)) return schema;
-  const { $schema, ...json } = z.toJSONSchema(schema, {
+  const cache = closed ? expressedClosed : expressedOpen;
+  const known = cache.get(schema);
+  if (known) return known;
+  const made = express(schema, closed);
+  cache.set(schema, made);
+  return made;
+}
+
+/** Asked for with every model call, and the answer is always the same. */
+const expressedClosed = new WeakMap<z.ZodType, JsonSchema>();
+const expressedOpen = new WeakMap<z.ZodType, JsonSchema>();
+
+function express(schema: z.ZodType, closed: boolean): JsonSchema {
+  const { $schema: _dialect, ...json } = z.toJSONSchema(schema, {
     io: "input",
     override: ({ zodSchema, jsonSchema }) => {
       const { def } = zodSchema._zod;
       if (closed && def.type === "object") jsonSchema.additionalProperties ??= false;
+      // zod's whole numbers carry the limits of JavaScript, which say nothing to a model.
       if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
       if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
     },

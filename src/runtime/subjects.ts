@@ -43,6 +43,8 @@ export function subjectsFor(prefix = "troupe") {
     owners: `${prefix}.owners`,
     event: (workflow: string, runId: string, type: string) => `${prefix}.events.${workflow}.${runId}.${type}`,
     eventsOf: (runId: string) => `${prefix}.events.*.${runId}.>`,
+    /** The `run.*` events of one run, its end among them. */
+    endsOf: (runId: string) => `${prefix}.events.*.${runId}.run.*`,
     allEvents: `${prefix}.events.>`,
     api: `${prefix}.api`,
     /** The micro service's name, as `nats micro ls` shows it. */

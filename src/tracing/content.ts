@@ -7,7 +7,7 @@ import type { Message } from "../actors/conversation.ts";
 import { CONTENT_TRUNCATED } from "./semconv.ts";
 
 /** Collectors refuse whole batches that got too large; a value of 8 KiB is enough to recognise what was said. */
-export const MAX_CONTENT_BYTES = 8 * 1_024;
+const MAX_CONTENT_BYTES = 8 * 1_024;
 
 /** Sets `key` to `value` as text, cut at {@link MAX_CONTENT_BYTES}; a cut is marked on the span. */
 export function setContent(attributes: Attributes, key: string, value: unknown): void {

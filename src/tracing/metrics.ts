@@ -6,7 +6,7 @@
  */
 
 /** What ended, and how long it took. */
-export type RunEnded = {
+type RunEnded = {
   workflow: string;
   status: "completed" | "failed" | "cancelled";
   seconds: number;
@@ -15,10 +15,10 @@ export type RunEnded = {
 };
 
 /** One attempt at a step. */
-export type StepEnded = { workflow: string; step: string; agent: string; seconds: number; error?: string };
+type StepEnded = { workflow: string; step: string; agent: string; seconds: number; error?: string };
 
 /** One execution of an agent, as the worker saw it. */
-export type TaskEnded = { agent: string; seconds: number; modelCalls: number; toolCalls: number; error?: string };
+type TaskEnded = { agent: string; seconds: number; modelCalls: number; toolCalls: number; error?: string };
 
 /** One attempt at a model call. */
 export type ModelCalled = {
@@ -33,7 +33,7 @@ export type ModelCalled = {
   error?: string;
 };
 
-export type ToolCalled = { tool: string; agent: string; seconds: number; error?: string };
+type ToolCalled = { tool: string; agent: string; seconds: number; error?: string };
 
 /** Reads a gauge when it is scraped: pairs of label and value. */
 export type Observe = () => Iterable<readonly [label: string, value: number]>;

@@ -10,6 +10,8 @@ import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { convertLegacyHttpOptions } from "@opentelemetry/otlp-exporter-base/node-http";
 import { JsonTraceSerializer, ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
+import type { ReadableSpan } from "@opentelemetry/sdk-trace";
+import { encodeTraces } from "./otlp-encode.ts";
 import type { SendResult, SpanSender } from "./span-sender.ts";
 
 const compress = promisify(gzip);
@@ -31,6 +33,7 @@ export type OtlpHttpOptions = {
 export function openOtlpHttpSender({ protocol, url }: OtlpHttpOptions): SpanSender {
   const json = protocol === "http/json";
   const serializer = json ? JsonTraceSerializer : ProtobufTraceSerializer;
+  const encode = json ? encodeJson : encodeTraces;
   const config = convertLegacyHttpOptions(url === undefined ? {} : { url }, "TRACES", "v1/traces", {
     "Content-Type": json ? "application/json" : "application/x-protobuf",
   });
@@ -64,8 +67,7 @@ export function openOtlpHttpSender({ protocol, url }: OtlpHttpOptions): SpanSend
     destination: config.url,
     async send(spans) {
       try {
-        const body = serializer.serializeRequest([...spans]);
-        return body ? await attempt(body) : { type: "refused", reason: "the spans cannot be serialized" };
+        return await attempt(encode(spans));
       } catch (error) {
         return { type: "unavailable", reason: explain(error) };
       }
@@ -75,6 +77,10 @@ export function openOtlpHttpSender({ protocol, url }: OtlpHttpOptions): SpanSend
       agent.then((held) => held.destroy()).catch(() => {});
     },
   };
+}
+
+function encodeJson(spans: readonly ReadableSpan[]): Uint8Array {
+  return JsonTraceSerializer.serializeRequest([...spans]) ?? new Uint8Array();
 }
 
 type Answer = { status: number; retryAfter: string | undefined; body: Buffer };

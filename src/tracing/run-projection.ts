@@ -8,7 +8,7 @@
  * R4  An outcome settles the delivery that is open, whichever worker it came from: the journal took it for that task.
  * R5  Nothing is made for a run that is not sampled, and nothing after its terminal event.
  */
-import { type Attributes, SpanKind, TraceFlags } from "@opentelemetry/api";
+import { type Attributes, type HrTime, SpanKind, TraceFlags } from "@opentelemetry/api";
 import type { Resource } from "@opentelemetry/resources";
 import type { TaskUsage } from "../actors/task.ts";
 import type { RunEvent, RunTrace } from "../workflows/run-events.ts";
@@ -34,7 +34,7 @@ type Segment = {
   attempt: number;
   delivery: number;
   spanId: string;
-  startedAt: string;
+  start: HrTime;
   /** The segment that handed the run over to this one. */
   source?: Source;
 };
@@ -60,6 +60,7 @@ export class StructuralFold {
   #rootId = "";
   #accepted: Of<"run.accepted"> | undefined;
   #ended = false;
+  #parsed: { at: string; time: HrTime } = { at: "", time: [0, 0] };
   #made: FinishedSpan[] = [];
 
   constructor(run: ProjectedRun) {
@@ -122,7 +123,7 @@ export class StructuralFold {
     this.#accepted = event;
     this.#workflow = event.data.workflow; // R1
     this.#rootId = rootSpanId(runId);
-    const at = toHrTime(Date.parse(event.at));
+    const at = this.#time(event.at);
     this.#made.push(
       new FinishedSpan({
         name: `run ${this.#workflow}`,
@@ -158,7 +159,7 @@ export class StructuralFold {
       attempt,
       delivery,
       spanId: segmentSpanId(this.#run.runId, taskId, delivery),
-      startedAt: event.at,
+      start: this.#time(event.at),
       ...(source ? { source } : {}),
     });
   }
@@ -224,8 +225,8 @@ export class StructuralFold {
       traceId: trace.traceId,
       spanId: segment.spanId,
       parentSpanId: this.#rootId,
-      start: toHrTime(Date.parse(segment.startedAt)),
-      end: toHrTime(Date.parse(at)),
+      start: segment.start,
+      end: this.#time(at),
       attributes,
       ...(source ? { links: [handoffLink(trace.traceId, source.spanId)] } : {}),
       ...(error ? { error: error.message } : {}),
@@ -254,13 +255,19 @@ export class StructuralFold {
         traceId: trace.traceId,
         spanId: endSpanId(runId),
         parentSpanId: this.#rootId,
-        start: toHrTime(Date.parse(this.#accepted.at)),
-        end: toHrTime(Date.parse(at)),
+        start: this.#time(this.#accepted.at),
+        end: this.#time(at),
         attributes,
         ...(error ? { error: error.message } : {}),
         resource,
       }),
     );
+  }
+
+  /** Events of one entry mostly share their time. */
+  #time(at: string): HrTime {
+    if (this.#parsed.at !== at) this.#parsed = { at, time: toHrTime(Date.parse(at)) };
+    return this.#parsed.time;
   }
 
   #runAttributes(): Attributes {

@@ -26,7 +26,7 @@ export type TracingOptions = {
   onDropped?: (spans: number) => void;
 };
 
-export type Protocol = "http/protobuf" | "http/json" | "grpc";
+type Protocol = "http/protobuf" | "http/json" | "grpc";
 
 export type ResolvedTracing = {
   exporter: "otlp" | "console";

@@ -22,7 +22,7 @@ const retrySchema = strict({
   .transform((retry) => ({ ...retry, maxDelayMs: retry.maxDelayMs ?? Math.max(LONGEST_DELAY_MS, retry.delayMs) }));
 
 /** What a step without `retry` has. */
-export const DEFAULT_RETRY = retrySchema.parse({});
+export const DEFAULT_RETRY = Object.freeze(retrySchema.parse({}));
 
 /** Data as JSON has it: what a template is made of and what a definition can be hashed over. */
 const jsonSchema = z.custom<unknown>(isJson, { error: "expected JSON data" });

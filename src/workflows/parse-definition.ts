@@ -1,7 +1,10 @@
 /** Turns what somebody wrote as a workflow into its definition, or into everything that is wrong with it. */
+import type { z } from "zod";
 import { problemsOfSchema } from "../actors/check-agent.ts";
-import { oneOf, type Place, placeAt, problemAt, problemsOf, showValue } from "../actors/schema-problems.ts";
+import { type Read, readBySchema } from "../actors/read-by-schema.ts";
+import { oneOf, type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { toJsonSchema } from "../actors/schemas.ts";
+import type { WorkflowDefinition } from "./definition.ts";
 import {
   type DeterministicDraft,
   deterministicSchema,
@@ -9,8 +12,8 @@ import {
   handoffSchema,
   KINDS,
 } from "./definition-schema.ts";
-import { parseDeterministic } from "./parse-deterministic.ts";
-import { parseHandoff } from "./parse-handoff.ts";
+import { finishDeterministic } from "./finish-deterministic.ts";
+import { finishHandoff } from "./finish-handoff.ts";
 import type { CommonParts, ParsedWorkflow, WorkflowSources } from "./workflow-sources.ts";
 
 /** Reads the workflow called `name`; `raw` need not repeat the name. Never throws. */
@@ -24,9 +27,9 @@ export function parseWorkflow(name: string, raw: unknown, sources: WorkflowSourc
     const got = showValue((raw as { kind?: unknown }).kind);
     return { problems: [problemAt(placeAt(place, "kind"), oneOf(KINDS.map((known) => `"${known}"`)), got)] };
   }
-  const parsed = (kind === "handoff" ? handoffSchema : deterministicSchema).safeParse({ name, ...raw });
-  if (!parsed.success) return { problems: problemsOf(parsed.error.issues, { name, ...raw }, place) };
-  return parseDraft(name, parsed.data, place);
+  const schema: z.ZodType<DeterministicDraft | HandoffDraft> = kind === "handoff" ? handoffSchema : deterministicSchema;
+  const read = readBySchema(schema, { name, ...raw }, placeAt(place), (draft) => finish(name, draft, place));
+  return read.value ? { definition: read.value, problems: [] } : { problems: read.problems };
 }
 
 /** What it is called, or what its shape tells: only handoffs have an entry and limits. */
@@ -35,18 +38,17 @@ function kindOf(raw: object): (typeof KINDS)[number] | undefined {
   return "entry" in raw || "maxHandoffs" in raw || "maxVisits" in raw ? "handoff" : "deterministic";
 }
 
-function parseDraft(
+function finish(
   name: string,
   draft: DeterministicDraft | HandoffDraft,
   sources: WorkflowSources & Place,
-): ParsedWorkflow {
+): Read<WorkflowDefinition> {
   const problems = problemsOfSchema(draft.input, placeAt(sources, "input"));
   if (draft.name !== name) problems.push(problemAt(placeAt(sources, "name"), showValue(name), showValue(draft.name)));
   const common = commonParts(draft, problems.length === 0);
-  const parsed =
-    draft.kind === "handoff" ? parseHandoff(draft, common, sources) : parseDeterministic(draft, common, sources);
-  if (problems.length > 0) return { problems: [...problems, ...parsed.problems] };
-  return parsed;
+  const read =
+    draft.kind === "handoff" ? finishHandoff(draft, common, sources) : finishDeterministic(draft, common, sources);
+  return problems.length > 0 ? { problems: [...problems, ...read.problems] } : read;
 }
 
 function commonParts(draft: DeterministicDraft | HandoffDraft, inputFits: boolean): CommonParts {

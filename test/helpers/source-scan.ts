@@ -15,13 +15,15 @@ export type SourceScan = {
   imports: Import[];
   /** Global names as used: `setTimeout`, `Date.now`, `new Date()`; members are listed beside the object they are of. */
   globals: Set<string>;
+  /** True when it declares with `using` or `await using`. */
+  declaresUsing: boolean;
 };
 
 type Node = { type: string; [key: string]: unknown };
 
 /** Scans one file. Dynamic imports count when their specifier is a literal. */
 export function scanSource(path: string, text: string): SourceScan {
-  const scan: SourceScan = { imports: [], globals: new Set() };
+  const scan: SourceScan = { imports: [], globals: new Set(), declaresUsing: false };
   visit(parseAst(text, { lang: "ts" }, path) as unknown as Node, scan);
   return scan;
 }
@@ -29,6 +31,7 @@ export function scanSource(path: string, text: string): SourceScan {
 function visit(node: Node, scan: SourceScan): void {
   noteImport(node, scan.imports);
   noteGlobal(node, scan.globals);
+  if (node.type === "VariableDeclaration" && String(node.kind).endsWith("using")) scan.declaresUsing = true;
   for (const [key, value] of Object.entries(node)) {
     if (isName(node, key)) continue;
     for (const child of Array.isArray(value) ? value : [value]) if (isNode(child)) visit(child, scan);

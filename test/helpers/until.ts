@@ -1,12 +1,19 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Waits until `condition` holds, looking every 20 ms; fails with `what` after `withinMs` (default 10 s). */
-export async function until(
+type Falsy = false | 0 | "" | null | undefined;
+
+/**
+ * Waits until `look` finds something (anything but false, 0, "", null, undefined) and gives that, looking every 20 ms.
+ * Fails with `what` after `withinMs` (default 10 s).
+ */
+export async function until<T>(
   what: string,
-  condition: () => boolean | Promise<boolean>,
+  look: () => T | Promise<T>,
   { withinMs = 10_000 }: { withinMs?: number } = {},
-): Promise<void> {
-  for (const giveUpAt = Date.now() + withinMs; !(await condition()); await sleep(20)) {
+): Promise<Exclude<T, Falsy>> {
+  for (const giveUpAt = Date.now() + withinMs; ; await sleep(20)) {
+    const found = await look();
+    if (found) return found as Exclude<T, Falsy>;
     if (Date.now() > giveUpAt) throw new Error(`expected within ${withinMs} ms: ${what}`);
   }
 }

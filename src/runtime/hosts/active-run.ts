@@ -12,6 +12,7 @@
 import type { Logger } from "pino";
 import type { OutcomeMessage } from "../../actors/task.ts";
 import { type ErrorRecord, FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
+import type { Metrics } from "../../tracing/metrics.ts";
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
 import { type Effect, begin, type Decided, decide, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
@@ -33,6 +34,7 @@ export type RunHostParts = {
   newTaskId: (hops: number) => string;
   writer: { host: string; incarnation: string };
   stopping: AbortSignal;
+  metrics: Metrics;
   /** Called after every entry, before its effects. */
   recorded: (run: ActiveRun, events: readonly RunEvent[], texts: readonly string[], seq: number) => void;
   /** Called once when this object has nothing more to do. */
@@ -84,10 +86,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
   const waiting = new Set<string>();
+  /** When each open task was sent, in milliseconds of the clock. */
+  const sentAt = new Map<string, number>();
   let { seq, n, epoch } = start.position;
   let snapshot = start.snapshot;
   let queue: Happening[] = [];
-  let pumping = false;
+  let pumping: Promise<void> | undefined;
   let open = true;
   let lastAt = 0;
 
@@ -162,6 +166,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
 
     traceparent: (taskId: string) => formatTraceparent(projection.segment(taskId, deliveries.get(taskId) ?? 1)),
 
+    /** Resolves when nothing is on its way to the journal. */
+    idle: () => pumping ?? Promise.resolve(),
+
     /** Says on record why the run cannot go on, and lets go. */
     park,
 
@@ -188,11 +195,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       return;
     }
     queue.push(happening);
-    if (!pumping) void pump();
+    pumping ??= pump();
   }
 
   async function pump() {
-    pumping = true;
     try {
       while (open && queue.length > 0) {
         const batch = queue;
@@ -203,7 +209,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       logger.error({ runId, err: error }, "the run could not be driven on");
       park(error);
     } finally {
-      pumping = false;
+      pumping = undefined;
     }
   }
 
@@ -371,6 +377,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     n += events.length;
     snapshot = draft.snapshot;
     projection.recorded(events, seq);
+    measure(events);
     parts.recorded(self, events, texts, seq);
     for (const { resolve } of draft.settles) resolve();
     // R3: a claim may have been followed by a release while it was in flight.
@@ -380,12 +387,30 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     if (snapshot && isDone(snapshot)) self.close("ended");
   }
 
+  function measure(events: readonly RunEvent[]) {
+    for (const { type, data } of events) {
+      if (type !== "task.settled") continue;
+      const { taskId, agent, outcome } = data;
+      const since = sentAt.get(taskId);
+      // A task this process did not send was taken over; its length is not known here.
+      if (since === undefined) continue;
+      parts.metrics.stepEnded({
+        workflow: definition.name,
+        step: taskId.replace(/-\d+$/, ""),
+        agent,
+        seconds: (clock.now() - since) / 1_000,
+        ...(outcome.type === "failed" && { error: outcome.error.code }),
+      });
+    }
+  }
+
   function perform(effect: Effect) {
     switch (effect.type) {
       case "askAgent": {
         const { task, forwarded } = effect.open;
         // Decided and over within one batch.
         if (!snapshot || !Object.hasOwn(snapshot.context.open, task.taskId)) return;
+        sentAt.set(task.taskId, clock.now());
         const holder = early.get(task.taskId);
         early.delete(task.taskId);
         if (forwarded) desk.expect(task, self.traceparent(task.taskId), holder);
@@ -412,6 +437,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     }
     waiting.delete(child);
     deliveries.delete(child);
+    sentAt.delete(child);
     desk.forget(runId, child);
   }
 

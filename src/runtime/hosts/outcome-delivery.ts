@@ -29,7 +29,7 @@ export type DeliveryOptions = {
   outcomeTimeoutMs: number;
   outcomeAttempts: number;
   handoffsOf?: (workflow: string, agent: string) => HandoffOption[] | undefined;
-  /** Set while the host stops: then nobody is waited for. */
+  /** Aborts when the host drains or stops: then nobody who is not there is waited for. */
   hurry: AbortSignal;
 };
 
@@ -47,7 +47,7 @@ export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: 
   for (let attempt = 1; attempt <= options.outcomeAttempts; attempt += 1) {
     const receipt = await ask(work, bytes, options);
     if (receipt) return receipt.type;
-    if (options.hurry.aborted) break;
+    if (options.hurry.aborted || work.reply === undefined) break;
   }
   return store(work, message);
 }
@@ -119,41 +119,43 @@ function forwarding(
 async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions): Promise<OutcomeReceipt | undefined> {
   const { bus, outcomeTimeoutMs, hurry } = options;
   const { reply } = work;
-  const pause = waiting(work, outcomeTimeoutMs, hurry);
+  if (reply === undefined) return undefined;
+  const { promise: moved, resolve } = Promise.withResolvers<undefined>();
+  work.onMoved = () => resolve(undefined);
+  const asked = bus.nc.request(reply, bytes, { timeout: outcomeTimeoutMs });
+  // It may still fail when nobody looks any more.
+  asked.catch(() => {});
   try {
-    if (reply !== undefined) {
-      const asked = bus.nc.request(reply, bytes, { timeout: outcomeTimeoutMs });
-      const answer = await Promise.race([asked, pause.over.then(() => undefined)]);
-      if (answer) return answer.json<OutcomeReceipt>();
-      // It may still fail, when nobody looks any more.
-      asked.catch(() => {});
-    }
+    const answer = await Promise.race([asked, moved]);
+    return answer && readReceipt(answer.string());
   } catch (error) {
     // Nobody listens: the owner is gone, and a new one takes a moment to say so.
-    if (error instanceof NatsError && error.code === "503") await pause.over;
+    if (error instanceof NatsError && error.code === "503") await pause(outcomeTimeoutMs, moved, hurry);
+    return undefined;
   } finally {
-    pause.end();
+    delete work.onMoved;
   }
-  return undefined;
 }
 
-/** Over when the time is up, the owner moves, or the host is in a hurry. */
-function waiting(work: TaskWork, ms: number, hurry: AbortSignal): { over: Promise<void>; end(): void } {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  const onHurry = () => resolve();
-  // In a hurry the owner still gets the time to answer what it has been sent; `ask` is not repeated.
-  work.onMoved = resolve;
-  if (hurry.aborted) resolve();
-  else hurry.addEventListener("abort", onHurry, { once: true });
-  return {
-    over: promise,
-    end() {
-      clearTimeout(timer);
-      hurry.removeEventListener("abort", onHurry);
-      delete work.onMoved;
-    },
-  };
+function readReceipt(text: string): OutcomeReceipt | undefined {
+  try {
+    const { type } = JSON.parse(text) as Partial<OutcomeReceipt>;
+    return type === "recorded" || type === "superseded" ? { type } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Over when the time is up, the owner has moved, or the host stops. */
+async function pause(ms: number, moved: Promise<undefined>, hurry: AbortSignal): Promise<void> {
+  const { promise: over, resolve } = Promise.withResolvers<void>();
+  const stop = () => resolve();
+  const timer = setTimeout(stop, ms);
+  if (hurry.aborted) stop();
+  hurry.addEventListener("abort", stop, { once: true });
+  await Promise.race([over, moved]);
+  clearTimeout(timer);
+  hurry.removeEventListener("abort", stop);
 }
 
 // D2

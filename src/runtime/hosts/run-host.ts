@@ -11,6 +11,7 @@ import type { Logger } from "pino";
 import { validateOutput } from "../../actors/schemas.ts";
 import type { TaskEntry } from "../../actors/task.ts";
 import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
+import type { Metrics } from "../../tracing/metrics.ts";
 import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
@@ -58,6 +59,7 @@ export type RunHostOptions = {
   acceptTimeoutMs: number;
   silenceMs: number;
   cancelGraceMs: number;
+  metrics: Metrics;
   /** The stream sequence up to which a host's durable spans are known to be exported. */
   exportedThrough: (host: string) => number;
 };
@@ -75,6 +77,10 @@ export type RunHost = {
   serversChanged(): void;
   /** Runs in this daemon's hands. */
   size(): number;
+  /** The same by workflow. */
+  byWorkflow(): Map<string, number>;
+  /** Resolves when nothing is on its way to a journal. */
+  settled(): Promise<void>;
   /** Lets go of every run, so that other daemons take them. */
   releaseAll(): void;
   stop(): void;
@@ -88,8 +94,7 @@ const WHEREABOUTS_MS = 150;
 
 /** Starts the run host of a daemon. */
 export function startRunHost(options: RunHostOptions): RunHost {
-  const { bus, subjects, journals, taskJournals, definitions, tracing, clock, logger, inbox, writer, observer } =
-    options;
+  const { bus, subjects, journals, taskJournals, definitions, tracing, clock, logger, inbox, writer, observer, metrics } = options;
   const runs = new Map<string, ActiveRun>();
   const stopping = new AbortController();
   const eventPrefix = nuid.next();
@@ -127,6 +132,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     newTaskId: (hop) => `h${hop}-${nuid.next().slice(-6)}`,
     writer,
     stopping: stopping.signal,
+    metrics,
     recorded: (run, events, texts, seq) => tell(run.workflow, run.runId, events, texts, seq),
     closed(run, why) {
       if (runs.get(run.runId) === run) runs.delete(run.runId);
@@ -173,6 +179,14 @@ export function startRunHost(options: RunHostOptions): RunHost {
     workerGone: (incarnation) => desk.workerGone(incarnation),
     serversChanged: () => desk.serversChanged(),
     size: () => runs.size,
+    byWorkflow() {
+      const counts = new Map<string, number>();
+      for (const { workflow } of runs.values()) counts.set(workflow, (counts.get(workflow) ?? 0) + 1);
+      return counts;
+    },
+    async settled() {
+      await Promise.all([...runs.values()].map((run) => run.idle()));
+    },
     releaseAll() {
       for (const run of [...runs.values()]) run.close("released");
     },
@@ -357,16 +371,26 @@ export function startRunHost(options: RunHostOptions): RunHost {
       const event = events[i] as RunEvent;
       bus.nc.publish(subjects.event(workflow, runId, event.type), texts[i]);
     }
+    if (events[0]?.type === "run.accepted") metrics.runAccepted(workflow);
     const last = events.at(-1);
     if (last && isTerminal(last.type)) sendResult(workflow, runId, last, events);
   }
 
   function sendResult(workflow: string, runId: string, terminal: RunEvent, events: readonly RunEvent[]) {
     const [first] = events;
-    const replyTo =
-      first?.type === "run.accepted" ? first.data.replyTo : runs.get(runId)?.snapshot()?.context.setup.request.replyTo;
+    const setup = runs.get(runId)?.snapshot()?.context.setup;
+    const accepted = first?.type === "run.accepted" ? first : undefined;
     const result = resultOf(workflow, runId, terminal);
-    if (replyTo && result) bus.nc.publish(replyTo, JSON.stringify(result));
+    if (!result) return;
+    const replyTo = accepted?.data.replyTo ?? setup?.request.replyTo;
+    if (replyTo) bus.nc.publish(replyTo, JSON.stringify(result));
+    const since = Date.parse(accepted?.at ?? setup?.acceptedAt ?? terminal.at);
+    metrics.runEnded({
+      workflow,
+      status: result.status,
+      seconds: (Date.parse(terminal.at) - since) / 1_000,
+      ...(result.error && { error: result.error.code }),
+    });
   }
 
   function acceptedEvent(incoming: IncomingRequest, definition: WorkflowDefinition | undefined) {

@@ -68,6 +68,8 @@ export type RunIndex = {
   unfinishedOwnedBy(incarnation: string): UnfinishedRun[];
   /** Runs that ended at or after an instant under this incarnation and have a `replyTo`, oldest first. */
   endedSince(instant: string, incarnation: string): EndedRun[];
+  /** Runs that ended in a host's hands and have an entry after `seq`, newest first, at most 10,000. */
+  endedUnder(host: string, seq: number): string[];
   /** Ended runs that ended before an instant, oldest first. */
   olderThan(instant: string, limit: number): { runId: string; endedAt: string }[];
   /** Drops a run whose journal was purged; its id stays known. */
@@ -144,6 +146,10 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
         Date.parse(instant),
         incarnation,
       ).flatMap(endedOf),
+    endedUnder: (host, seq) =>
+      rows("WHERE ended_ms IS NOT NULL AND owner_host = ? AND last_seq > ? ORDER BY last_seq DESC LIMIT 10000", host, seq).map(
+        ({ runId }) => runId,
+      ),
     olderThan: (instant, limit) =>
       // What ended before was created before: the order of creation finds it without an index of its own.
       rows(

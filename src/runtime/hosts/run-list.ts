@@ -5,18 +5,18 @@ import type { RunStatus } from "../../workflows/run-status.ts";
 import type { IndexRow } from "./run-index-store.ts";
 
 export type RunListQuery = {
-  workflow?: string;
-  status?: RunStatus;
-  sessionId?: string;
-  userId?: string;
+  workflow?: string | undefined;
+  status?: RunStatus | undefined;
+  sessionId?: string | undefined;
+  userId?: string | undefined;
   /** Only runs created at or after this ISO 8601 instant. */
-  since?: string;
+  since?: string | undefined;
   /** Only runs created before this ISO 8601 instant. */
-  until?: string;
+  until?: string | undefined;
   /** Runs on a page, 1 to 500. @default 50 */
-  limit?: number;
+  limit?: number | undefined;
   /** Where the page before ended. */
-  cursor?: string;
+  cursor?: string | undefined;
 };
 
 /** A run in a list. */

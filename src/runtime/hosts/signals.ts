@@ -31,6 +31,8 @@ export type SignalsOptions = {
 };
 
 export type Signals = {
+  /** What was sent before this daemon started has been read. */
+  ready(): Promise<void>;
   /** Gives a run that has just come here what was sent to it before. */
   release(runId: string): void;
   stop(): Promise<void>;
@@ -43,6 +45,10 @@ const MAX_KEPT = 10_000;
 export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions): Signals {
   const kept = new Map<string, { seq: number; signal: Signal }[]>();
   let next = 1;
+  let caughtUp: () => void = () => {};
+  const ready = new Promise<void>((resolve) => {
+    caughtUp = resolve;
+  });
   const follower = followStream({
     bus,
     stream: subjects.streams.signals,
@@ -58,10 +64,11 @@ export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions
         hear(subject.slice(subject.lastIndexOf(".") + 1), seq, data);
       }
     },
-    caughtUp() {},
+    caughtUp: () => caughtUp(),
   });
 
   return {
+    ready: () => ready,
     release(runId) {
       for (const { seq, signal } of kept.get(runId) ?? []) deliver(runId, seq, signal);
     },

@@ -90,7 +90,17 @@ export function taskMachineWith(options: EffectsOptions) {
     const { runId, taskId, agent: name, turn, signal, onDelta } = context;
     const work = workOf(runId, taskId);
     const server = serverOf(work.agent.baseURL);
-    const leaf = tracing.chat(work.segment, { agent: name, runId, taskId, turn, provider: model.provider, model: request.model, ...server });
+    const leaf = tracing.chat(work.segment, {
+      agent: name,
+      runId,
+      taskId,
+      turn,
+      provider: model.provider,
+      model: request.model,
+      instructions: request.instructions,
+      messages: request.messages,
+      ...server,
+    });
     const start = performance.now();
     let firstChunkMs: number | undefined;
     const watched: ModelCallContext = {

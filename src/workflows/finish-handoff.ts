@@ -1,20 +1,21 @@
 /** Handoff workflows: who starts, and who may hand over to whom within the workflow. */
 import type { Agent, HandoffEdge } from "../actors/agent.ts";
+import type { Read } from "../actors/read-by-schema.ts";
 import { type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { toJsonSchema } from "../actors/schemas.ts";
 import type { HandoffOption } from "../actors/task.ts";
 import type { Problem } from "../errors.ts";
-import type { HandoffDefinition } from "./definition.ts";
+import type { HandoffDefinition, WorkflowDefinition } from "./definition.ts";
 import { hashDefinition } from "./definition-hash.ts";
 import type { HandoffDraft } from "./definition-schema.ts";
-import { type CommonParts, type ParsedWorkflow, unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
+import { type CommonParts, unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
 
 /** Makes the definition of a handoff workflow, or says what is wrong with it. */
-export function parseHandoff(
+export function finishHandoff(
   draft: HandoffDraft,
   common: CommonParts,
   sources: WorkflowSources & Place,
-): ParsedWorkflow {
+): Read<WorkflowDefinition> {
   const { entry, maxHandoffs, maxVisits } = draft;
   const names = [...new Set(draft.agents)];
   const problems = unknownAgents(draft, sources);
@@ -23,7 +24,7 @@ export function parseHandoff(
   const unreachable = unreachableAgents(draft, agents, sources);
   if (unreachable.length > 0) return { problems: unreachable };
   const definition = { ...common, kind: "handoff" as const, entry, agents, maxHandoffs, maxVisits };
-  return { definition: { ...definition, hash: hashDefinition(definition) }, problems: [] };
+  return { value: { ...definition, hash: hashDefinition(definition) }, problems: [] };
 }
 
 /** The edges stand on the agents, so here names that turn up later will not do. */

@@ -1,19 +1,21 @@
 /** Deterministic workflows: from either of their forms to steps in a possible order. */
+
+import type { Read } from "../actors/read-by-schema.ts";
 import { type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
-import type { StepDefinition } from "./definition.ts";
+import type { StepDefinition, WorkflowDefinition } from "./definition.ts";
 import { hashDefinition } from "./definition-hash.ts";
 import { DEFAULT_RETRY, type DeterministicDraft, type StepDraft } from "./definition-schema.ts";
 import { sortSteps, stepsBefore } from "./step-order.ts";
 import { compileTemplate } from "./templates.ts";
-import { type CommonParts, type ParsedWorkflow, unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
+import { type CommonParts, unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
 
 /** Makes the definition of a deterministic workflow, or says what is wrong with it. */
-export function parseDeterministic(
+export function finishDeterministic(
   draft: DeterministicDraft,
   common: CommonParts,
   sources: WorkflowSources & Place,
-): ParsedWorkflow {
+): Read<WorkflowDefinition> {
   const { agents, steps } = draft;
   if ((agents === undefined) === (steps === undefined)) {
     const got = agents === undefined ? "neither" : "both";
@@ -22,7 +24,7 @@ export function parseDeterministic(
   const { sorted, problems } = steps ? fromSteps(steps, sources) : fromAgents(agents ?? [], sources);
   if (problems.length > 0) return { problems };
   const definition = { ...common, kind: "deterministic" as const, steps: sorted };
-  return { definition: { ...definition, hash: hashDefinition(definition) }, problems: [] };
+  return { value: { ...definition, hash: hashDefinition(definition) }, problems: [] };
 }
 
 type Steps = { sorted: StepDefinition[]; problems: Problem[] };

@@ -1,0 +1,62 @@
+/** The bodies of API requests, checked strictly: an unknown field is an error, because a misspelt one would be ignored. */
+import { z } from "zod";
+import { UsageError } from "../../errors.ts";
+import { RUN_STATUSES } from "../../workflows/run-status.ts";
+import { requestFields } from "../hosts/request.ts";
+import { isToken } from "../subjects.ts";
+
+const NAME = 'expected 1 to 128 letters, digits, "-" or "_"';
+const name = z.string({ error: NAME }).refine(isToken, { error: NAME });
+const instant = z.iso.datetime({ offset: true, error: "expected an ISO 8601 instant such as 2030-01-31T09:00:00Z" });
+
+/** How long `runs.result` may be asked to wait, in milliseconds: below what proxies and clients take for dead. */
+export const MAX_WAIT_MS = 30_000;
+
+export const apiRequests = {
+  "runs.start": z.strictObject({ workflow: name, input: z.unknown(), ...requestFields }),
+  "runs.get": z.strictObject({ runId: name }),
+  "runs.list": z.strictObject({
+    workflow: name.optional(),
+    status: z.enum(RUN_STATUSES as [string, ...string[]] as never as typeof RUN_STATUSES).optional(),
+    sessionId: z.string().optional(),
+    userId: z.string().optional(),
+    since: instant.optional(),
+    until: instant.optional(),
+    limit: z.number().int().min(1).max(500).optional(),
+    cursor: z.string().optional(),
+  }),
+  "runs.result": z.strictObject({ runId: name, waitMs: z.number().int().min(0).max(MAX_WAIT_MS).default(0) }),
+  "runs.cancel": z.strictObject({ runId: name, reason: z.string().optional(), by: z.string().optional() }),
+  "runs.signal": z.strictObject({ runId: name, name, payload: z.unknown().optional() }),
+  "runs.journal": z.strictObject({ runId: name, from: z.number().int().min(1).default(1) }),
+  "workflows.list": z.strictObject({}),
+  "workflows.get": z.strictObject({ workflow: name }),
+  "agents.list": z.strictObject({}),
+};
+
+export type ApiName = keyof typeof apiRequests;
+export type ApiRequest<Name extends ApiName> = z.output<(typeof apiRequests)[Name]>;
+
+/**
+ * Reads the body of a request to endpoint `name`; no body is an empty one.
+ *
+ * @throws UsageError `invalid_request`, naming every field that is off.
+ */
+export function readApiRequest<Name extends ApiName>(endpoint: Name, text: string): ApiRequest<Name> {
+  let body: unknown;
+  try {
+    body = text === "" ? {} : JSON.parse(text);
+  } catch {
+    throw new UsageError(`${endpoint}: expected JSON, got ${text.slice(0, 80)}`, "invalid_request");
+  }
+  const parsed = apiRequests[endpoint].safeParse(body);
+  const problems = parsed.success
+    ? []
+    : parsed.error.issues.map(({ path, message }) => `${path.join(".") || "body"}: ${message}`);
+  if (endpoint === "runs.start" && typeof body === "object" && body !== null && !("input" in body)) {
+    problems.push("input: expected any JSON value, got none");
+  }
+  if (!parsed.success || problems.length > 0)
+    throw new UsageError(`${endpoint}: ${problems.join("; ")}`, "invalid_request");
+  return parsed.data as ApiRequest<Name>;
+}

@@ -1,0 +1,149 @@
+/** The control plane: the NATS micro service all daemons answer together. DESIGN section 5, "API". */
+import type { Logger } from "pino";
+import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { RunEvent } from "../../workflows/run-events.ts";
+import type { RunIndex } from "../hosts/run-index.ts";
+import type { Bus } from "../nats/connection.ts";
+import type { Journals } from "../nats/journal.ts";
+import { headers, type ServiceMsg } from "../nats/nats.ts";
+import type { Subjects } from "../subjects.ts";
+import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
+import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
+import { openRunApi } from "./run-api.ts";
+
+/** An agent as `agents.list` shows it. */
+export type AgentListing = {
+  name: string;
+  /** The daemons that serve its mailbox. */
+  hosts: readonly string[];
+  description?: string;
+  model?: string;
+  provider?: string;
+  tools?: readonly string[];
+  handoffs?: readonly string[];
+  /** No daemon hosts it; a foreign worker does. */
+  remote?: boolean;
+};
+
+/** A workflow as `workflows.list` shows it. */
+export type WorkflowListing = {
+  name: string;
+  kind: WorkflowDefinition["kind"];
+  version: string;
+  hash: string;
+  description?: string;
+  agents: string[];
+};
+
+export type ApiOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  index: RunIndex;
+  journals: Journals<RunEvent[]>;
+  /** The definitions this daemon has. */
+  workflows(): readonly WorkflowDefinition[];
+  /** Whether any living daemon has this workflow. @default it is among `workflows()` */
+  offers?(workflow: string): boolean;
+  agents(): readonly AgentListing[];
+  logger: Logger;
+  /** The service's version, strict semver. */
+  version: string;
+};
+
+export type Api = {
+  /** Answers what it has taken, takes nothing more. */
+  stop(): Promise<void>;
+};
+
+type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: ServiceMsg) => unknown };
+
+/** Starts answering `<prefix>.api.>`; `nats micro ls` shows it. */
+export async function startApi(options: ApiOptions): Promise<Api> {
+  const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
+  const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
+  const runs = openRunApi({ bus, subjects, index, journals, offers });
+  const handlers: Handlers = {
+    "runs.start": (request, { headers }) => runs.start(request, headers),
+    "runs.get": (request) => runs.get(request),
+    "runs.list": (request) => runs.list(request),
+    "runs.result": (request) => runs.result(request),
+    "runs.cancel": (request) => runs.cancel(request),
+    "runs.signal": (request) => runs.signal(request),
+    "runs.journal": (request) => runs.journal(request),
+    "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
+    "workflows.get": ({ workflow }) => findWorkflow(workflow),
+    "agents.list": () => ({ agents: agents() }),
+  };
+  const atWork = new Set<Promise<void>>();
+  const service = await bus.nc.services.add({
+    name: subjects.service,
+    version,
+    description: "Runs of agent workflows: start, watch, cancel",
+  });
+  const group = service.addGroup(subjects.api);
+  for (const endpoint of Object.keys(apiRequests) as ApiName[]) {
+    group.addEndpoint(endpoint.replaceAll(".", "-"), {
+      subject: endpoint,
+      handler: (error, message) => {
+        if (error) return;
+        const answered = answer(endpoint, message);
+        atWork.add(answered);
+        void answered.finally(() => atWork.delete(answered));
+      },
+    });
+  }
+  let stopping = false;
+  void service.stopped.then((error) => {
+    if (!stopping && !bus.nc.isClosed()) logger.error({ err: error }, "the API is not served any more");
+  });
+
+  return {
+    async stop() {
+      stopping = true;
+      const stopped = service.stop();
+      runs.close();
+      if (bus.connected()) await stopped;
+      await Promise.all(atWork);
+    },
+  };
+
+  async function answer<Name extends ApiName>(endpoint: Name, message: ServiceMsg): Promise<void> {
+    try {
+      const request = readApiRequest(endpoint, message.string());
+      const body = Buffer.from(JSON.stringify(await handlers[endpoint](request, message)));
+      const limit = bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
+      if (body.length > limit) throw new PayloadTooLargeError(`the answer to ${endpoint}`, body.length, limit);
+      message.respond(body);
+    } catch (error) {
+      answerError(endpoint, message, error);
+    }
+  }
+
+  function answerError(endpoint: ApiName, message: ServiceMsg, error: unknown) {
+    const { number, body } = describeError(error);
+    if (number === 500) logger.error({ endpoint, err: error }, "an API request failed");
+    const hdrs = headers();
+    hdrs.set(ERROR_CODE_HEADER, String(number));
+    // A header is one line.
+    hdrs.set(ERROR_HEADER, body.error.message.replaceAll(/\s+/g, " ").slice(0, 512));
+    try {
+      message.respond(JSON.stringify(body), { headers: hdrs });
+    } catch (failure) {
+      // The connection is closing; the caller will ask another daemon.
+      logger.debug({ endpoint, err: failure }, "an API answer could not be sent");
+    }
+  }
+
+  function findWorkflow(name: string): WorkflowDefinition {
+    const found = workflows().find((workflow) => workflow.name === name);
+    if (!found) throw new NotFoundError(`no workflow ${JSON.stringify(name)} on this daemon`, "unknown_workflow");
+    return found;
+  }
+}
+
+function listingOf(workflow: WorkflowDefinition): WorkflowListing {
+  const { name, kind, version, hash, description } = workflow;
+  const named = workflow.kind === "handoff" ? Object.keys(workflow.agents) : workflow.steps.map(({ agent }) => agent);
+  return { name, kind, version, hash, ...(description !== undefined && { description }), agents: [...new Set(named)] };
+}

@@ -1,0 +1,231 @@
+/** The client: starts runs, watches them and gets their results, from any process that reaches the same NATS. */
+import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { RunEvent } from "../../workflows/run-events.ts";
+import type { RunRecord, RunResult } from "../../workflows/run-record.ts";
+import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
+import { connectBus, type NatsOptions } from "../nats/connection.ts";
+import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
+import { subjectsFor } from "../subjects.ts";
+import type { AgentListing, WorkflowListing } from "./api.ts";
+import { apiCaller } from "./api-call.ts";
+import type { JournalPage } from "./run-api.ts";
+import { followRun, type LiveEvent } from "./run-feed.ts";
+import { awaitRunEnd } from "./run-result.ts";
+
+export type ConnectOptions = Partial<Omit<NatsOptions, "waitAtStart">> & {
+  /** A connection to use instead of an own one; `close` leaves it open. */
+  connection?: NatsConnection;
+  /** @default "troupe" */
+  prefix?: string;
+  /** How long a question is asked again while no daemon answers it, in milliseconds. @default 10000 */
+  timeoutMs?: number;
+  /** Waits for a broker that is not there yet instead of failing. @default false */
+  waitForBroker?: boolean;
+};
+
+export type StartOptions = {
+  /** Starting a second run with the same id gives the first one. @default a new id */
+  runId?: string;
+  sessionId?: string;
+  userId?: string;
+  metadata?: { [key: string]: unknown };
+  /** When to start, at the earliest. */
+  notBefore?: string | Date;
+  /** How long the run may take, in milliseconds. */
+  timeoutMs?: number;
+  /** A NATS subject that gets the result as well. */
+  replyTo?: string;
+  /** W3C trace context of the caller; the run joins its trace. */
+  traceparent?: string;
+};
+
+export type ResultOptions = {
+  /** How long to wait, in milliseconds. @default as long as it takes */
+  timeoutMs?: number;
+  /** Stops waiting; the run goes on. */
+  signal?: AbortSignal;
+};
+
+export type EventsOptions = {
+  /** The number of the first event. @default 1 */
+  from?: number;
+  signal?: AbortSignal;
+  /** Whether to pass on what is only live, such as `model.delta`. @default true */
+  live?: boolean;
+};
+
+export type Client = {
+  /** Starts a run; it is durable when this resolves. @throws NotFoundError `unknown_workflow`. */
+  start(workflow: string, input: unknown, options?: StartOptions): Promise<{ runId: string }>;
+  /**
+   * Waits for a run's output.
+   *
+   * @throws RunFailedError when it failed or was cancelled; TroupeError `not_finished` after `timeoutMs`; NotFoundError
+   * `unknown_run`.
+   */
+  result<T = unknown>(runId: string, options?: ResultOptions): Promise<T>;
+  /** Starts a run and waits for its output; `timeoutMs` is the run's own. Throws what `start` and `result` throw. */
+  run<T = unknown>(
+    workflow: string,
+    input: unknown,
+    options?: StartOptions & Pick<ResultOptions, "signal">,
+  ): Promise<T>;
+  /** A run's events, from the beginning and then live, without gap or repeat, to its end. */
+  events(runId: string, options: EventsOptions & { live: false }): AsyncIterable<RunEvent>;
+  events(runId: string, options?: EventsOptions): AsyncIterable<RunEvent | LiveEvent>;
+  get(runId: string): Promise<RunRecord>;
+  /** Runs, newest first, a page at a time. */
+  list(query?: RunListQuery): Promise<RunPage>;
+  /** Asks for a run to be stopped. @throws TroupeError `run_finished`; NotFoundError `unknown_run`. */
+  cancel(runId: string, options?: { reason?: string; by?: string }): Promise<void>;
+  /** Sends a run a named event. */
+  signal(runId: string, name: string, payload?: unknown): Promise<void>;
+  /** All events recorded so far, from number `from` (default 1) on. */
+  journal(runId: string, from?: number): Promise<RunEvent[]>;
+  workflows(): Promise<WorkflowListing[]>;
+  workflow(name: string): Promise<WorkflowDefinition>;
+  agents(): Promise<AgentListing[]>;
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+};
+
+const DEFAULT_SERVER = "nats://127.0.0.1:4222";
+const DEFAULT_TIMEOUT_MS = 10_000;
+// A run just started cannot be over sooner than the live feed says so.
+const FIRST_ASK_AFTER_START_MS = 2_000;
+// For these, "unknown" means "still at the door".
+const MAX_STARTED = 10_000;
+
+/**
+ * Connects to the NATS of a troupe: `options.servers`, or `NATS_URL`, or nats://127.0.0.1:4222.
+ *
+ * @throws UnavailableError when the broker cannot be reached.
+ */
+export async function connect(options: ConnectOptions = {}): Promise<Client> {
+  const { nc, disconnect } = await reach(options);
+  const subjects = subjectsFor(options.prefix);
+  const call = apiCaller({ nc, root: subjects.api, timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS });
+  const started = new Set<string>();
+
+  return {
+    start,
+    async result<T>(runId: string, { timeoutMs, signal }: ResultOptions = {}) {
+      const end = listenForEnd(runId, 0);
+      try {
+        return outputOf<T>(await end.wait(withTimeout(runId, timeoutMs, signal)));
+      } finally {
+        end.stop();
+      }
+    },
+    async run<T>(
+      workflow: string,
+      input: unknown,
+      { signal, ...options }: StartOptions & { signal?: AbortSignal } = {},
+    ) {
+      const { runId = nuid.next() } = options;
+      const fresh = options.runId === undefined;
+      const end = listenForEnd(runId, fresh ? FIRST_ASK_AFTER_START_MS : 0);
+      try {
+        await start(workflow, input, { ...options, runId });
+        return outputOf<T>(await end.wait(signal));
+      } finally {
+        end.stop();
+      }
+    },
+    events: events as Client["events"],
+    get: (runId) => call<RunRecord>("runs.get", { runId }),
+    list: (query = {}) => call<RunPage>("runs.list", query),
+    async cancel(runId, options = {}) {
+      await call("runs.cancel", { runId, ...options });
+    },
+    async signal(runId, name, payload) {
+      await call("runs.signal", { runId, name, payload });
+    },
+    async journal(runId, from = 1) {
+      const all: RunEvent[] = [];
+      for (let next: number | undefined = from; next !== undefined; ) {
+        const page: JournalPage = await call("runs.journal", { runId, from: next });
+        all.push(...page.events);
+        next = page.next;
+      }
+      return all;
+    },
+    workflows: async () => (await call<{ workflows: WorkflowListing[] }>("workflows.list", {})).workflows,
+    workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
+    agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
+    close: disconnect,
+    [Symbol.asyncDispose]: disconnect,
+  };
+
+  async function start(workflow: string, input: unknown, options: StartOptions = {}): Promise<{ runId: string }> {
+    const { traceparent, runId = nuid.next(), notBefore, ...rest } = options;
+    const instant = notBefore instanceof Date ? notBefore.toISOString() : notBefore;
+    // JSON has no undefined, and a request needs an input.
+    const body = {
+      workflow,
+      input: input ?? null,
+      runId,
+      ...rest,
+      ...(instant !== undefined && { notBefore: instant }),
+    };
+    await call("runs.start", body, { traceparent });
+    started.add(runId);
+    if (started.size > MAX_STARTED) started.delete(started.values().next().value as string);
+    return { runId };
+  }
+
+  function events(runId: string, { from = 1, live = true, signal }: EventsOptions = {}) {
+    return followRun({
+      nc,
+      subject: subjects.eventsOf(runId),
+      from,
+      live,
+      signal,
+      journal: (next) => call("runs.journal", { runId, from: next }, { signal }),
+      mayCome: () => started.has(runId),
+    });
+  }
+
+  function listenForEnd(runId: string, firstAskMs: number) {
+    return awaitRunEnd({
+      nc,
+      subject: subjects.endsOf(runId),
+      ask: (signal) => call("runs.result", { runId }, { signal }),
+      mayCome: () => started.has(runId),
+      firstAskMs,
+    });
+  }
+}
+
+function outputOf<T>(result: RunResult): T {
+  if (result.status === "completed") return result.output as T;
+  throw new RunFailedError(result.runId, result.status, result.error);
+}
+
+function withTimeout(runId: string, timeoutMs: number | undefined, signal: AbortSignal | undefined) {
+  if (timeoutMs === undefined) return signal;
+  const timeout = new AbortController();
+  const reason = new TroupeError("not_finished", `run ${runId} is not finished after ${timeoutMs} ms`);
+  setTimeout(() => timeout.abort(reason), timeoutMs).unref();
+  return signal ? AbortSignal.any([signal, timeout.signal]) : timeout.signal;
+}
+
+async function reach(options: ConnectOptions): Promise<{ nc: NatsConnection; disconnect(): Promise<void> }> {
+  const { connection, waitForBroker = false, prefix: _prefix, timeoutMs: _timeoutMs, ...rest } = options;
+  if (connection) return { nc: connection, disconnect: async () => {} };
+  const servers = rest.servers ?? process.env.NATS_URL ?? DEFAULT_SERVER;
+  try {
+    const bus = await connectBus({
+      name: "troupe-client",
+      inboxPrefix: "_INBOX_client",
+      ...rest,
+      servers: typeof servers === "string" ? servers.split(",") : servers,
+      waitAtStart: waitForBroker,
+    });
+    return { nc: bus.nc, disconnect: () => bus.close() };
+  } catch (error) {
+    if (!(error instanceof NatsError)) throw error;
+    throw new UnavailableError(`cannot connect to NATS at ${String(servers)}: ${error.message}`, { cause: error });
+  }
+}

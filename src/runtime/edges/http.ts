@@ -1,0 +1,84 @@
+/** Health and metrics over HTTP, for process supervisors and Prometheus. */
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+
+export type Health = {
+  /** The process works; a supervisor restarts it where not. */
+  live: boolean;
+  /** It can take work. */
+  ready: boolean;
+  /** Why not, one sentence each. */
+  reasons: string[];
+};
+
+export type HttpOptions = {
+  /** @default "127.0.0.1" */
+  host?: string;
+  /** 0 takes a free one. */
+  port: number;
+  health(): Health;
+  /** The page for Prometheus; without it `/metrics` is not found. */
+  metrics?(): Promise<string>;
+};
+
+export type HttpEdge = {
+  readonly host: string;
+  readonly port: number;
+  readonly url: string;
+  /** Closes the socket and every connection at once. */
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+};
+
+const PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8";
+
+/** Serves `/healthz`, `/readyz` and `/metrics`; rejects when the port is taken. */
+export async function startHttp({ host = "127.0.0.1", port, health, metrics }: HttpOptions): Promise<HttpEdge> {
+  const server = createServer((request, response) => {
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      response.setHeader("allow", "GET, HEAD");
+      return sendJson(response, 405, { error: `expected GET or HEAD, got ${request.method}` });
+    }
+    const path = new URL(request.url ?? "/", "http://local").pathname;
+    route(path, response).catch((error: unknown) => sendJson(response, 500, { error: String(error) }));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, resolve);
+  });
+  const bound = (server.address() as AddressInfo).port;
+  const shown = host.includes(":") ? `[${host}]` : host;
+
+  return { host, port: bound, url: `http://${shown}:${bound}`, close, [Symbol.asyncDispose]: close };
+
+  async function route(path: string, response: ServerResponse): Promise<void> {
+    const { live, ready, reasons } = health();
+    switch (path) {
+      case "/healthz":
+        return sendJson(response, live ? 200 : 503, { live });
+      case "/readyz":
+        return sendJson(response, ready ? 200 : 503, { ready, reasons });
+      case "/metrics":
+        if (!metrics) break;
+        response.writeHead(200, { "content-type": PROMETHEUS }).end(await metrics());
+        return;
+      default:
+        break;
+    }
+    sendJson(response, 404, {
+      error: `nothing at ${path}: expected /healthz, /readyz${metrics ? " or /metrics" : ""}`,
+    });
+  }
+
+  function close(): Promise<void> {
+    return new Promise((resolve) => {
+      server.close(() => resolve());
+      // Keep-alive connections would hold it open.
+      server.closeAllConnections();
+    });
+  }
+}
+
+function sendJson(response: ServerResponse, status: number, body: object) {
+  response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
+}

@@ -1,0 +1,198 @@
+/** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
+import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
+import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
+import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
+import type { RunIndex } from "../hosts/run-index.ts";
+import type { RunPage } from "../hosts/run-list.ts";
+import type { Signal } from "../hosts/signals.ts";
+import type { Bus } from "../nats/connection.ts";
+import type { Journals } from "../nats/journal.ts";
+import { headers, type MsgHdrs, nuid } from "../nats/nats.ts";
+import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { ConflictError } from "./api-errors.ts";
+import type { ApiRequest } from "./api-requests.ts";
+import { mayWaitAtDoor } from "./door-search.ts";
+import { limitConcurrency } from "./limit-concurrency.ts";
+import { watchRuns } from "./run-watch.ts";
+
+export type RunApiParts = {
+  bus: Bus;
+  subjects: Subjects;
+  index: RunIndex;
+  journals: Journals<RunEvent[]>;
+  /** Whether a living daemon has this workflow. */
+  offers(workflow: string): boolean;
+};
+
+export type JournalPage = {
+  events: RunEvent[];
+  /** Where the next page begins; absent on the last one. */
+  next?: number;
+  /** Whether the run is over. */
+  ended: boolean;
+};
+
+export type RunApi = {
+  start(request: ApiRequest<"runs.start">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
+  get(request: ApiRequest<"runs.get">): Promise<RunRecord>;
+  list(request: ApiRequest<"runs.list">): RunPage;
+  result(request: ApiRequest<"runs.result">): Promise<RunResult>;
+  cancel(request: ApiRequest<"runs.cancel">): Promise<{ runId: string }>;
+  signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
+  journal(request: ApiRequest<"runs.journal">): Promise<JournalPage>;
+  /** Answers everyone who waits that this daemon stops. */
+  close(): void;
+};
+
+// From the door to the first entry of a journal is milliseconds, unless no daemon has room.
+const GRACE_MS = 1_000;
+// Each read is a consumer of its own while it lasts.
+const MAX_READS = 16;
+const PUBLISH_TIMEOUT_MS = 5_000;
+// What the broker counts beside the body: headers, and the envelope of an answer.
+const ENVELOPE_BYTES = 256;
+
+/** Makes the handlers of `runs.*`. */
+export function openRunApi({ bus, subjects, index, journals, offers }: RunApiParts): RunApi {
+  const watch = watchRuns(index);
+  const reading = limitConcurrency(MAX_READS);
+  let closed = false;
+
+  return {
+    async start({ workflow, runId = nuid.next(), ...request }, sent) {
+      if (!offers(workflow)) {
+        throw new NotFoundError(`no living daemon has a workflow ${JSON.stringify(workflow)}`, "unknown_workflow");
+      }
+      // The door would find the same; this saves the way.
+      if (index.known(runId)) return { runId, existing: true };
+      await publish(subjects.request(workflow), { runId, ...request }, sent?.get(TRACEPARENT_HEADER));
+      return { runId };
+    },
+
+    async get({ runId }) {
+      return applyEvents(undefined, await eventsOf(runId));
+    },
+
+    list: (request) => index.list(request),
+
+    async result({ runId, waitMs }) {
+      const giveUpAt = performance.now() + waitMs;
+      const end = watch.first(runId, terminalIn);
+      try {
+        const newest = (await newestOf(runId)) ?? (await whenThere(runId, Math.max(waitMs, GRACE_MS)));
+        const event =
+          terminalIn(newest) ??
+          (await end.within(giveUpAt - performance.now())) ??
+          // The index may be behind.
+          (waitMs > 0 ? terminalIn((await newestOf(runId)) ?? []) : undefined);
+        const result = event && resultOf(event);
+        if (result) return result;
+      } finally {
+        end.stop();
+      }
+      checkOpen();
+      const status = index.get(runId)?.status ?? "running";
+      throw new ConflictError("not_finished", `run ${runId} is ${status}, not finished`, { runId, status });
+    },
+
+    async cancel({ runId, reason, by }) {
+      await checkUnfinished(runId);
+      await send(runId, { kind: "cancel", ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) });
+      return { runId };
+    },
+
+    async signal({ runId, name, payload }) {
+      await checkUnfinished(runId);
+      await send(runId, { kind: "signal", name, ...(payload !== undefined && { payload }) });
+      return { runId };
+    },
+
+    async journal({ runId, from }) {
+      const events = await eventsOf(runId);
+      const ended = events.some(({ type }) => isTerminal(type));
+      return { ...pageFrom(events.filter(({ n }) => n >= from)), ended };
+    },
+
+    close() {
+      closed = true;
+      watch.close();
+    },
+  };
+
+  function checkOpen() {
+    if (closed) throw new UnavailableError("this daemon is stopping; ask again");
+  }
+
+  async function eventsOf(runId: string): Promise<RunEvent[]> {
+    const subject = subjects.run(runId);
+    let entries = await reading(() => journals.read(subject));
+    if (entries.length === 0) {
+      await whenThere(runId, GRACE_MS);
+      entries = await reading(() => journals.read(subject));
+    }
+    return entries.flatMap(({ value }) => value);
+  }
+
+  async function newestOf(runId: string): Promise<RunEvent[] | undefined> {
+    return (await journals.last(subjects.run(runId)))?.value;
+  }
+
+  /** Waits for a run that may just be on its way from the door into its journal. */
+  async function whenThere(runId: string, ms: number): Promise<RunEvent[]> {
+    const appeared = watch.first(runId, (events) => events);
+    try {
+      const newest = (await newestOf(runId)) ?? ((await appeared.within(ms)) && (await newestOf(runId)));
+      if (newest) return newest;
+    } finally {
+      appeared.stop();
+    }
+    checkOpen();
+    const last = await newestOf(runId);
+    if (last) return last;
+    throw unknownRun(runId);
+  }
+
+  async function checkUnfinished(runId: string): Promise<void> {
+    // A request leaves the door only after its run is in the journal: looked at in this order, a run cannot slip through.
+    const there = (await newestOf(runId)) ?? ((await mayWaitAtDoor(bus, subjects, runId)) ? [] : await newestOf(runId));
+    if (!there) throw unknownRun(runId);
+    const end = terminalIn(there);
+    if (end) {
+      const status = end.type.slice("run.".length);
+      throw new ConflictError("run_finished", `run ${runId} is ${status} already`, { runId, status });
+    }
+  }
+
+  async function send(runId: string, signal: Omit<Signal, "v" | "id" | "at">): Promise<void> {
+    const message: Signal = { v: 1, id: nuid.next(), at: new Date().toISOString(), ...signal };
+    await publish(subjects.signal(runId), message);
+  }
+
+  async function publish(subject: string, body: object, traceparent?: string): Promise<void> {
+    const data = Buffer.from(JSON.stringify(body));
+    const limit = bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
+    if (data.length + ENVELOPE_BYTES > limit) throw new PayloadTooLargeError(subject, data.length, limit);
+    const hdrs = headers();
+    if (traceparent) hdrs.set(TRACEPARENT_HEADER, traceparent);
+    await bus.js.publish(subject, data, { headers: hdrs, timeout: PUBLISH_TIMEOUT_MS });
+  }
+
+  /** As many events as fit into one answer; always at least one, because an event fits into the journal. */
+  function pageFrom(events: RunEvent[]): Pick<JournalPage, "events" | "next"> {
+    let room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
+    const end = events.findIndex((event, i) => {
+      room -= Buffer.byteLength(JSON.stringify(event)) + 1;
+      return room < 0 && i > 0;
+    });
+    const next = end === -1 ? undefined : events[end]?.n;
+    return { events: end === -1 ? events : events.slice(0, end), ...(next !== undefined && { next }) };
+  }
+}
+
+function terminalIn(events: readonly RunEvent[]): RunEvent | undefined {
+  return events.find(({ type }) => isTerminal(type));
+}
+
+function unknownRun(runId: string): NotFoundError {
+  return new NotFoundError(`no run ${JSON.stringify(runId)}`, "unknown_run");
+}

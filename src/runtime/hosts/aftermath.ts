@@ -1,0 +1,75 @@
+/**
+ * What a daemon that died may have left unsaid about runs that had ended: results it did not send, spans it did not export.
+ * Runs that go on are settled by whoever takes them over.
+ *
+ * Invariants
+ * A1  Saying it again is harmless: a result carries its run id, and a span made again is the same span.
+ * A2  One living daemon does it, chosen like the owner of a run; where two do it for a moment, see A1.
+ */
+import type { Logger } from "pino";
+import type { Tracing } from "../../tracing/tracing.ts";
+import type { RunEvent } from "../../workflows/run-events.ts";
+import type { Bus } from "../nats/connection.ts";
+import type { Journals } from "../nats/journal.ts";
+import type { Subjects } from "../subjects.ts";
+import type { Exports } from "./exports.ts";
+import { resultOf } from "./run-host.ts";
+import type { RunIndex } from "./run-index.ts";
+
+export type AftermathOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  journals: Journals<RunEvent[]>;
+  index: RunIndex;
+  tracing: Tracing;
+  exports: Exports;
+  logger: Logger;
+  /** How long a dead daemon may have gone unnoticed, in milliseconds. */
+  unnoticedMs: number;
+};
+
+const AT_ONCE = 16;
+// Whoever asked longer ago than this is not listening any more.
+const RESULT_AGE_MS = 3_600_000;
+
+/** Settles what `host` left unsaid; `incarnation` is the process that died, where it is known. */
+export async function settleAftermath(options: AftermathOptions, host: string, incarnation?: string): Promise<void> {
+  const { index, exports, logger } = options;
+  await index.whenCaughtUp();
+  const from = exports.through(host);
+  const runs = new Set(index.endedUnder(host, from));
+  if (incarnation !== undefined) {
+    const since = new Date(Date.now() - options.unnoticedMs).toISOString();
+    for (const { runId } of index.endedSince(since, incarnation)) runs.add(runId);
+  }
+  const position = index.position();
+  const queue = [...runs];
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  if (from < Number.MAX_SAFE_INTEGER) exports.settle(host, position);
+  if (runs.size > 0) logger.info({ host, runs: runs.size }, "settled what a gone daemon left unsaid");
+
+  async function worker() {
+    for (let runId = queue.pop(); runId !== undefined; runId = queue.pop()) {
+      try {
+        await settleRun(options, runId, from);
+      } catch (error) {
+        logger.debug({ runId, err: error }, "could not settle a finished run");
+      }
+    }
+  }
+}
+
+async function settleRun({ bus, subjects, journals, tracing }: AftermathOptions, runId: string, from: number) {
+  const entries = await journals.read(subjects.run(runId));
+  const events = entries.flatMap(({ value }) => value);
+  const [accepted] = events;
+  const last = events.at(-1);
+  if (accepted?.type !== "run.accepted" || !last) return;
+  const result = resultOf(accepted.data.workflow, runId, last);
+  const isRecent = Date.parse(last.at) > Date.now() - RESULT_AGE_MS;
+  if (result && accepted.data.replyTo && isRecent) bus.nc.publish(accepted.data.replyTo, JSON.stringify(result));
+  await tracing.reproject(
+    entries.map(({ seq, value }) => ({ seq, events: value })),
+    from,
+  );
+}

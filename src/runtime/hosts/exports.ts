@@ -1,0 +1,98 @@
+/**
+ * How far each host's durable spans are exported, known to all: every daemon says so in a small stream, so that spans a
+ * killed daemon had recorded but not exported can be made again from the journals.
+ *
+ * Invariants
+ * E1  A mark never runs ahead: it is said only after the exporter's success.
+ * E2  Marks of old incarnations are read before this host's own first mark replaces them.
+ */
+import type { Logger } from "pino";
+import type { Bus } from "../nats/connection.ts";
+import { followStream } from "../nats/follow.ts";
+import type { Subjects } from "../subjects.ts";
+
+/** What stands at `<prefix>.exported.<host>`. */
+type Mark = { v: 1; incarnation: string; through: number };
+
+export type Exports = {
+  /** The sequence up to which a host's spans are exported; a host that never said counts from the newest entry. */
+  through(host: string): number;
+  hosts(): string[];
+  /** All marks the broker keeps have been read. */
+  ready(): Promise<void>;
+  /** Starts saying this host's own mark. */
+  begin(): void;
+  /** Says on behalf of a gone host that its spans are taken care of. */
+  settle(host: string, through: number): void;
+  stop(): Promise<void>;
+};
+
+const SAY_EVERY_MS = 1_000;
+
+/** Follows the marks of all hosts. */
+export function followExports(options: {
+  bus: Bus;
+  subjects: Subjects;
+  logger: Logger;
+  writer: { host: string; incarnation: string };
+  /** How far this process is. */
+  own: () => number;
+}): Exports {
+  const { bus, subjects, logger, writer, own } = options;
+  const marks = new Map<string, number>();
+  const waiting: (() => void)[] = [];
+  let isReady = false;
+  let timer: NodeJS.Timeout | undefined;
+  let said = 0;
+  const follower = followStream({
+    bus,
+    stream: subjects.streams.exported,
+    logger,
+    from: () => 1,
+    entries(batch) {
+      for (const { subject, data } of batch) hear(subject.slice(subject.lastIndexOf(".") + 1), data);
+    },
+    caughtUp() {
+      isReady = true;
+      for (const resolve of waiting.splice(0)) resolve();
+    },
+  });
+
+  return {
+    through: (host) => marks.get(host) ?? Number.MAX_SAFE_INTEGER,
+    hosts: () => [...marks.keys()],
+    ready: () => (isReady ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
+    begin() {
+      timer = setInterval(sayOwn, SAY_EVERY_MS);
+      timer.unref();
+    },
+    settle: (host, through) => say(host, through),
+    async stop() {
+      clearInterval(timer);
+      if (timer) sayOwn();
+      await follower.stop();
+    },
+  };
+
+  function hear(host: string, data: Uint8Array) {
+    try {
+      const { through } = JSON.parse(Buffer.from(data).toString("utf8")) as Mark;
+      if (Number.isSafeInteger(through)) marks.set(host, through);
+    } catch {
+      logger.debug({ host }, "not an export mark");
+    }
+  }
+
+  function sayOwn() {
+    const through = own();
+    if (through <= said || !bus.connected()) return;
+    said = through;
+    say(writer.host, through);
+  }
+
+  function say(host: string, through: number) {
+    const mark: Mark = { v: 1, incarnation: writer.incarnation, through };
+    // A lost mark costs spans made twice, and the same span twice is one span.
+    bus.nc.publish(subjects.exported(host), JSON.stringify(mark));
+  }
+}

@@ -1,0 +1,226 @@
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { defineAgent } from "../../src/actors/define-agent.ts";
+import { handoff } from "../../src/actors/handoff.ts";
+import { DefinitionError } from "../../src/errors.ts";
+import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
+import type { DeterministicDefinition, HandoffDefinition } from "../../src/workflows/definition.ts";
+import { parseWorkflow } from "../../src/workflows/parse-definition.ts";
+
+const words = { instructions: "Work.", model: "gpt-5-mini" };
+const agents = new Map(["researcher", "writer", "editor"].map((name) => [name, defineAgent({ ...words, name })]));
+
+function read(raw: unknown, name = "article") {
+  return parseWorkflow(name, raw, { agents, file: "troupe.yaml" });
+}
+
+function deterministic(raw: unknown): DeterministicDefinition {
+  const { definition, problems } = read(raw);
+  if (definition?.kind !== "deterministic") throw new Error(JSON.stringify(problems));
+  return definition;
+}
+
+function complaints(raw: unknown): string[] {
+  return read(raw).problems.map(({ path, expected, got }) => `${path}: expected ${expected}, got ${got}`);
+}
+
+const step = (id: string, more: object = {}) => ({ id, agent: "writer", ...more });
+
+describe("deterministic definitions", () => {
+  it("the short form is a chain of steps named after their agents", () => {
+    const { steps, version, kind } = deterministic({ agents: ["researcher", "writer", "writer", "editor"] });
+    expect({ version, kind }).toEqual({ version: "1", kind: "deterministic" });
+    expect(steps.map(({ id, agent, after }) => ({ id, agent, after }))).toEqual([
+      { id: "researcher", agent: "researcher", after: [] },
+      { id: "writer", agent: "writer", after: ["researcher"] },
+      { id: "writer-2", agent: "writer", after: ["writer"] },
+      { id: "editor", agent: "editor", after: ["writer-2"] },
+    ]);
+  });
+
+  it("a repeated agent does not take the id of an agent that is named like its number", () => {
+    const team = new Map(["writer", "writer-2"].map((name) => [name, defineAgent({ ...words, name })]));
+    const { definition } = parseWorkflow("w", { agents: ["writer", "writer", "writer-2"] }, { agents: team });
+    expect((definition as DeterministicDefinition).steps.map(({ id }) => id)).toEqual([
+      "writer",
+      "writer-3",
+      "writer-2",
+    ]);
+  });
+
+  it("steps run at once unless `after` says otherwise, and stand in an order that is possible", () => {
+    const { steps } = deterministic({
+      steps: [step("join", { after: ["a", "b"] }), step("a"), step("b", { after: "a" })],
+    });
+    expect(steps.map(({ id, after }) => [id, after])).toEqual([
+      ["a", []],
+      ["b", ["a"]],
+      ["join", ["a", "b"]],
+    ]);
+    expect(deterministic({ steps: [step("x"), step("y")] }).steps.every(({ after }) => after.length === 0)).toBe(true);
+  });
+
+  it("retries have their defaults, and a longer first delay lifts the longest", () => {
+    const { steps } = deterministic({ steps: [step("a"), step("b", { retry: { maxAttempts: 3, delayMs: 60_000 } })] });
+    expect(steps.map(({ retry }) => retry)).toEqual([
+      { maxAttempts: 1, backoff: "exponential", delayMs: 500, maxDelayMs: 30_000 },
+      { maxAttempts: 3, backoff: "exponential", delayMs: 60_000, maxDelayMs: 60_000 },
+    ]);
+  });
+
+  it("a step that comes after one that does not exist is told which there are", () => {
+    expect(complaints({ steps: [step("facts"), step("score"), step("write", { after: ["facts", "wirte"] })] })).toEqual(
+      [`workflows.article.steps[2].after[1]: expected the id of another step (facts, score), got "wirte"`],
+    );
+  });
+
+  it("a circle is listed", () => {
+    const steps = [step("a", { after: "c" }), step("b", { after: "a" }), step("c", { after: "b" }), step("d")];
+    expect(complaints({ steps })).toEqual([
+      "workflows.article.steps: expected steps without a circle, got b → c → a → b",
+    ]);
+    expect(complaints({ steps: [step("a", { after: "a" })] })[0]).toContain("steps[0].after: expected nothing");
+  });
+
+  it("all problems are told at once, those of shape with those of sense", () => {
+    const steps = [
+      step("a", { agent: "wirter", retry: { maxAttempts: 0 }, when: "true" }),
+      step("a", { input: "{{ steps.b.output }}", timeoutMs: "5s" }),
+    ];
+    expect(complaints({ steps, timeoutMs: -1 })).toEqual([
+      "workflows.article.timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got -1",
+      "workflows.article.steps[0].retry.maxAttempts: expected a number of at least 1, got 0",
+      `workflows.article.steps[0].when: expected one of the keys id, agent, after, input, retry, timeoutMs, got "true"`,
+      `workflows.article.steps[1].timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got "5s"`,
+      `workflows.article.steps[0].agent: expected an agent's name: one of researcher, writer, editor, got "wirter"`,
+      `workflows.article.steps[1].id: expected an id no other step has, got "a"`,
+    ]);
+    expect(read({ steps: 3 }).problems[0]).toMatchObject({ file: "troupe.yaml" });
+  });
+
+  it("a template may speak of every step that has surely completed, and of no other", () => {
+    const steps = [
+      step("a"),
+      step("b", { after: "a" }),
+      step("c", { after: "b", input: "{{ steps.a.output }}" }),
+      step("d"),
+    ];
+    expect(complaints({ steps })).toEqual([]);
+    const wrong = [...steps, step("e", { after: "d", input: "{{ steps.a.output }}" })];
+    expect(complaints({ steps: wrong })).toEqual([
+      `workflows.article.steps[4].input: expected a step that comes before (d), got "steps.a"`,
+    ]);
+  });
+
+  it("either form is needed and not both", () => {
+    expect(complaints({})[0]).toContain("expected either `agents`, one after the other, or `steps`, got neither");
+    expect(complaints({ agents: ["writer"], steps: [step("a")] })[0]).toContain("got both");
+    expect(complaints({ agents: [] })).toEqual(["workflows.article.agents: expected at least 1 entry, got []"]);
+    expect(complaints("writer")).toEqual([`workflows.article: expected an object, got "writer"`]);
+  });
+
+  it("a kind there is not is told those there are", () => {
+    expect(complaints({ kind: "loop", agents: ["writer"] })).toEqual([
+      `workflows.article.kind: expected one of "deterministic", "handoff", got "loop"`,
+    ]);
+  });
+
+  it("the input's schema may be zod or JSON Schema, and has to be one that can be checked", () => {
+    const { input } = deterministic({ agents: ["writer"], input: z.object({ topic: z.string() }) });
+    expect(input).toEqual({ type: "object", properties: { topic: { type: "string" } }, required: ["topic"] });
+    expect(complaints({ agents: ["writer"], input: { type: "topic" } })[0]).toMatch(
+      /^workflows\.article\.input: expected a JSON/,
+    );
+  });
+});
+
+describe("handoff definitions", () => {
+  const payload = z.object({ invoice: z.string() });
+  const billing = defineAgent({ ...words, name: "billing", description: "Invoices.", handoffs: ["triage", "sales"] });
+  const tech = defineAgent({ ...words, name: "tech" });
+  const triage = defineAgent({
+    ...words,
+    name: "triage",
+    handoffs: [handoff(billing, { input: payload, context: "summary" }), handoff(tech, { context: () => [] })],
+  });
+  const team = new Map([triage, billing, tech].map((agent) => [agent.name, agent]));
+  const support = { entry: "triage", agents: ["triage", "billing", "tech"] };
+
+  it("edges within the workflow become options that can travel; others are left out", () => {
+    const { definition } = parseWorkflow("support", support, { agents: team });
+    expect(definition).toMatchObject({ kind: "handoff", entry: "triage", maxHandoffs: 16, maxVisits: 8 });
+    expect((definition as HandoffDefinition).agents).toEqual({
+      triage: [
+        {
+          to: "billing",
+          description: "Invoices.",
+          context: "summary",
+          input: {
+            type: "object",
+            properties: { invoice: { type: "string" } },
+            required: ["invoice"],
+            additionalProperties: false,
+          },
+        },
+        { to: "tech" },
+      ],
+      billing: [{ to: "triage", context: "full" }],
+      tech: [],
+    });
+  });
+
+  it("an entry outside the workflow, an unknown agent and one out of reach are problems", () => {
+    const unknown = parseWorkflow("support", { entry: "tirage", agents: ["triage", "bill"] }, { agents: team });
+    expect(unknown.problems.map(({ path, got }) => `${path} ${got}`)).toEqual([
+      `workflows.support.agents[1] "bill"`,
+      `workflows.support.entry "tirage"`,
+    ]);
+    const lost = parseWorkflow("support", { entry: "billing", agents: ["billing", "tech"] }, { agents: team });
+    expect(lost.problems).toMatchObject([{ path: "workflows.support.agents[1]", got: `"tech"` }]);
+  });
+
+  it("in TypeScript agents stand for themselves", () => {
+    const definition = defineWorkflow({
+      name: "support",
+      entry: triage,
+      agents: [triage, billing, tech],
+      maxHandoffs: 4,
+    });
+    const { definition: same } = parseWorkflow("support", { ...support, maxHandoffs: 4 }, { agents: team });
+    expect(definition).toEqual(same);
+  });
+
+  it("in TypeScript names will do where no handoffs are needed", () => {
+    expect(defineWorkflow({ name: "article", agents: ["researcher", tech] })).toMatchObject({ kind: "deterministic" });
+    expect(() => defineWorkflow({ name: "support", entry: "triage", agents: ["triage"] })).toThrow(DefinitionError);
+  });
+
+  it("two agents of one name are refused", () => {
+    const other = defineAgent({ ...words, name: "tech" });
+    expect(() => defineWorkflow({ name: "w", agents: [tech, other] })).toThrow(`expected one agent named "tech"`);
+  });
+});
+
+describe("the hash of a definition", () => {
+  const base = { steps: [step("a"), step("b", { after: "a", input: { x: 1, y: 2 } })] };
+  const hash = (raw: object) => deterministic(raw).hash;
+
+  it("is 16 hexadecimal digits and the same for the same content", () => {
+    expect(hash(base)).toMatch(/^[0-9a-f]{16}$/);
+    expect(hash({ steps: [step("a"), step("b", { input: { y: 2, x: 1 }, after: ["a"] })] })).toBe(hash(base));
+  });
+
+  it("does not change with words that decide nothing", () => {
+    expect(hash({ ...base, version: 2, description: "new", input: { type: "string" } })).toBe(hash(base));
+  });
+
+  it.each([
+    ["an agent", { steps: [step("a", { agent: "editor" }), base.steps[1]] }],
+    ["an edge", { steps: [step("a"), step("b", { input: { x: 1, y: 2 } })] }],
+    ["a template", { steps: [step("a"), step("b", { after: "a", input: { x: 1, y: 3 } })] }],
+    ["a retry", { steps: [step("a", { retry: { maxAttempts: 2 } }), base.steps[1]] }],
+    ["a timeout", { ...base, timeoutMs: 1_000 }],
+  ])("changes with %s", (_, changed) => {
+    expect(hash(changed)).not.toBe(hash(base));
+  });
+});
