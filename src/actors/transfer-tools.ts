@@ -12,8 +12,8 @@ export type Transfer = { callId: string; to: string; reason?: string; input?: un
 /** What became of a call of a transfer tool. */
 export type ReadTransfer =
   | { type: "transfer"; transfer: Transfer }
-  /** A limit of the run forbids it. */
-  | { type: "limit"; to: string; answer: string }
+  /** A limit of the run forbids it, and with it all handoffs to `refused`. */
+  | { type: "limit"; to: string; refused: string[]; answer: string }
   /** The model called it wrongly and may try again. */
   | { type: "problem"; answer: string };
 
@@ -59,7 +59,10 @@ export function readTransfer(call: ToolCall, task: Pick<Task, "agent" | "handoff
     return problem(`there is no handoff to ${JSON.stringify(to)}; you may hand over to: ${allowed}`);
   }
   const limit = limitReached(task, to);
-  if (limit) return { type: "limit", to, answer: `error: ${limit}: answer the user yourself` };
+  if (limit) {
+    const refused = task.handoffs.map((candidate) => candidate.to).filter((other) => limitReached(task, other));
+    return { type: "limit", to, refused, answer: `error: ${limit}: answer the user yourself` };
+  }
   const args = readArguments(call.arguments);
   if (!args) return problem(`expected the arguments of ${call.name} as a JSON object, got ${call.arguments}`);
   const wrong = wrongArguments(args, option);

@@ -30,26 +30,25 @@ test("words are the answer", async () => {
 });
 
 test("tools of one turn run at once, and the model reads their answers in the order of its calls", async () => {
-  const waiting: (() => void)[] = [];
-  const { outcome, requests, executed } = await driveTask(
+  const second = Promise.withResolvers<void>();
+  const { outcome, requests, executed, journal } = await driveTask(
     agentWith({ tools: [echo] }),
     taskFor("writer"),
     [call({ name: "echo", args: { text: "a" } }, { name: "echo", args: { text: "b" } }), say("Both.")],
     {
       runTool: async ({ run }) => {
-        const last = await new Promise<boolean>((resolve) => {
-          waiting.push(() => resolve(true));
-          // The first can only end after the second has begun, and ends last.
-          if (waiting.length === 2) for (const go of waiting.reverse()) go();
-        });
-        return `${(run.args as { text: string }).text}:${last}`;
+        // The first call ends only after the second has.
+        if (run.call.id === "c1") await second.promise;
+        else setImmediate(second.resolve);
+        return (run.args as { text: string }).text;
       },
     },
   );
+  expect(journal.flatMap((entry) => (entry.type === "tool" ? [entry.callId] : []))).toEqual(["c2", "c1"]);
   expect(executed).toEqual(["1.c1", "1.c2"]);
   expect(requests[1]?.messages.slice(2)).toEqual([
-    { role: "tool", toolCallId: "c1", content: "a:true" },
-    { role: "tool", toolCallId: "c2", content: "b:true" },
+    { role: "tool", toolCallId: "c1", content: "a" },
+    { role: "tool", toolCallId: "c2", content: "b" },
   ]);
   expect(outcome).toMatchObject({ type: "completed", output: "Both.", usage: { modelCalls: 2, inputTokens: 20 } });
 });

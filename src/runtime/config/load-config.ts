@@ -60,10 +60,9 @@ export async function loadConfig(path: string | undefined, cwd: string): Promise
   const { data, locate } = await readConfig(file, fileName);
   const parsed = fileSchema.safeParse(data);
   if (!parsed.success) throw new DefinitionError(problemsOfSections(parsed.error, data, fileName).map(locate));
-  const problems: Problem[] = [];
   const dir = dirname(file);
   const { providers, daemon } = parsed.data;
-  const tools = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" }, problems);
+  const { tools, problems } = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" });
   const { agents, known } = readAgents(parsed.data.agents ?? {}, {
     file: fileName,
     tools,

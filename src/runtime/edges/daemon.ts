@@ -39,7 +39,7 @@ import { nuid } from "../nats/nats.ts";
 import { provision } from "../nats/provision.ts";
 import { type NatsServerProcess, startNatsServer } from "../nats/server.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
-import { startApi } from "./api.ts";
+import { type AgentListing, startApi } from "./api.ts";
 import { startHttp } from "./http.ts";
 
 export type DaemonOptions = {
@@ -156,6 +156,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     metrics,
     logger: log,
     worker,
+    inboxPrefix,
     handoffsOf(workflow, agent) {
       const definition = definitions.current(workflow);
       return definition?.kind === "handoff" ? definition.agents[agent] : undefined;
@@ -217,7 +218,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     // A daemon that leaves finishes its tasks; one that is silent or was restarted has lost them.
     if (reason === "left") return;
     runs.workerGone(beat.incarnation);
-    if (presence.living()[0] && firstByName(presence.living()) === host)
+    if (firstByName(presence.living()) === host)
       void settleAftermathOf(beat.host, beat.incarnation);
   });
   index.onEntry((runId, events) => {
@@ -239,7 +240,8 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     logger: log,
     version,
     workflows: () => definitions.all(),
-    agents: () => agentsSeen(presence.living()),
+    offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
+    agents: () => listAgents([...daemon.agents], presence.living()),
   });
   const retention = startRetention({
     index,
@@ -398,11 +400,29 @@ function readiness(health: { natsUp: boolean; provisioned: boolean; draining: bo
   return { live: true, ready: reasons.length === 0, reasons };
 }
 
-function agentsSeen(living: readonly Beat[]): { name: string; hosts: string[] }[] {
-  const hosts = new Map<string, string[]>();
-  for (const beat of living)
-    for (const agent of beat.agents) hosts.set(agent, [...(hosts.get(agent) ?? []), beat.host]);
-  return [...hosts].map(([name, at]) => ({ name, hosts: at }));
+function offersWorkflow({ workflows }: Beat, workflow: string): boolean {
+  return workflows.some((offer) => offer.startsWith(`${workflow}@`));
+}
+
+/** Every agent this daemon knows or another one serves. */
+function listAgents(defined: readonly Agent[], living: readonly Beat[]): AgentListing[] {
+  const names = new Set([...defined.map(({ name }) => name), ...living.flatMap(({ agents }) => agents)]);
+  return [...names].sort().map((name) => {
+    const hosts = living.filter(({ agents }) => agents.includes(name)).map(({ host }) => host);
+    const agent = defined.find((other) => other.name === name);
+    if (!agent) return { name, hosts };
+    const { description, model, provider, tools, handoffs, remote } = agent;
+    return {
+      name,
+      hosts,
+      ...(description !== undefined && { description }),
+      model,
+      provider,
+      tools: tools.map((tool) => tool.name),
+      handoffs: handoffs.map(({ to }) => to),
+      ...(remote && { remote }),
+    };
+  });
 }
 
 function firstByName(living: readonly Beat[]): string | undefined {
