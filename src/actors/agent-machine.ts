@@ -13,7 +13,8 @@
  *
  * Invariants
  * A1  A task is exactly one of: at work as a child, waiting, refused, settled, forgotten.
- * A2  A child that ended is not kept, so memory does not grow with the tasks done.
+ * A2  A child that ended is not kept, and children are named by small numbers that are used again: XState remembers every
+ *     type of event it has seen, and those of children carry their ids. So memory does not grow with the tasks done.
  */
 import { enqueueActions, setup } from "xstate";
 import { toErrorRecord, type ErrorRecord } from "../errors.ts";
@@ -25,8 +26,8 @@ import { taskMachine } from "./task-machine.ts";
 /** A task for this agent; `id` is unique among those at work and waiting, and has no meaning here. */
 export type GivenTask = { id: string; start: TaskStart };
 
-type TaskDone = { type: `xstate.done.actor.task.${string}`; output: Outcome; actorId: string };
-type TaskBroken = { type: `xstate.error.actor.task.${string}`; error: unknown; actorId: string };
+type TaskDone = { type: `xstate.done.actor.${number}`; output: Outcome; actorId: string };
+type TaskBroken = { type: `xstate.error.actor.${number}`; error: unknown; actorId: string };
 
 export type AgentEvent =
   | { type: "started" }
@@ -51,16 +52,12 @@ export type AgentNews =
 export type AgentContext = {
   readonly concurrency: number;
   readonly maxWaiting: number;
-  /** The ids of the tasks at work. */
-  readonly running: readonly string[];
+  /** The ids of the tasks at work; the place in the list is the child's name, `null` is a free place. */
+  readonly running: readonly (string | null)[];
+  /** The tasks at work. */
+  readonly count: number;
   readonly waiting: readonly GivenTask[];
 };
-
-const TASK_CHILD = "task.";
-
-function taskChild(id: string): string {
-  return `${TASK_CHILD}${id}`;
-}
 
 /** The statechart of every agent; the host provides `runTask`. */
 export const agentMachine = setup({
@@ -72,20 +69,21 @@ export const agentMachine = setup({
   },
   actors: { runTask: resumable(taskMachine) },
   guards: {
-    isFull: ({ context }) => context.running.length >= context.concurrency,
-    hasRoom: ({ context }) => context.running.length < context.concurrency,
+    isFull: ({ context }) => context.count >= context.concurrency,
+    hasRoom: ({ context }) => context.count < context.concurrency,
     mayWait: ({ context }) => context.waiting.length < context.maxWaiting,
-    mayBegin: ({ context }) => context.running.length < context.concurrency && context.waiting.length > 0,
-    isIdle: ({ context }) => context.running.length === 0,
+    mayBegin: ({ context }) => context.count < context.concurrency && context.waiting.length > 0,
+    isIdle: ({ context }) => context.count === 0,
   },
   actions: {
     take: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "task") return;
-      const { given } = event;
-      enqueue.emit({ type: "accepted", id: given.id });
-      enqueue.assign({ running: [...context.running, given.id] });
-      enqueue.spawnChild("runTask", { id: taskChild(given.id), input: given.start });
-      enqueue.emit({ type: "begun", id: given.id });
+      const { id, start } = event.given;
+      const place = freePlace(context);
+      enqueue.emit({ type: "accepted", id });
+      enqueue.assign(withTask(context, place, id));
+      enqueue.spawnChild("runTask", { id: String(place), input: start });
+      enqueue.emit({ type: "begun", id });
     }),
     letWait: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "task") return;
@@ -101,26 +99,30 @@ export const agentMachine = setup({
     }),
     finish: enqueueActions(({ context, event, enqueue }) => {
       if (!("actorId" in event)) return;
-      const id = event.actorId.slice(TASK_CHILD.length);
+      const place = Number(event.actorId);
+      const id = context.running[place];
+      if (!id) return;
       const outcome: Outcome =
         "output" in event ? event.output : { type: "failed", error: toErrorRecord(event.error, "internal") };
       enqueue.emit({ type: "settled", id, outcome });
       // A2
       enqueue.stopChild(event.actorId);
-      enqueue.assign({ running: without(context.running, id) });
+      enqueue.assign(withoutTask(context, place));
     }),
     beginWaiting: enqueueActions(({ context, enqueue }) => {
       const [given, ...waiting] = context.waiting;
       if (!given) return;
-      enqueue.assign({ waiting, running: [...context.running, given.id] });
-      enqueue.spawnChild("runTask", { id: taskChild(given.id), input: given.start });
+      const place = freePlace(context);
+      enqueue.assign({ ...withTask(context, place, given.id), waiting });
+      enqueue.spawnChild("runTask", { id: String(place), input: given.start });
       enqueue.emit({ type: "begun", id: given.id });
     }),
     stopTask: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "stopTask") return;
       const { id, error } = event;
-      if (context.running.includes(id)) {
-        enqueue.sendTo(taskChild(id), { type: "stop", error });
+      const place = context.running.indexOf(id);
+      if (place >= 0) {
+        enqueue.sendTo(String(place), { type: "stop", error });
       } else if (context.waiting.some((given) => given.id === id)) {
         enqueue.assign({ waiting: context.waiting.filter((given) => given.id !== id) });
         enqueue.emit({ type: "settled", id, outcome: { type: "failed", error } });
@@ -128,25 +130,25 @@ export const agentMachine = setup({
     }),
     forget: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "forget") return;
-      const { id } = event;
-      if (context.running.includes(id)) {
-        enqueue.stopChild(taskChild(id));
-        enqueue.assign({ running: without(context.running, id) });
+      const place = context.running.indexOf(event.id);
+      if (place >= 0) {
+        enqueue.stopChild(String(place));
+        enqueue.assign(withoutTask(context, place));
       } else {
-        enqueue.assign({ waiting: context.waiting.filter((given) => given.id !== id) });
+        enqueue.assign({ waiting: context.waiting.filter((given) => given.id !== event.id) });
       }
     }),
   },
 }).createMachine({
   id: "agent",
-  context: ({ input }) => ({ ...input, running: [], waiting: [] }),
+  context: ({ input }) => ({ ...input, running: [], count: 0, waiting: [] }),
   initial: "starting",
   on: {
     stopTask: { actions: "stopTask" },
     forget: { actions: "forget" },
     drain: { target: ".draining" },
-    "xstate.done.actor.task.*": { actions: "finish" },
-    "xstate.error.actor.task.*": { actions: "finish" },
+    "xstate.done.actor.*": { actions: "finish" },
+    "xstate.error.actor.*": { actions: "finish" },
     task: { actions: "refuseIt" },
   },
   states: {
@@ -172,6 +174,19 @@ export const agentMachine = setup({
   },
 });
 
-function without(ids: readonly string[], id: string): string[] {
-  return ids.filter((other) => other !== id);
+type Places = Pick<AgentContext, "running" | "count">;
+
+function freePlace({ running }: Places): number {
+  const free = running.indexOf(null);
+  return free < 0 ? running.length : free;
+}
+
+function withTask({ running, count }: Places, place: number, id: string): Places {
+  const next = [...running];
+  next[place] = id;
+  return { running: next, count: count + 1 };
+}
+
+function withoutTask({ running, count }: Places, place: number): Places {
+  return { running: running.with(place, null), count: count - 1 };
 }

@@ -12,6 +12,7 @@ import { TroupeError } from "../errors.ts";
 import type { Agent } from "./agent.ts";
 import type { OutcomeMessage, Task, TaskEntry } from "./task.ts";
 import { MODEL_CHILD, type TaskInput, taskMachine, toolChild } from "./task-machine.ts";
+import type { TaskState } from "./task-state.ts";
 
 /** A task's journal does not lead anywhere with the agent as it is defined now. */
 export class TaskFoldError extends TroupeError {
@@ -37,7 +38,7 @@ export function foldTask(agent: Agent, task: Task, entries: readonly TaskEntry[]
   const input: TaskInput = { agent: () => agent, task };
   let [snapshot] = initialTransition(taskMachine, input);
   for (const entry of entries) {
-    const event = eventOf(entry, snapshot.context.turn);
+    const event = eventOf(entry, snapshot.context);
     // F2
     if (!event || !(event.actorId in snapshot.children)) {
       throw new TaskFoldError(task.taskId, `its journal has a ${entry.type} where ${JSON.stringify(snapshot.value)} expects none`);
@@ -50,13 +51,13 @@ export function foldTask(agent: Agent, task: Task, entries: readonly TaskEntry[]
 
 type DoneEvent = { type: `xstate.done.actor.${string}`; output: unknown; actorId: string };
 
-function eventOf(entry: TaskEntry, turn: number): DoneEvent | undefined {
+function eventOf(entry: TaskEntry, state: TaskState): DoneEvent | undefined {
   switch (entry.type) {
     case "turn":
-      return entry.turn === turn ? done(MODEL_CHILD, entry.reply) : undefined;
+      return entry.turn === state.turn ? done(MODEL_CHILD, entry.reply) : undefined;
     case "tool": {
-      if (entry.turn !== turn) return undefined;
-      return done(toolChild(entry.callId), { callId: entry.callId, content: entry.content });
+      if (entry.turn !== state.turn) return undefined;
+      return done(toolChild(state, entry.callId), { callId: entry.callId, content: entry.content });
     }
     case "outcome":
       return undefined;

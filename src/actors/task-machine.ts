@@ -30,9 +30,12 @@ export type TaskEvent = StopTask | ToolDone | ToolFailed;
 const TOOL_CHILD = "tool.";
 export const MODEL_CHILD = "model";
 
-/** The id of the child that executes a call. */
-export function toolChild(callId: string): string {
-  return `${TOOL_CHILD}${callId}`;
+/**
+ * The name of the child that executes a call: its place in the turn, because XState remembers every type of event it has
+ * seen, those of children carry their names, and call ids are new every time.
+ */
+export function toolChild(state: Pick<TaskState, "calls">, callId: string): string {
+  return `${TOOL_CHILD}${state.calls.findIndex((call) => call.id === callId)}`;
 }
 
 const byHost = () => Promise.reject(new Error("provide callModel and runTool before starting a task"));
@@ -57,7 +60,7 @@ export const taskMachine = setup({
     stop: assign(({ context, event }) => (event.type === "stop" ? stopTask(context, event.error) : context)),
     runTools: enqueueActions(({ context, enqueue }) => {
       for (const run of context.runs) {
-        enqueue.spawnChild("runTool", { id: toolChild(run.call.id), input: { task: context.task, run } });
+        enqueue.spawnChild("runTool", { id: toolChild(context, run.call.id), input: { task: context.task, run } });
       }
     }),
     forgetChild: stopChild(({ event }) => ("actorId" in event ? event.actorId : "")),
@@ -65,8 +68,8 @@ export const taskMachine = setup({
     // The host makes answers of what goes wrong with a tool; this is for hosts that do not.
     takeFailure: assign(({ context, event }) => {
       if (!("error" in event) || !("actorId" in event)) return context;
-      const { message } = toErrorRecord(event.error);
-      return afterTool(context, event.actorId.slice(TOOL_CHILD.length), `error: ${message}`);
+      const call = context.calls[Number(event.actorId.slice(TOOL_CHILD.length))];
+      return call ? afterTool(context, call.id, `error: ${toErrorRecord(event.error).message}`) : context;
     }),
   },
 }).createMachine({

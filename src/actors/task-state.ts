@@ -120,14 +120,14 @@ function afterCalls(state: TaskState, content: string | null, calls: readonly To
   const answers: { [callId: string]: string } = {};
   const runs: ToolRun[] = [];
   const refused = new Set<string>();
-  let asked: string | undefined;
+  let askedAgain: string | undefined;
   for (const call of calls) {
     if (isTransferTool(call.name) && !agent.tools.some((tool) => tool.name === call.name)) {
       const read = readTransfer(call, state.task);
       // The first one wins, whatever else was called in this turn.
       if (read.type === "transfer") return handedOver(said, calls, read.transfer);
       if (read.type === "limit") {
-        if (state.refused.includes(read.to)) asked ??= read.to;
+        if (state.refused.includes(read.to)) askedAgain ??= read.to;
         for (const to of read.refused) refused.add(to);
       }
       answers[call.id] = read.answer;
@@ -137,11 +137,11 @@ function afterCalls(state: TaskState, content: string | null, calls: readonly To
     if (read.ok) runs.push({ turn: state.turn, call, tool: read.tool, args: read.args });
     else answers[call.id] = read.answer;
   }
-  if (asked !== undefined) {
-    const message = `${agent.name} went on handing over to ${asked} after it was told of the limit`;
+  if (askedAgain !== undefined) {
+    const message = `${agent.name} went on handing over to ${askedAgain} after it was told of the limit`;
     return failed(said, "handoff_limit", message);
   }
-  const told = refused.size === 0 ? said : { ...said, refused: [...refused.union(new Set(state.refused))] };
+  const told = refused.size === 0 ? said : { ...said, refused: [...new Set([...state.refused, ...refused])] };
   if (runs.length === 0) return nextTurn(told, answersInOrder(calls, answers));
   // Tools whose answers nobody would read are not worth their side effects.
   if (state.turn >= agent.maxTurns) return tooManyTurns(told);

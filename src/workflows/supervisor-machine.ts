@@ -50,8 +50,9 @@ export const supervisorMachine = setup({
     timer: performedByHost<{ id: string; dueAt: string }>(),
   },
   guards: {
+    isBorn: ({ context }) => context.setup !== undefined,
     notBeforeAhead: ({ context: { setup } }) =>
-      setup.request.notBefore !== undefined && Date.parse(setup.request.notBefore) > Date.parse(setup.acceptedAt),
+      setup !== undefined && setup.request.notBefore !== undefined && Date.parse(setup.request.notBefore) > Date.parse(setup.acceptedAt),
     isStart: ({ event }) => event.type === "timer.fired" && event.data.id === START_TIMER,
     isTimeout: ({ event }) => event.type === "timer.fired" && event.data.id === TIMEOUT_TIMER,
     isCancelTimer: ({ event }) => event.type === "timer.fired" && event.data.id === CANCEL_TIMER,
@@ -122,7 +123,11 @@ export const supervisorMachine = setup({
   initial: "accepted",
   states: {
     accepted: {
-      always: [{ guard: "notBeforeAhead", target: "scheduled" }, { target: "running" }],
+      // XState makes a throw-away actor, without input, for every call of its pure `transition`: that one goes no further.
+      always: [
+        { guard: "notBeforeAhead", target: "scheduled" },
+        { guard: "isBorn", target: "running" },
+      ],
     },
     scheduled: {
       entry: "setStartTimer",

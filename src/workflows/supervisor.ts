@@ -6,7 +6,7 @@
  * S1  Everything depends on the definition and the facts alone: folding a journal's facts makes the same decisions again.
  * S2  A fold that decides anything else than what is on record stops with `FoldError`; it never goes on from a guess.
  */
-import { initialTransition, transition, type SnapshotFrom } from "xstate";
+import { createActor, type SnapshotFrom } from "xstate";
 import { TroupeError } from "../errors.ts";
 import type { WorkflowDefinition } from "./definition.ts";
 import { deterministicPlan } from "./deterministic.ts";
@@ -47,12 +47,12 @@ function planOf(definition: WorkflowDefinition): Plan {
 
 /** Starts a run. */
 export function begin(definition: WorkflowDefinition, setup: RunSetup): Decided {
-  return read(initialTransition(supervisorMachine, { setup, plan: planOf(definition) }));
+  return interpret((scope) => supervisorMachine.getInitialSnapshot(scope, { setup, plan: planOf(definition) }));
 }
 
 /** Lets a supervisor decide on one more fact. Facts that no longer matter change nothing. */
 export function decide(snapshot: SupervisorSnapshot, fact: Fact): Decided {
-  return read(transition(supervisorMachine, snapshot, fact));
+  return interpret((scope) => supervisorMachine.transition(snapshot, fact, scope));
 }
 
 /** The definition's part of a journal's first event. */
@@ -127,26 +127,51 @@ function fingerprint(decision: Decision | RunEvent): string {
   return [decision.type, data.step, data.taskId, data.id].filter((part) => part !== undefined).join(" ");
 }
 
-function read([snapshot, actions]: ReturnType<typeof transition<typeof supervisorMachine>>): Decided {
+type Scope = Parameters<typeof supervisorMachine.transition>[2];
+
+/**
+ * What a machine needs around it to compute a step and do nothing. XState's pure `transition` makes an actor and a system anew
+ * for every call, which takes longer than the step; since nothing here keeps anything, one serves all runs.
+ */
+const inert: Pick<Scope, "self" | "system"> = (() => {
+  const self = createActor(supervisorMachine, { input: undefined as never });
+  return { self, system: self.system } as Pick<Scope, "self" | "system">;
+})();
+
+function interpret(step: (scope: Scope) => SupervisorSnapshot): Decided {
   const decisions: Decision[] = [];
   const effects: Effect[] = [];
-  for (const action of actions) {
-    const params = action.params as never;
-    switch (action.type as string) {
-      case "xstate.emit":
-        decisions.push((params as { event: Decision }).event);
-        break;
-      case "xstate.spawnChild": {
-        const { src, input } = params as { src: string; input: OpenTask | { id: string; dueAt: string } };
-        effects.push("task" in input ? { type: "askAgent", open: input } : { type: src as "timer", ...input });
-        break;
-      }
-      case "xstate.stopChild":
-        effects.push({ type: "stop", child: (params as { id: string }).id });
-        break;
-      default:
-        break;
-    }
-  }
+  const snapshot = step({
+    ...inert,
+    id: "",
+    sessionId: "",
+    defer: nothing,
+    logger: nothing,
+    stopChild: nothing,
+    emit: nothing,
+    actionExecutor: (action) => read(action as Action, decisions, effects),
+  });
   return { snapshot, decisions, effects };
+}
+
+function nothing(): void {}
+
+type Action = { type: string; params: unknown };
+
+/** Actions as `transition()` gives them, read as data. */
+function read({ type, params }: Action, decisions: Decision[], effects: Effect[]): void {
+  switch (type) {
+    case "xstate.emit":
+      decisions.push((params as { event: Decision }).event);
+      return;
+    case "xstate.spawnChild": {
+      const { input } = params as { input: OpenTask | { id: string; dueAt: string } };
+      effects.push("task" in input ? { type: "askAgent", open: input } : { type: "timer", ...input });
+      return;
+    }
+    case "xstate.stopChild":
+      effects.push({ type: "stop", child: (params as { id: string }).id });
+      return;
+    default:
+  }
 }

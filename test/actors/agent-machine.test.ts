@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { createActor, fromPromise } from "xstate";
 import { expect, test } from "vitest";
 import { agentMachine, type AgentNews } from "../../src/actors/agent-machine.ts";
@@ -5,7 +7,7 @@ import { defineAgent } from "../../src/actors/define-agent.ts";
 import type { ModelReply } from "../../src/actors/model.ts";
 import { resumable } from "../../src/actors/resumable-task.ts";
 import { foldTask } from "../../src/actors/task-fold.ts";
-import { taskMachine } from "../../src/actors/task-machine.ts";
+import { type ToolInput, type ToolResult, taskMachine } from "../../src/actors/task-machine.ts";
 import type { TaskState } from "../../src/actors/task-state.ts";
 import { call, echo, say, taskFor } from "../helpers/task-driver.ts";
 import { until } from "../helpers/until.ts";
@@ -81,7 +83,7 @@ test("beyond its concurrency tasks wait, beyond its waiting room it is busy, and
   await answer("a");
   expect(state()).toBe("ready");
   await answer("c");
-  expect(actor.getSnapshot().context).toMatchObject({ running: [], waiting: [] });
+  expect(actor.getSnapshot().context).toMatchObject({ count: 0, waiting: [] });
 });
 
 test("stopping a task aborts its model call; stopping one that waits ends it where it stands", async () => {
@@ -142,6 +144,49 @@ test("a task goes on from a fold inside its agent", async () => {
   expect(outcomes.get("a")).toMatchObject({ type: "completed", usage: { modelCalls: 2 } });
 });
 
+test("10,000 tasks with tools leave memory where it was after 1,000", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const machine = agentMachine.provide({
+    actors: {
+      runTask: resumable(
+        taskMachine.provide({
+          actors: {
+            callModel: fromPromise<ModelReply, TaskState>(async ({ input: { turn, task } }) => {
+              return turn === 1 ? call({ name: "echo", args: { text: "a" }, id: `call_${task.taskId}` }) : say("ok");
+            }),
+            runTool: fromPromise<ToolResult, ToolInput>(async ({ input }) => ({ callId: input.run.call.id, content: "a" })),
+          },
+        }),
+      ),
+    },
+  });
+  const actor = createActor(machine, { input: agent });
+  let done = () => {};
+  actor.on("settled", ({ outcome }) => {
+    expect(outcome.type).toBe("completed");
+    done();
+  });
+  actor.start();
+  actor.send({ type: "started" });
+  const heapAfter = async (from: number, to: number) => {
+    for (let n = from; n < to; n += 1) {
+      const settled = new Promise<void>((resolve) => {
+        done = resolve;
+      });
+      const task = taskFor("writer", { taskId: `task${n}` });
+      actor.send({ type: "task", given: { id: task.taskId, start: { agent: () => agent, task } } });
+      await settled;
+    }
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const early = await heapAfter(0, 1_000);
+  const late = await heapAfter(1_000, 10_000);
+  // 100 bytes a task would be a leak; what code and caches take once is less.
+  expect(late - early).toBeLessThan(900_000);
+});
+
 test("finished tasks leave nothing behind in the agent", async () => {
   const { actor, give, answer } = start();
   actor.send({ type: "started" });
@@ -151,5 +196,5 @@ test("finished tasks leave nothing behind in the agent", async () => {
   }
   const { children, context } = actor.getSnapshot();
   expect(Object.keys(children)).toEqual([]);
-  expect(context).toMatchObject({ running: [], waiting: [] });
+  expect(context).toMatchObject({ count: 0, waiting: [] });
 });

@@ -5,6 +5,7 @@ import type { Agent } from "../../actors/agent.ts";
 import { problemsOf } from "../../actors/schema-problems.ts";
 import { strict } from "../../actors/strict.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
+import { type ModelOf, openProviders } from "../models/providers.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { findConfig } from "./find-config.ts";
 import { loadTools } from "./load-tools.ts";
@@ -23,8 +24,10 @@ export type Config = {
   dir: string;
   agents: ReadonlyMap<string, Agent>;
   workflows: ReadonlyMap<string, WorkflowDefinition>;
-  /** As written; `openProviders` checks it and makes models of it. */
+  /** As written. */
   providers: { readonly [name: string]: unknown };
+  /** Gives each agent its model. */
+  modelOf: ModelOf;
   /** As written, each value fit; `resolveOptions` settles it against flags and variables. */
   daemon: { readonly [key: string]: unknown };
 };
@@ -58,9 +61,33 @@ export async function loadConfig(path: string | undefined, cwd: string): Promise
   const file = findConfig(path, cwd);
   const fileName = relative(cwd, file) || file;
   const { data, locate } = await readConfig(file, fileName);
+  return { file, ...(await checkConfig(data, { fileName, dir: dirname(file), locate })) };
+}
+
+/** What a configuration that was not read from a file lacks. */
+export type CheckedConfig = Omit<Config, "file">;
+
+/** Where a configuration stands. */
+export type ConfigPlace = {
+  /** What it is called in messages. */
+  fileName: string;
+  /** Where relative paths in it start. */
+  dir: string;
+  /** Gives a problem its line. */
+  locate?: (problem: Problem) => Problem;
+};
+
+/**
+ * Checks a whole configuration and imports the tools and providers it names.
+ *
+ * @throws DefinitionError with everything that is wrong in it.
+ */
+export async function checkConfig(
+  data: unknown,
+  { fileName, dir, locate = (problem) => problem }: ConfigPlace,
+): Promise<CheckedConfig> {
   const parsed = fileSchema.safeParse(data);
   if (!parsed.success) throw new DefinitionError(problemsOfSections(parsed.error, data, fileName).map(locate));
-  const dir = dirname(file);
   const { providers, daemon } = parsed.data;
   const { tools, problems } = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" });
   const { agents, known } = readAgents(parsed.data.agents ?? {}, {
@@ -71,8 +98,17 @@ export async function loadConfig(path: string | undefined, cwd: string): Promise
   });
   const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
   problems.push(...problemsOfFile(daemon ?? {}, fileName, dir));
-  if (problems.length > 0) throw new DefinitionError(problems.map(locate));
-  return { file, fileName, dir, agents, workflows, providers: providers ?? {}, daemon: daemon ?? {} };
+  const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName }).catch(problemsInto(problems));
+  if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
+  return { fileName, dir, agents, workflows, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
+}
+
+/** So that what is wrong with the providers is told together with the rest. */
+function problemsInto(problems: Problem[]): (error: unknown) => undefined {
+  return (error) => {
+    if (!(error instanceof DefinitionError)) throw error;
+    problems.push(...error.problems);
+  };
 }
 
 function problemsOfSections(error: z.ZodError, data: unknown, file: string): Problem[] {

@@ -42,12 +42,17 @@ async function importTool(name: string, raw: unknown, dir: string, place: Place)
     const found = wanted === undefined ? (module[name] ?? module.default) : module[wanted];
     if (isTool(found)) return { value: found, problems: [] };
     const expected = `a module that exports a tool made with defineTool as ${wanted ?? name}`;
-    const got = `${specifier} with ${Object.keys(module).join(", ") || "no exports"}`;
+    const got = `${specifier} with ${Object.keys(module).sort().join(", ") || "no exports"}`;
     return { problems: [problemAt(placeAt(place, "module"), expected, got)] };
   } catch (error) {
-    const why = error instanceof Error ? (error.message.split("\n", 1)[0] ?? "") : String(error);
-    return { problems: [problemAt(placeAt(place, "module"), "a module that can be imported", why)] };
+    return { problems: [problemAt(placeAt(place, "module"), "a module that can be imported", reasonOf(error))] };
   }
+}
+
+/** Node's message without its account of who asked. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return (error.message.split("\n", 1)[0] ?? "").replace(/ imported from .*$/, "");
 }
 
 function locate(specifier: string, dir: string): string {

@@ -49,7 +49,7 @@ const URLS = /^((nats|tls|wss?):\/\/)?[^\s/,]+\/?$/;
 const SYNC = /^(always|\d+(ms|s|m|h))$/;
 const YEARS_10_MS = 10 * 365 * 86_400_000;
 
-export const OPTIONS = {
+const OPTIONS = {
   // Where NATS is
   nats: optional(
     list("urls", { test: (word) => URLS.test(word), expected: "NATS URLs" }),

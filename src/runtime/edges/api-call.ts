@@ -5,9 +5,9 @@
 import { PayloadTooLargeError, type TroupeError, UnavailableError } from "../../errors.ts";
 import { headers, type Msg, type NatsConnection, NatsError } from "../nats/nats.ts";
 import { TRACEPARENT_HEADER } from "../subjects.ts";
+import { abortable, sleep } from "./abortable.ts";
 import { type ApiErrorBody, ERROR_CODE_HEADER, errorFromAnswer } from "./api-errors.ts";
 import type { ApiName } from "./api-requests.ts";
-import { sleep } from "./sleep.ts";
 
 export type ApiCallOptions = {
   traceparent?: string | undefined;
@@ -51,7 +51,9 @@ export function apiCaller({ nc, root, timeoutMs }: ApiCallerOptions): ApiCaller 
       if (traceparent) hdrs.set(TRACEPARENT_HEADER, traceparent);
       const timeout = Math.max(PAUSE_MS, Math.min(ATTEMPT_MS, giveUpAt - performance.now()));
       try {
-        return { answer: readAnswer<T>(await nc.request(subject, data, { headers: hdrs, timeout })) };
+        return {
+          answer: readAnswer<T>(await abortable(nc.request(subject, data, { headers: hdrs, timeout }), signal)),
+        };
       } catch (error) {
         // Another daemon may do better.
         if (error instanceof UnavailableError) return { error };

@@ -2,7 +2,7 @@
 import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
-import type { RunRecord, RunResult } from "../../workflows/run-record.ts";
+import { applyEvents, type RunRecord, type RunResult } from "../../workflows/run-record.ts";
 import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
 import { connectBus, type NatsOptions } from "../nats/connection.ts";
 import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
@@ -134,7 +134,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       }
     },
     events: events as Client["events"],
-    get: (runId) => call<RunRecord>("runs.get", { runId }),
+    get,
     list: (query = {}) => call<RunPage>("runs.list", query),
     async cancel(runId, options = {}) {
       await call("runs.cancel", { runId, ...options });
@@ -142,15 +142,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     async signal(runId, name, payload) {
       await call("runs.signal", { runId, name, payload });
     },
-    async journal(runId, from = 1) {
-      const all: RunEvent[] = [];
-      for (let next: number | undefined = from; next !== undefined; ) {
-        const page: JournalPage = await call("runs.journal", { runId, from: next });
-        all.push(...page.events);
-        next = page.next;
-      }
-      return all;
-    },
+    journal,
     workflows: async () => (await call<{ workflows: WorkflowListing[] }>("workflows.list", {})).workflows,
     workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
@@ -173,6 +165,26 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     started.add(runId);
     if (started.size > MAX_STARTED) started.delete(started.values().next().value as string);
     return { runId };
+  }
+
+  async function get(runId: string): Promise<RunRecord> {
+    try {
+      return await call<RunRecord>("runs.get", { runId });
+    } catch (error) {
+      if (!(error instanceof TroupeError) || error.code !== "payload_too_large") throw error;
+      // The record does not fit into one answer; its journal comes in pages.
+      return applyEvents(undefined, await journal(runId));
+    }
+  }
+
+  async function journal(runId: string, from = 1): Promise<RunEvent[]> {
+    const all: RunEvent[] = [];
+    for (let next: number | undefined = from; next !== undefined; ) {
+      const page: JournalPage = await call("runs.journal", { runId, from: next });
+      all.push(...page.events);
+      next = page.next;
+    }
+    return all;
   }
 
   function events(runId: string, { from = 1, live = true, signal }: EventsOptions = {}) {

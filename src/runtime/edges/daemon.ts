@@ -18,7 +18,7 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
-import type { ResolvedOptions } from "../config/options.ts";
+import { optionOf, type ResolvedOptions } from "../config/options.ts";
 import { settleAftermath } from "../hosts/aftermath.ts";
 import { startAgentHost } from "../hosts/agent-host.ts";
 import { systemClock } from "../hosts/clock.ts";
@@ -40,7 +40,7 @@ import { provision } from "../nats/provision.ts";
 import { type NatsServerProcess, startNatsServer } from "../nats/server.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { type AgentListing, startApi } from "./api.ts";
-import { startHttp } from "./http.ts";
+import { type HttpEdge, type HttpOptions, startHttp } from "./http.ts";
 
 export type DaemonOptions = {
   options: ResolvedOptions;
@@ -98,11 +98,9 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
   const worker = `${host}/${incarnation}`;
   const log = logger.child({ host });
 
-  const health = { natsUp: false, provisioned: false, draining: false };
-  const http = await startHttp({
-    host: options.httpHost,
-    port: options.httpPort,
-    health: () => readiness(health, index?.caughtUp() ?? false),
+  const health = { natsUp: false, provisioned: false, indexed: false, draining: false };
+  const http = await serveHealth(options, log, {
+    health: () => readiness(health),
     metrics: () => metrics.render(),
   });
 
@@ -229,6 +227,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
 
   // Signals come before requests are taken, so that a request whose run was cancelled while it waited finds that out.
   await Promise.all([index.whenCaughtUp(), exports.ready(), signals.ready()]);
+  health.indexed = true;
   takeover.takeUpOwn();
   void settleAftermathOf(host).then(() => exports.begin());
 
@@ -390,14 +389,33 @@ async function provisionWhenPossible(bus: Bus, subjects: Subjects, { ackWaitMs }
   }
 }
 
-function readiness(health: { natsUp: boolean; provisioned: boolean; draining: boolean }, indexed: boolean) {
+type Health = { natsUp: boolean; provisioned: boolean; indexed: boolean; draining: boolean };
+
+function readiness({ natsUp, provisioned, indexed, draining }: Health) {
   const reasons = [
-    ...(health.natsUp ? [] : ["NATS is away"]),
-    ...(health.provisioned ? [] : ["the streams are not ready"]),
-    ...(health.provisioned && !indexed ? ["the run index is catching up"] : []),
-    ...(health.draining ? ["draining"] : []),
+    ...(natsUp ? [] : ["NATS is away"]),
+    ...(provisioned ? [] : ["the streams are not ready"]),
+    ...(provisioned && !indexed ? ["the run index is catching up"] : []),
+    ...(draining ? ["draining"] : []),
   ];
   return { live: true, ready: reasons.length === 0, reasons };
+}
+
+/** Serves health and metrics; the default port gives way to a second daemon on one machine, a chosen one does not. */
+async function serveHealth(
+  { httpHost, httpPort }: ResolvedOptions,
+  logger: Logger,
+  pages: Pick<HttpOptions, "health" | "metrics">,
+): Promise<HttpEdge> {
+  try {
+    return await startHttp({ host: httpHost, port: httpPort, ...pages });
+  } catch (error) {
+    const isTaken = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+    if (!isTaken || httpPort !== optionOf("httpPort").default) throw error;
+    const http = await startHttp({ host: httpHost, port: 0, ...pages });
+    logger.warn({ wanted: httpPort, http: http.url }, "the default HTTP port is taken; using a free one");
+    return http;
+  }
 }
 
 function offersWorkflow({ workflows }: Beat, workflow: string): boolean {

@@ -60,8 +60,7 @@ export async function startHttp({ host = "127.0.0.1", port, health, metrics }: H
         return sendJson(response, ready ? 200 : 503, { ready, reasons });
       case "/metrics":
         if (!metrics) break;
-        response.writeHead(200, { "content-type": PROMETHEUS }).end(await metrics());
-        return;
+        return sendPage(response, await metrics());
       default:
         break;
     }
@@ -77,6 +76,10 @@ export async function startHttp({ host = "127.0.0.1", port, health, metrics }: H
       server.closeAllConnections();
     });
   }
+}
+
+function sendPage(response: ServerResponse, page: string) {
+  response.writeHead(200, { "content-type": PROMETHEUS }).end(page);
 }
 
 function sendJson(response: ServerResponse, status: number, body: object) {

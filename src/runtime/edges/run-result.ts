@@ -16,7 +16,7 @@ export type RunEndOptions = {
   /** Where the run's `run.*` events are told live. */
   subject: string;
   /** Asks for the result. */
-  ask(signal: AbortSignal | undefined): Promise<RunResult>;
+  ask(signal: AbortSignal): Promise<RunResult>;
   /** Whether a run the API does not know may still come. */
   mayCome(): boolean;
   /** How long until the API is first asked, in milliseconds. */
@@ -29,6 +29,8 @@ const ASK_MS = 3_000;
 /** Listens for the end of a run from now on. */
 export function awaitRunEnd({ nc, subject, ask, mayCome, firstAskMs }: RunEndOptions): RunEnd {
   let told: RunResult | undefined;
+  /** Aborts when the live feed told the end: nothing has to be asked any more. */
+  const known = new AbortController();
   let wake = () => {};
   const subscription = nc.subscribe(subject, { callback: (error, message) => error ?? hear(message) });
 
@@ -52,14 +54,15 @@ export function awaitRunEnd({ nc, subject, ask, mayCome, firstAskMs }: RunEndOpt
 
   async function askOnce(signal: AbortSignal | undefined): Promise<RunResult | undefined> {
     try {
-      return await ask(signal);
+      return await ask(signal ? AbortSignal.any([signal, known.signal]) : known.signal);
     } catch (error) {
+      if (told) return told;
       const goOn =
         (error instanceof ConflictError && error.code === "not_finished") ||
         error instanceof UnavailableError ||
         (error instanceof NotFoundError && mayCome());
       if (!goOn) throw error;
-      return told;
+      return undefined;
     }
   }
 
@@ -69,7 +72,9 @@ export function awaitRunEnd({ nc, subject, ask, mayCome, firstAskMs }: RunEndOpt
     } catch {
       // Not of Troupe; the API will be asked.
     }
-    if (told) wake();
+    if (!told) return;
+    known.abort();
+    wake();
   }
 
   function newsOr(ms: number, signal: AbortSignal | undefined): Promise<void> {

@@ -14,7 +14,8 @@ import { FencedError, PayloadTooLargeError, toErrorRecord } from "../../errors.t
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { Bus } from "../nats/connection.ts";
-import { headers, NatsError } from "../nats/nats.ts";
+import { headers } from "../nats/nats.ts";
+import { NoRespondersError } from "../nats/requests.ts";
 import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { TaskWork } from "./task-work.ts";
@@ -122,7 +123,7 @@ async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions):
   if (reply === undefined) return undefined;
   const { promise: moved, resolve } = Promise.withResolvers<undefined>();
   work.onMoved = () => resolve(undefined);
-  const asked = bus.nc.request(reply, bytes, { timeout: outcomeTimeoutMs });
+  const asked = bus.request(reply, bytes, { timeoutMs: outcomeTimeoutMs });
   // It may still fail when nobody looks any more.
   asked.catch(() => {});
   try {
@@ -130,7 +131,7 @@ async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions):
     return answer && readReceipt(answer.string());
   } catch (error) {
     // Nobody listens: the owner is gone, and a new one takes a moment to say so.
-    if (error instanceof NatsError && error.code === "503") await pause(outcomeTimeoutMs, moved, hurry);
+    if (error instanceof NoRespondersError) await pause(outcomeTimeoutMs, moved, hurry);
     return undefined;
   } finally {
     delete work.onMoved;

@@ -13,6 +13,7 @@ import {
   type NatsConnection,
   nkeyAuthenticator,
 } from "./nats.ts";
+import { openRequests, type Requests } from "./requests.ts";
 
 /** How to reach NATS; files are read once, at connect. */
 export type NatsOptions = {
@@ -51,6 +52,8 @@ export type Bus = {
   readonly js: JetStreamClient;
   /** Made on first use, because it asks the broker. */
   jsm(): Promise<JetStreamManager>;
+  /** A request over the shared reply subscription; see `requests.ts`. */
+  request: Requests["request"];
   /** A new subject for replies, under this connection's inbox prefix. */
   inbox(): string;
   /** False while the client is trying to reconnect. */
@@ -71,6 +74,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   const nc = await connect(connectionOptions(options));
   let connected = true;
   let manager: Promise<JetStreamManager> | undefined;
+  const requests = openRequests(nc, createInbox(options.inboxPrefix));
   void watch();
 
   return {
@@ -81,6 +85,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       manager ??= nc.jetstreamManager({ timeout: 5_000, checkAPI: false });
       return manager;
     },
+    request: requests.request,
     inbox: () => createInbox(options.inboxPrefix),
     connected: () => connected && !nc.isClosed(),
     async close() {
@@ -113,6 +118,10 @@ function connectionOptions(options: NatsOptions): ConnectionOptions {
     servers,
     name: options.name,
     inboxPrefix: options.inboxPrefix,
+    // A stack trace per request would cost more than the request.
+    noAsyncTraces: true,
+    // Wrong credentials may be mended at the broker; until then it is as if it were away.
+    ignoreAuthErrorAbort: true,
     waitOnFirstConnect: options.waitAtStart ?? true,
     maxReconnectAttempts: -1,
     reconnectTimeWait: RECONNECT_WAIT_MS,

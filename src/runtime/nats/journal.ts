@@ -13,9 +13,10 @@
  * J5  `append` settles only when the answer is known, or when its signal aborts (the daemon stops): never on a timeout.
  * J6  A read is whole or throws: it ends where the consumer says nothing is pending, not where the stream paused.
  */
-import { FencedError, PayloadTooLargeError, PermissionError, UnavailableError } from "../../errors.ts";
+import { FencedError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import type { Bus } from "./connection.ts";
-import { AckPolicy, DeliverPolicy, headers, NatsError, nanos, nuid } from "./nats.ts";
+import { AckPolicy, DeliverPolicy, NatsError, nanos, nuid } from "./nats.ts";
+import { NoRespondersError } from "./requests.ts";
 
 /** One stored entry: the parsed JSON and where it stands in the stream. */
 export type Entry<T> = { seq: number; value: T };
@@ -117,9 +118,10 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
   /** One try; undefined means unknown. */
   async function publish(subject: string, body: Uint8Array, expected: number): Promise<number | undefined> {
     try {
-      const hdrs = headers();
-      hdrs.set(EXPECTED_LAST, String(expected));
-      const reply = await nc.request(subject, body, { headers: hdrs, timeout: REQUEST_TIMEOUT_MS });
+      const reply = await bus.request(subject, body, {
+        header: [EXPECTED_LAST, String(expected)],
+        timeoutMs: REQUEST_TIMEOUT_MS,
+      });
       const ack = JSON.parse(decoder.decode(reply.data)) as PubAck;
       return ack.error || ack.duplicate ? undefined : ack.seq;
     } catch (error) {
@@ -146,7 +148,7 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
   async function lastStored(subject: string): Promise<Entry<T> | undefined> {
     const request = JSON.stringify({ last_by_subj: subject });
     // STREAM.MSG.GET is answered by the leader; a direct get may come from a replica that lags.
-    const reply = await nc.request(`$JS.API.STREAM.MSG.GET.${stream}`, request, { timeout: REQUEST_TIMEOUT_MS });
+    const reply = await bus.request(`$JS.API.STREAM.MSG.GET.${stream}`, request, { timeoutMs: REQUEST_TIMEOUT_MS });
     const { message, error } = JSON.parse(decoder.decode(reply.data)) as StoredMessage;
     if (error?.code === 404) return undefined;
     if (!message) throw new UnavailableError(`${subject}: ${error?.description ?? "no message in the answer"}`);
@@ -162,14 +164,12 @@ function entryId(value: unknown): unknown {
 
 /** Rethrows what waiting cannot mend. */
 function throwIfFinal(error: unknown, subject: string): void {
-  if (!(error instanceof NatsError)) {
-    if (error instanceof UnavailableError || error instanceof SyntaxError) return;
-    throw error;
-  }
-  if (error.isPermissionError()) throw new PermissionError(subject, "publish", { cause: error });
-  if (error.code === "CONNECTION_CLOSED" || error.code === "CONNECTION_DRAINING") {
+  if (error instanceof NoRespondersError || error instanceof SyntaxError) return;
+  if (error instanceof UnavailableError) return;
+  if (error instanceof NatsError && (error.code === "CONNECTION_CLOSED" || error.code === "CONNECTION_DRAINING")) {
     throw new UnavailableError(`${subject}: the connection is closed`, { cause: error });
   }
+  throw error;
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined, subject: string): Promise<void> {

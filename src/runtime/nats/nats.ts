@@ -37,3 +37,17 @@ export type {
   StreamInfo,
   Subscription,
 } from "nats";
+
+import type { MsgHdrs } from "nats";
+
+const encoder = new TextEncoder();
+
+/**
+ * One header, encoded once. The client's own headers object checks and encodes every value again; publishing uses nothing of
+ * it but `encode`, which its types do not show.
+ */
+export function rawHeaders(name: string, value: string): MsgHdrs {
+  const bytes = encoder.encode(`NATS/1.0\r\n${name}: ${value}\r\n\r\n`);
+  const encodable = { encode: () => bytes };
+  return encodable as unknown as MsgHdrs;
+}

@@ -379,7 +379,9 @@ async function newTroupe(file = ":memory:", on: Bus = bus): Promise<Troupe> {
         seq = await troupe.append(runId, entry, seq);
       return seq;
     },
-    applied: (seq) => until(`entry ${seq} is applied`, () => troupe.index.position() >= seq),
+    applied: async (seq) => {
+      await until(`entry ${seq} is applied`, () => troupe.index.position() >= seq);
+    },
     [Symbol.asyncDispose]: () => troupe.index.close(),
   };
   return troupe;

@@ -1,0 +1,73 @@
+/** From a configuration to a daemon that takes work: what `troupe serve`, programs and tests all go through. */
+import { hostname } from "node:os";
+import type { Logger } from "pino";
+import { noTracing } from "../../tracing/no-tracing.ts";
+import { startMetrics } from "../../tracing/start-metrics.ts";
+import { startTracing } from "../../tracing/start-tracing.ts";
+import type { TroupeConfig } from "../config/define-config.ts";
+import { type CheckedConfig, checkConfig } from "../config/load-config.ts";
+import type { ResolvedOptions } from "../config/options.ts";
+import { resolveOptions } from "../config/resolve-options.ts";
+import { VERSION } from "../version.ts";
+import { type Daemon, startDaemon } from "./daemon.ts";
+import { openLogger } from "./logger.ts";
+
+/** A configuration that was checked, with its options settled. */
+export type Serving = {
+  config: CheckedConfig;
+  options: ResolvedOptions;
+  logger: Logger;
+  /** Whether spans are exported as the `OTEL_*` variables say. @default true */
+  telemetry?: boolean;
+};
+
+export type ServeOptions = {
+  /** @default one on stdout, as `daemon.logLevel` and `daemon.logFormat` say */
+  logger?: Logger;
+  /** Where the variables of options are read; they go before `daemon`. @default process.env */
+  env?: { readonly [variable: string]: string | undefined };
+  /** Where relative paths start. @default the working directory */
+  dir?: string;
+  /** Whether spans are exported as the `OTEL_*` variables say. @default true */
+  telemetry?: boolean;
+};
+
+/**
+ * Starts a daemon in this process on agents and workflows defined in TypeScript; resolves when it takes work.
+ *
+ * It does not listen to signals: call its `drain()` to stop it.
+ *
+ * @throws DefinitionError with everything that is wrong; UsageError when the options cannot be met.
+ */
+export async function serve(troupe: TroupeConfig, settings: ServeOptions = {}): Promise<Daemon> {
+  const { env = process.env, dir = process.cwd(), telemetry = true } = settings;
+  const config = await checkConfig(troupe, { fileName: "serve", dir });
+  const { options, warnings } = resolveOptions({ env, file: config.daemon, fileName: "serve", fileDir: dir, cwd: dir });
+  const logger = settings.logger ?? openLogger(options);
+  for (const warning of warnings) logger.warn(warning);
+  return serveConfig({ config, options, logger, telemetry });
+}
+
+/** Starts a daemon on a checked configuration; resolves when it takes work. Throws what `startDaemon` throws. */
+export async function serveConfig({ config, options, logger, telemetry = true }: Serving): Promise<Daemon> {
+  const instance = options.hostName ?? `${hostname()}-${process.pid}`;
+  const metrics = startMetrics({ instance });
+  const tracing = telemetry
+    ? startTracing({
+        instance,
+        ...(options.captureContent && { captureContent: true }),
+        logger,
+        onDropped: (spans) => metrics.spansDropped(spans),
+      })
+    : noTracing;
+  return startDaemon({
+    options,
+    agents: config.agents.values(),
+    workflows: config.workflows.values(),
+    modelFor: config.modelOf,
+    logger,
+    tracing,
+    metrics,
+    version: VERSION,
+  });
+}
