@@ -86,7 +86,9 @@ export default function leanModel({ url }: { url: string }): Model {
       signal.throwIfAborted();
       const { model, instructions, messages, tools } = request;
       try {
-        return JSON.parse(await exchange(JSON.stringify({ model, instructions, messages, tools }), signal)) as ModelReply;
+        return JSON.parse(
+          await exchange(JSON.stringify({ model, instructions, messages, tools }), signal),
+        ) as ModelReply;
       } catch (error) {
         signal.throwIfAborted();
         throw new ModelError("unavailable", `lean model at ${url}: ${String(error)}`, { retryable: true });

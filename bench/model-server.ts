@@ -40,12 +40,15 @@ server.listen(0, "127.0.0.1", () => {
 function answer({ url }: IncomingMessage, response: ServerResponse, text: string): void {
   calls += 1;
   response.sendDate = false;
-  if (url === "/lean") return send(response, leanReply(JSON.parse(text) as LeanBody));
-  if (url !== "/v1/chat/completions") return void response.writeHead(404).end();
-  const body = JSON.parse(text) as ChatBody;
-  const transfer = body.tools?.[0]?.function.name;
-  if (body.stream) send(response, chunks(body.model, transfer), "text/event-stream");
-  else send(response, completion(body.model, transfer));
+  if (url === "/lean") send(response, leanReply(JSON.parse(text) as LeanBody));
+  else if (url === "/v1/chat/completions") answerChat(response, JSON.parse(text) as ChatBody);
+  else response.writeHead(404).end();
+}
+
+function answerChat(response: ServerResponse, { model, stream, tools }: ChatBody): void {
+  const transfer = tools?.[0]?.function.name;
+  if (stream) send(response, chunks(model, transfer), "text/event-stream");
+  else send(response, completion(model, transfer));
 }
 
 function send(response: ServerResponse, body: string, type = "application/json"): void {

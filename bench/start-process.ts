@@ -8,9 +8,7 @@ export type Usage = { cpuMs: number; peakMb: number };
 
 /** The wire between the processes. */
 export type Asked = { id: number; question: string };
-export type Told =
-  | { type: "ready"; value?: unknown }
-  | { type: "answer"; id: number; value?: unknown; error?: string };
+export type Told = { type: "ready"; value?: unknown } | { type: "answer"; id: number; value?: unknown; error?: string };
 
 export type BenchProcess<Ready = unknown> = {
   readonly pid: number;
@@ -19,7 +17,6 @@ export type BenchProcess<Ready = unknown> = {
   usage(): Promise<Usage>;
   ask<T>(question: string): Promise<T>;
   stop(): Promise<void>;
-  [Symbol.asyncDispose](): Promise<void>;
 };
 
 export type ProcessOptions = {
@@ -89,6 +86,5 @@ export async function startProcess<Ready = unknown>(
     usage: () => ask<Usage>("usage"),
     ask,
     stop,
-    [Symbol.asyncDispose]: stop,
   };
 }

@@ -55,5 +55,11 @@ function fanOut(): Work {
 }
 
 function agent(name: string, handoffs: string[] = []): Agent {
-  return defineAgent({ name, instructions: `You are the ${name} agent.`, model: "instant", provider: PROVIDER, handoffs });
+  return defineAgent({
+    name,
+    instructions: `You are the ${name} agent.`,
+    model: "instant",
+    provider: PROVIDER,
+    handoffs,
+  });
 }

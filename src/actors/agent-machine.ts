@@ -17,7 +17,7 @@
  *     type of event it has seen, and those of children carry their ids. So memory does not grow with the tasks done.
  */
 import { enqueueActions, setup } from "xstate";
-import { toErrorRecord, type ErrorRecord } from "../errors.ts";
+import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import type { Agent } from "./agent.ts";
 import { resumable, type TaskStart } from "./resumable-task.ts";
 import type { Outcome } from "./task.ts";

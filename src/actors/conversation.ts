@@ -40,7 +40,8 @@ export function checkConversation(messages: readonly Message[]): string | undefi
     const calls = message.toolCalls ?? [];
     if (calls.length === 0 && !message.content) return `messages[${index}]: expected words or tool calls, got neither`;
     open = new Set(calls.map((call) => call.id));
-    if (open.size < calls.length) return `messages[${index}]: expected tool calls with ids of their own, got the same twice`;
+    if (open.size < calls.length)
+      return `messages[${index}]: expected tool calls with ids of their own, got the same twice`;
   }
   if (open && open.size > 0) return `messages: expected the answers to ${[...open].join(", ")}, got the end`;
   return messages.length === 0 ? "messages: expected a message of the user, got none" : undefined;

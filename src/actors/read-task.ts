@@ -40,7 +40,10 @@ function problemOf(raw: { [key: string]: unknown }, agent: string): string | und
   }
   for (const key of ["handoffs", "hops"] as const) {
     const value = raw[key];
-    if (value !== undefined && !(Array.isArray(value) && value.every((entry) => isRecord(entry) && typeof entry.to === "string"))) {
+    if (
+      value !== undefined &&
+      !(Array.isArray(value) && value.every((entry) => isRecord(entry) && typeof entry.to === "string"))
+    ) {
       return wrong(key, "a list of objects with `to`", value);
     }
   }

@@ -41,7 +41,10 @@ export function foldTask(agent: Agent, task: Task, entries: readonly TaskEntry[]
     const event = eventOf(entry, snapshot.context);
     // F2
     if (!event || !(event.actorId in snapshot.children)) {
-      throw new TaskFoldError(task.taskId, `its journal has a ${entry.type} where ${JSON.stringify(snapshot.value)} expects none`);
+      throw new TaskFoldError(
+        task.taskId,
+        `its journal has a ${entry.type} where ${JSON.stringify(snapshot.value)} expects none`,
+      );
     }
     // The event is the one a child of this id sends when it is done; the machine's types know it only by pattern.
     [snapshot] = transition(taskMachine, snapshot, event as never);

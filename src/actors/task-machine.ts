@@ -64,7 +64,9 @@ export const taskMachine = setup({
       }
     }),
     forgetChild: stopChild(({ event }) => ("actorId" in event ? event.actorId : "")),
-    takeAnswer: assign(({ context, event }) => ("output" in event ? afterTool(context, event.output.callId, event.output.content) : context)),
+    takeAnswer: assign(({ context, event }) =>
+      "output" in event ? afterTool(context, event.output.callId, event.output.content) : context,
+    ),
     // The host makes answers of what goes wrong with a tool; this is for hosts that do not.
     takeFailure: assign(({ context, event }) => {
       if (!("error" in event) || !("actorId" in event)) return context;

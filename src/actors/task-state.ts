@@ -10,13 +10,13 @@
 import type { ErrorRecord } from "../errors.ts";
 import type { Agent } from "./agent.ts";
 import { checkConversation, closeOpenCalls, type Message, type ToolCall } from "./conversation.ts";
-import { readOutput, repairRequest } from "./output.ts";
 import type { ModelReply } from "./model.ts";
+import { readOutput, repairRequest } from "./output.ts";
 import type { Outcome, Task, TaskUsage } from "./task.ts";
 import type { Tool } from "./tool.ts";
-import { isTransferTool, readTransfer, type Transfer } from "./transfer-tools.ts";
-import { openingMessages } from "./transfer.ts";
 import { readCall } from "./tool-calls.ts";
+import { openingMessages } from "./transfer.ts";
+import { isTransferTool, readTransfer, type Transfer } from "./transfer-tools.ts";
 
 /** One execution of a tool, its arguments checked. */
 export type ToolRun = { turn: number; call: ToolCall; tool: Tool; args: unknown };
@@ -95,7 +95,14 @@ export function stopTask(state: TaskState, error: ErrorRecord): TaskState {
   const { calls, answers } = state;
   const given = calls.flatMap((call) => (call.id in answers ? answersInOrder([call], answers) : []));
   const transcript = closeOpenCalls([...state.transcript, ...given], `not executed: interrupted (${error.code})`);
-  return { ...state, transcript, calls: [], answers: {}, runs: [], outcome: { type: "failed", error, usage: state.usage } };
+  return {
+    ...state,
+    transcript,
+    calls: [],
+    answers: {},
+    runs: [],
+    outcome: { type: "failed", error, usage: state.usage },
+  };
 }
 
 function afterWords(state: TaskState, content: string): TaskState {
@@ -169,10 +176,17 @@ function handedOver(state: TaskState, calls: readonly ToolCall[], transfer: Tran
   return { ...state, transcript, outcome };
 }
 
-type ViewByFunction = { type: "none" } | { type: "messages"; messages: Message[] } | { type: "problem"; message: string };
+type ViewByFunction =
+  | { type: "none" }
+  | { type: "messages"; messages: Message[] }
+  | { type: "problem"; message: string };
 
 /** A function on the edge runs here, where it is defined; another daemon may not have it. */
-function viewByFunction(state: TaskState, transcript: readonly Message[], { to, reason, input }: Transfer): ViewByFunction {
+function viewByFunction(
+  state: TaskState,
+  transcript: readonly Message[],
+  { to, reason, input }: Transfer,
+): ViewByFunction {
   const agent = state.agent();
   const context = agent.handoffs.find((edge) => edge.to === to)?.context;
   if (typeof context !== "function") return { type: "none" };

@@ -80,7 +80,10 @@ export function readTransfer(call: ToolCall, task: Pick<Task, "agent" | "handoff
 }
 
 /** What forbids one more handoff to `to`, if anything does. The agent a run begins with has had it once. */
-function limitReached({ agent, hops, limits }: Pick<Task, "agent" | "hops" | "limits">, to: string): string | undefined {
+function limitReached(
+  { agent, hops, limits }: Pick<Task, "agent" | "hops" | "limits">,
+  to: string,
+): string | undefined {
   const { maxHandoffs, maxVisits } = limits;
   if (maxHandoffs !== undefined && hops.length >= maxHandoffs) {
     return `the limit of ${maxHandoffs} handoffs is reached`;

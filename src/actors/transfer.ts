@@ -8,7 +8,10 @@ import type { HandoffOption, Outcome, Task } from "./task.ts";
 import { readArguments } from "./tool-calls.ts";
 
 /** The part of a handoff's outcome, or of its journal event, that the next task is made from. */
-export type HandedOver = Pick<Extract<Outcome, { type: "handoff" }>, "to" | "input" | "reason" | "transcript" | "messages"> & {
+export type HandedOver = Pick<
+  Extract<Outcome, { type: "handoff" }>,
+  "to" | "input" | "reason" | "transcript" | "messages"
+> & {
   next: { taskId: string; forwarded: boolean };
 };
 

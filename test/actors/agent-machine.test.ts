@@ -1,8 +1,8 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { createActor, fromPromise } from "xstate";
 import { expect, test } from "vitest";
-import { agentMachine, type AgentNews } from "../../src/actors/agent-machine.ts";
+import { createActor, fromPromise } from "xstate";
+import { type AgentNews, agentMachine } from "../../src/actors/agent-machine.ts";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import type { ModelReply } from "../../src/actors/model.ts";
 import { resumable } from "../../src/actors/resumable-task.ts";
@@ -12,7 +12,14 @@ import type { TaskState } from "../../src/actors/task-state.ts";
 import { call, echo, say, taskFor } from "../helpers/task-driver.ts";
 import { until } from "../helpers/until.ts";
 
-const agent = defineAgent({ name: "writer", instructions: "Write.", model: "m", tools: [echo], concurrency: 2, maxWaiting: 1 });
+const agent = defineAgent({
+  name: "writer",
+  instructions: "Write.",
+  model: "m",
+  tools: [echo],
+  concurrency: 2,
+  maxWaiting: 1,
+});
 
 /** An agent whose model answers when it is told to. */
 function start() {
@@ -137,7 +144,9 @@ test("a task goes on from a fold inside its agent", async () => {
   actor.send({ type: "started" });
   const reply = call({ name: "echo", args: "{" });
   const at = "2026-01-01T00:00:00.000Z";
-  const folded = foldTask(agent, taskFor("writer", { taskId: "a" }), [{ v: 1, id: "e", at, type: "turn", turn: 1, reply }]);
+  const folded = foldTask(agent, taskFor("writer", { taskId: "a" }), [
+    { v: 1, id: "e", at, type: "turn", turn: 1, reply },
+  ]);
   give("a", folded);
   await until("the second turn is asked", () => asked.has("a"));
   await answer("a");
@@ -155,7 +164,10 @@ test("10,000 tasks with tools leave memory where it was after 1,000", async () =
             callModel: fromPromise<ModelReply, TaskState>(async ({ input: { turn, task } }) => {
               return turn === 1 ? call({ name: "echo", args: { text: "a" }, id: `call_${task.taskId}` }) : say("ok");
             }),
-            runTool: fromPromise<ToolResult, ToolInput>(async ({ input }) => ({ callId: input.run.call.id, content: "a" })),
+            runTool: fromPromise<ToolResult, ToolInput>(async ({ input }) => ({
+              callId: input.run.call.id,
+              content: "a",
+            })),
           },
         }),
       ),

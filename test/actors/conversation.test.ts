@@ -1,5 +1,11 @@
 import { expect, test } from "vitest";
-import { asText, checkConversation, closeOpenCalls, type Message, renderConversation } from "../../src/actors/conversation.ts";
+import {
+  asText,
+  checkConversation,
+  closeOpenCalls,
+  type Message,
+  renderConversation,
+} from "../../src/actors/conversation.ts";
 
 const user: Message = { role: "user", content: "hi" };
 const words: Message = { role: "assistant", content: "hello", name: "triage" };

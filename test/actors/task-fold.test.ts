@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import type { ModelReply } from "../../src/actors/model.ts";
-import { foldTask, TaskFoldError } from "../../src/actors/task-fold.ts";
 import type { TaskEntry } from "../../src/actors/task.ts";
+import { foldTask, TaskFoldError } from "../../src/actors/task-fold.ts";
 import { call, driveTask, echo, say, taskFor } from "../helpers/task-driver.ts";
 
 const agent = defineAgent({
@@ -31,35 +31,44 @@ test("the straight run is what the prefixes are compared with", () => {
   expect(straight.journal.map((entry) => entry.type)).toEqual(["turn", "tool", "tool", "turn", "turn", "tool", "turn"]);
 });
 
-describe.each(straight.journal.map((_, length) => length).concat(straight.journal.length))("after %i entries", (length) => {
-  const prefix = straight.journal.slice(0, length);
-  /** As it comes back from the broker. */
-  const stored = JSON.parse(JSON.stringify(prefix)) as TaskEntry[];
+describe.each(straight.journal.map((_, length) => length).concat(straight.journal.length))(
+  "after %i entries",
+  (length) => {
+    const prefix = straight.journal.slice(0, length);
+    /** As it comes back from the broker. */
+    const stored = JSON.parse(JSON.stringify(prefix)) as TaskEntry[];
 
-  test("the task ends as it would have, and nothing recorded is done again", async () => {
-    const resumed = await driveTask(agent, task, script, { from: foldTask(agent, task, stored), journal: prefix });
-    expect(resumed.outcome).toEqual(straight.outcome);
-    expect(resumed.conversation).toEqual(straight.conversation);
-    const turns = prefix.filter((entry) => entry.type === "turn").length;
-    const tools = prefix.filter((entry) => entry.type === "tool").length;
-    expect(resumed.requests).toEqual(straight.requests.slice(turns));
-    expect(resumed.executed).toEqual(straight.executed.slice(tools));
-  });
+    test("the task ends as it would have, and nothing recorded is done again", async () => {
+      const resumed = await driveTask(agent, task, script, { from: foldTask(agent, task, stored), journal: prefix });
+      expect(resumed.outcome).toEqual(straight.outcome);
+      expect(resumed.conversation).toEqual(straight.conversation);
+      const turns = prefix.filter((entry) => entry.type === "turn").length;
+      const tools = prefix.filter((entry) => entry.type === "tool").length;
+      expect(resumed.requests).toEqual(straight.requests.slice(turns));
+      expect(resumed.executed).toEqual(straight.executed.slice(tools));
+    });
 
-  test("folding runs nothing by itself", () => {
-    const before = JSON.stringify(stored);
-    foldTask(agent, task, stored);
-    foldTask(agent, task, stored);
-    expect(JSON.stringify(stored)).toBe(before);
-  });
-});
+    test("folding runs nothing by itself", () => {
+      const before = JSON.stringify(stored);
+      foldTask(agent, task, stored);
+      foldTask(agent, task, stored);
+      expect(JSON.stringify(stored)).toBe(before);
+    });
+  },
+);
 
 test("only the tool without a recorded result runs again, whichever of the two it is", async () => {
   const [turn, first, second] = straight.journal as [TaskEntry, TaskEntry, TaskEntry];
-  const one = await driveTask(agent, task, script, { from: foldTask(agent, task, [turn, second]), journal: [turn, second] });
+  const one = await driveTask(agent, task, script, {
+    from: foldTask(agent, task, [turn, second]),
+    journal: [turn, second],
+  });
   expect(one.executed[0]).toBe("1.c1");
   expect(one.executed).not.toContain("1.c2");
-  const other = await driveTask(agent, task, script, { from: foldTask(agent, task, [turn, first]), journal: [turn, first] });
+  const other = await driveTask(agent, task, script, {
+    from: foldTask(agent, task, [turn, first]),
+    journal: [turn, first],
+  });
   expect(other.executed[0]).toBe("1.c2");
   expect(one.outcome).toEqual(straight.outcome);
   expect(other.outcome).toEqual(straight.outcome);

@@ -1,5 +1,5 @@
-import { createActor, fromPromise, toPromise } from "xstate";
 import { expect, test } from "vitest";
+import { createActor, fromPromise, toPromise } from "xstate";
 import { z } from "zod";
 import type { Agent } from "../../src/actors/agent.ts";
 import { checkConversation } from "../../src/actors/conversation.ts";
@@ -18,14 +18,22 @@ function agentWith(options: Partial<AgentOptions> = {}): Agent {
 const shaped = agentWith({ output: z.object({ score: z.number() }) });
 
 test("words are the answer", async () => {
-  const { outcome, requests } = await driveTask(agentWith({ settings: { temperature: 0.5 } }), taskFor("writer"), [say("Hello.")]);
+  const { outcome, requests } = await driveTask(agentWith({ settings: { temperature: 0.5 } }), taskFor("writer"), [
+    say("Hello."),
+  ]);
   expect(outcome).toEqual({
     type: "completed",
     output: "Hello.",
     usage: { inputTokens: 10, outputTokens: 5, modelCalls: 1 },
   });
   expect(requests).toEqual([
-    { model: "m", instructions: "Write.", messages: [{ role: "user", content: "hello" }], tools: [], settings: { temperature: 0.5 } },
+    {
+      model: "m",
+      instructions: "Write.",
+      messages: [{ role: "user", content: "hello" }],
+      tools: [],
+      settings: { temperature: 0.5 },
+    },
   ]);
 });
 
@@ -85,7 +93,10 @@ test("a refinement that throws is an answer too", async () => {
     call({ name: "picky", args: { text: "x" } }),
     say("ok"),
   ]);
-  expect(requests[1]?.messages.at(-1)).toMatchObject({ role: "tool", content: expect.stringContaining("checker broke") });
+  expect(requests[1]?.messages.at(-1)).toMatchObject({
+    role: "tool",
+    content: expect.stringContaining("checker broke"),
+  });
 });
 
 test("a tool whose promise rejects keeps its sibling's answer", async () => {
@@ -123,11 +134,11 @@ test("the same call ids in two turns are two calls", async () => {
 
 test("at maxTurns the task fails, and tools nobody would hear of are not run", async () => {
   const again = call({ name: "echo", args: { text: "a" } });
-  const { outcome, executed, requests } = await driveTask(agentWith({ tools: [echo], maxTurns: 2 }), taskFor("writer"), [
-    again,
-    again,
-    say("never"),
-  ]);
+  const { outcome, executed, requests } = await driveTask(
+    agentWith({ tools: [echo], maxTurns: 2 }),
+    taskFor("writer"),
+    [again, again, say("never")],
+  );
   expect(outcome).toMatchObject({ type: "failed", error: { code: "max_turns" }, usage: { modelCalls: 2 } });
   expect([requests.length, executed.length]).toEqual([2, 1]);
 });
@@ -148,7 +159,10 @@ test("an empty answer is an error", async () => {
 test("a failing model fails the task with the provider's code", async () => {
   const error = new ModelError("rate_limited", "slow down", { retryable: true });
   const { outcome } = await driveTask(agentWith(), taskFor("writer"), [error]);
-  expect(outcome).toMatchObject({ type: "failed", error: { code: "rate_limited", message: "slow down", retryable: true } });
+  expect(outcome).toMatchObject({
+    type: "failed",
+    error: { code: "rate_limited", message: "slow down", retryable: true },
+  });
 });
 
 test("structured output is asked for, checked and given as a value", async () => {
@@ -158,13 +172,20 @@ test("structured output is asked for, checked and given as a value", async () =>
 });
 
 test("output of the wrong shape gets one turn to be repaired", async () => {
-  const { outcome, requests } = await driveTask(shaped, taskFor("writer"), [say('{"score": "high"}'), say('{"score": 1}')]);
+  const { outcome, requests } = await driveTask(shaped, taskFor("writer"), [
+    say('{"score": "high"}'),
+    say('{"score": 1}'),
+  ]);
   expect(requests[1]?.messages.at(-1)).toMatchObject({ role: "user", content: expect.stringContaining("score") });
   expect(outcome).toMatchObject({ type: "completed", output: { score: 1 }, usage: { modelCalls: 2 } });
 });
 
 test("output that is still wrong after the repair fails the task", async () => {
-  const { outcome, requests } = await driveTask(shaped, taskFor("writer"), [say("no json"), say("still none"), say("{}")]);
+  const { outcome, requests } = await driveTask(shaped, taskFor("writer"), [
+    say("no json"),
+    say("still none"),
+    say("{}"),
+  ]);
   expect(outcome).toMatchObject({ type: "failed", error: { code: "invalid_output" } });
   expect(requests).toHaveLength(2);
 });
@@ -223,5 +244,8 @@ test("stopping in the middle of a tool aborts it, and leaves a legal conversatio
   expect(slow[0]?.aborted).toBe(true);
   const { opening, transcript } = actor.getSnapshot().context;
   expect(checkConversation([...opening, ...transcript])).toBeUndefined();
-  expect(transcript.slice(1).map((message) => message.content)).toEqual(["first", expect.stringContaining("interrupted")]);
+  expect(transcript.slice(1).map((message) => message.content)).toEqual([
+    "first",
+    expect.stringContaining("interrupted"),
+  ]);
 });

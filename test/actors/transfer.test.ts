@@ -25,7 +25,12 @@ function handedOver(outcome: Outcome): Extract<Outcome, { type: "handoff" }> {
 
 test("the model sees a tool for each handoff, shaped by its edge", async () => {
   const input = { type: "object", properties: { invoice: { type: "string" } }, required: ["invoice"] };
-  const task = asked({ handoffs: [{ ...toBilling, input }, { to: "tech", context: "summary" }] });
+  const task = asked({
+    handoffs: [
+      { ...toBilling, input },
+      { to: "tech", context: "summary" },
+    ],
+  });
   const { requests } = await driveTask(triage, task, [say("ok")]);
   expect(requests[0]?.tools.map((tool) => tool.name)).toEqual(["echo", "transfer_to_billing", "transfer_to_tech"]);
   expect(requests[0]?.tools[1]).toMatchObject({
@@ -129,9 +134,16 @@ test("agents that only pass the run to each other stop at the limit", async () =
 });
 
 test("the next task continues the run: conversation, hops, limits, deadline", async () => {
-  const task = asked({ limits: { maxHandoffs: 5 }, deadline: "2026-01-01T00:00:00.000Z", sessionId: "s", timeoutMs: 5 });
+  const task = asked({
+    limits: { maxHandoffs: 5 },
+    deadline: "2026-01-01T00:00:00.000Z",
+    sessionId: "s",
+    timeoutMs: 5,
+  });
   const { outcome } = await driveTask(triage, task, [call(transfer("billing"))]);
-  const next = nextTask(task, { ...handedOver(outcome), next: { taskId: "h1-x", forwarded: true } }, toBilling, [toTech]);
+  const next = nextTask(task, { ...handedOver(outcome), next: { taskId: "h1-x", forwarded: true } }, toBilling, [
+    toTech,
+  ]);
   expect(next).toEqual({
     v: 1,
     taskId: "h1-x",

@@ -5,7 +5,7 @@ import type { Model, ModelCallContext, ModelReply, ModelRequest } from "../../sr
 import type { TaskEntry } from "../../src/actors/task.ts";
 import { type AgentHost, type AgentHostOptions, startAgentHost } from "../../src/runtime/hosts/agent-host.ts";
 import { type Bus, connectBus } from "../../src/runtime/nats/connection.ts";
-import { openJournals, type Journals } from "../../src/runtime/nats/journal.ts";
+import { type Journals, openJournals } from "../../src/runtime/nats/journal.ts";
 import { provision } from "../../src/runtime/nats/provision.ts";
 import { type Subjects, subjectsFor } from "../../src/runtime/subjects.ts";
 import { noTracing } from "../../src/tracing/no-tracing.ts";

@@ -6,8 +6,8 @@ import { checkConversation } from "../../src/actors/conversation.ts";
 import { defineTool } from "../../src/actors/define-tool.ts";
 import type { ModelReply, ModelRequest } from "../../src/actors/model.ts";
 import { modelRequest } from "../../src/actors/model-request.ts";
-import type { FoldedTask } from "../../src/actors/task-fold.ts";
 import type { Outcome, Task, TaskEntry } from "../../src/actors/task.ts";
+import type { FoldedTask } from "../../src/actors/task-fold.ts";
 import { type ToolInput, type ToolResult, taskMachine } from "../../src/actors/task-machine.ts";
 import { goesOn, type TaskState } from "../../src/actors/task-state.ts";
 

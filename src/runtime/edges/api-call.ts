@@ -9,7 +9,7 @@ import { abortable, sleep } from "./abortable.ts";
 import { type ApiErrorBody, ERROR_CODE_HEADER, errorFromAnswer } from "./api-errors.ts";
 import type { ApiName } from "./api-requests.ts";
 
-export type ApiCallOptions = {
+type ApiCallOptions = {
   traceparent?: string | undefined;
   signal?: AbortSignal | undefined;
 };

@@ -10,7 +10,7 @@ const name = z.string({ error: NAME }).refine(isToken, { error: NAME });
 const instant = z.iso.datetime({ offset: true, error: "expected an ISO 8601 instant such as 2030-01-31T09:00:00Z" });
 
 /** How long `runs.result` may be asked to wait, in milliseconds: below what proxies and clients take for dead. */
-export const MAX_WAIT_MS = 30_000;
+const MAX_WAIT_MS = 30_000;
 
 export const apiRequests = {
   "runs.start": z.strictObject({ workflow: name, input: z.unknown(), ...requestFields }),

@@ -7,6 +7,7 @@ import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
 import { connectBus, type NatsOptions } from "../nats/connection.ts";
 import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
 import { subjectsFor } from "../subjects.ts";
+import { followAllRuns } from "./all-runs-feed.ts";
 import type { AgentListing, WorkflowListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
 import type { JournalPage } from "./run-api.ts";
@@ -55,6 +56,12 @@ export type EventsOptions = {
   live?: boolean;
 };
 
+export type FeedOptions = {
+  /** @default all */
+  workflow?: string;
+  signal?: AbortSignal;
+};
+
 export type Client = {
   /** Starts a run; it is durable when this resolves. @throws NotFoundError `unknown_workflow`. */
   start(workflow: string, input: unknown, options?: StartOptions): Promise<{ runId: string }>;
@@ -74,6 +81,8 @@ export type Client = {
   /** A run's events, from the beginning and then live, without gap or repeat, to its end. */
   events(runId: string, options: EventsOptions & { live: false }): AsyncIterable<RunEvent>;
   events(runId: string, options?: EventsOptions): AsyncIterable<RunEvent | LiveEvent>;
+  /** Events of all runs, or those of one workflow, from now on until `signal` aborts. Some may be missing. */
+  feed(options?: FeedOptions): AsyncIterable<RunEvent | LiveEvent>;
   get(runId: string): Promise<RunRecord>;
   /** Runs, newest first, a page at a time. */
   list(query?: RunListQuery): Promise<RunPage>;
@@ -134,6 +143,8 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       }
     },
     events: events as Client["events"],
+    feed: ({ workflow, signal } = {}) =>
+      followAllRuns(nc, workflow === undefined ? subjects.allEvents : subjects.event(workflow, "*", ">"), signal),
     get,
     list: (query = {}) => call<RunPage>("runs.list", query),
     async cancel(runId, options = {}) {

@@ -200,6 +200,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     lookAroundMs: options.lookAroundMs,
     unfinished: () => (index.caughtUp() && bus.connected() ? index.unfinished() : []),
     adopted: (runId) => signals.release(runId),
+    vanished: (runId) => index.forget(runId),
   });
   const signals = followSignals({
     bus,

@@ -2,7 +2,7 @@
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
-export type Health = {
+type Health = {
   /** The process works; a supervisor restarts it where not. */
   live: boolean;
   /** It can take work. */

@@ -7,7 +7,7 @@ import type { ResolvedOptions } from "../config/options.ts";
 export function openLogger({ logLevel, logFormat }: Pick<ResolvedOptions, "logLevel" | "logFormat">): Logger {
   const readable = logFormat === "pretty" || (logFormat === "auto" && process.stdout.isTTY);
   const settings = { level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime };
-  if (!readable) return pino(settings);
+  if (!readable) return pino({ ...settings, formatters: { level: (label) => ({ level: label }) } });
   // In this thread and at once: a line that explains why the process ends must not stay behind in another.
   return pino(settings, pretty({ sync: true, translateTime: "SYS:HH:MM:ss.l", colorize: wantsColour() }));
 }

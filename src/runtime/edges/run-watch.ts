@@ -3,7 +3,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
 
 /** One wait. It listens from its creation on, so make it before looking at what is already there. */
-export type Waiter<T> = {
+type Waiter<T> = {
   /** What was found, or undefined when nothing was within `ms` milliseconds. */
   within(ms: number): Promise<T | undefined>;
   stop(): void;

@@ -62,8 +62,8 @@ export async function serveConfig({ config, options, logger, telemetry = true }:
     : noTracing;
   return startDaemon({
     options,
-    agents: config.agents.values(),
-    workflows: config.workflows.values(),
+    agents: [...config.agents.values()],
+    workflows: [...config.workflows.values()],
     modelFor: config.modelOf,
     logger,
     tracing,

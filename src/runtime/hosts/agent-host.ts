@@ -16,7 +16,15 @@ import { agentMachine } from "../../actors/agent-machine.ts";
 import type { Model } from "../../actors/model.ts";
 import { readTask } from "../../actors/read-task.ts";
 import { resumable, type TaskStart } from "../../actors/resumable-task.ts";
-import type { HandoffOption, Outcome, OutcomeMessage, OwnerNotice, Task, TaskControl, TaskEntry } from "../../actors/task.ts";
+import type {
+  HandoffOption,
+  Outcome,
+  OutcomeMessage,
+  OwnerNotice,
+  Task,
+  TaskControl,
+  TaskEntry,
+} from "../../actors/task.ts";
 import { foldTask } from "../../actors/task-fold.ts";
 import { toErrorRecord } from "../../errors.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
@@ -31,7 +39,7 @@ import { type Delivered, deliverOutcome } from "./outcome-delivery.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
 import { taskMachineWith } from "./task-effects.ts";
 import { openTaskJournal } from "./task-journal.ts";
-import { taskKey, type TaskWork } from "./task-work.ts";
+import { type TaskWork, taskKey } from "./task-work.ts";
 
 export type AgentHostOptions = {
   bus: Bus;
@@ -125,7 +133,10 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const hosted = given.agents.filter((agent) => !agent.remote);
   const actors = new Map(hosted.map((agent) => [agent.name, startAgent(agent)] as const));
   const mailboxes = hosted.map((agent) =>
-    nc.subscribe(subjects.mailbox(agent.name), { queue: subjects.workers, callback: (error, msg) => onTask(agent, error, msg) }),
+    nc.subscribe(subjects.mailbox(agent.name), {
+      queue: subjects.workers,
+      callback: (error, msg) => onTask(agent, error, msg),
+    }),
   );
   const control = nc.subscribe(`${controlInbox}.*`, { callback: onControl });
   const owners = nc.subscribe(subjects.owners, { callback: onOwner });
@@ -143,7 +154,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     actor.on("begun", ({ id }) => onBegun(id));
     actor.on("settled", ({ id, outcome }) => onSettled(id, outcome));
     actor.subscribe({
-      error: (error) => logger.error({ agent: agent.name, err: error }, "the agent's actor broke; its tasks are lost here"),
+      error: (error) =>
+        logger.error({ agent: agent.name, err: error }, "the agent's actor broke; its tasks are lost here"),
     });
     return actor.start();
   }
@@ -212,7 +224,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
       const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!works.has(work.key)) return;
       work.journal = journalOf(task, entries.at(-1)?.seq ?? 0);
-      const folded = foldTask(agent, task, entries.map((entry) => entry.value));
+      const folded = foldTask(
+        agent,
+        task,
+        entries.map((entry) => entry.value),
+      );
       if (folded.type === "ended") {
         // The stored outcome is that of another worker, or of this one before a restart: it goes out as it is.
         gone(work);
@@ -313,7 +329,9 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     const leftMs = task.deadline === undefined ? Number.POSITIVE_INFINITY : Date.parse(task.deadline) - Date.now();
     const ms = Math.max(0, Math.min(ownMs, leftMs, LONGEST_TIMER_MS));
     const message =
-      ownMs <= leftMs ? `${agent.name} did not finish within ${ownMs} ms` : `the run's deadline ${task.deadline} has passed`;
+      ownMs <= leftMs
+        ? `${agent.name} did not finish within ${ownMs} ms`
+        : `the run's deadline ${task.deadline} has passed`;
     work.timer = setTimeout(() => stopTask(work, { code: "timeout", message, retryable: true }), ms);
   }
 
@@ -338,7 +356,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
       ...(outcome.type === "failed" && { error: outcome.error.code }),
     });
     const delivered: Delivered = await deliverOutcome(work, outcome, delivery);
-    if (delivered !== "recorded") loggerFor(work).info({ delivered, outcome: outcome.type }, "the outcome was not recorded by an owner");
+    if (delivered !== "recorded")
+      loggerFor(work).info({ delivered, outcome: outcome.type }, "the outcome was not recorded by an owner");
     letGo(work, delivered === "recorded" ? "release" : "discard");
     gone(work);
   }
@@ -448,7 +467,10 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     hurry.abort();
     await handBackTheRest();
     await within(Math.max(giveUpAt - performance.now(), SETTLE_MS), Promise.all(reports));
-    await within(SETTLE_MS, nc.flush().catch(() => {}));
+    await within(
+      SETTLE_MS,
+      nc.flush().catch(() => {}),
+    );
     await stop();
   }
 

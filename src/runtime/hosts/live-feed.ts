@@ -1,6 +1,7 @@
 /** What watchers of a run see beside its journal: the model's words as they come, tools as they run. Never waited for. */
-import type { Subjects } from "../subjects.ts";
+
 import type { Bus } from "../nats/connection.ts";
+import type { Subjects } from "../subjects.ts";
 import type { TaskWork } from "./task-work.ts";
 
 /** About what an eye can follow; token by token would cost more than the model call. */

@@ -61,7 +61,9 @@ function prepare(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Pr
   const limit = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - HEADROOM_BYTES;
   const made = outcome.type === "handoff" ? handOff(work, outcome, limit, options) : encode(work, outcome, options);
   if (made.bytes.length <= limit) return made;
-  const error = toErrorRecord(new PayloadTooLargeError(`the outcome of task ${work.task.taskId}`, made.bytes.length, limit));
+  const error = toErrorRecord(
+    new PayloadTooLargeError(`the outcome of task ${work.task.taskId}`, made.bytes.length, limit),
+  );
   return encode(work, { type: "failed", error, ...(outcome.usage && { usage: outcome.usage }) }, options);
 }
 
@@ -105,7 +107,10 @@ function forwarding(
   return () => {
     const hdrs = headers();
     const { traceId, sampled } = segment;
-    hdrs.set(TRACEPARENT_HEADER, formatTraceparent(tracing.segmentOf({ traceId, sampled }, task.runId, taskId, next.delivery)));
+    hdrs.set(
+      TRACEPARENT_HEADER,
+      formatTraceparent(tracing.segmentOf({ traceId, sampled }, task.runId, taskId, next.delivery)),
+    );
     const nextReply = `${reply.slice(0, -own.length)}.${taskId}`;
     try {
       bus.nc.publish(subjects.mailbox(outcome.to), bytes, { reply: nextReply, headers: hdrs });

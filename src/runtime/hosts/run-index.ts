@@ -30,7 +30,7 @@ export type RunIndexOptions = {
 };
 
 /** A run that has not ended, for whoever looks after it. */
-export type UnfinishedRun = {
+type UnfinishedRun = {
   runId: string;
   workflow: string;
   hash: string | undefined;
@@ -48,7 +48,7 @@ export type UnfinishedRun = {
 };
 
 /** A run that has ended and has somebody to be told. */
-export type EndedRun = {
+type EndedRun = {
   runId: string;
   workflow: string;
   status: RunStatus;
@@ -57,7 +57,7 @@ export type EndedRun = {
   lastSeq: number;
 };
 
-export type EntryListener = (runId: string, events: readonly RunEvent[], seq: number) => void;
+type EntryListener = (runId: string, events: readonly RunEvent[], seq: number) => void;
 
 export type RunIndex = {
   /** Runs, newest first. @throws UsageError when the query is malformed. */
@@ -147,9 +147,11 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
         incarnation,
       ).flatMap(endedOf),
     endedUnder: (host, seq) =>
-      rows("WHERE ended_ms IS NOT NULL AND owner_host = ? AND last_seq > ? ORDER BY last_seq DESC LIMIT 10000", host, seq).map(
-        ({ runId }) => runId,
-      ),
+      rows(
+        "WHERE ended_ms IS NOT NULL AND owner_host = ? AND last_seq > ? ORDER BY last_seq DESC LIMIT 10000",
+        host,
+        seq,
+      ).map(({ runId }) => runId),
     olderThan: (instant, limit) =>
       // What ended before was created before: the order of creation finds it without an index of its own.
       rows(

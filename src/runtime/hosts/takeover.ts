@@ -33,6 +33,8 @@ export type TakeoverOptions = {
   unfinished: () => OrphanRow[];
   /** Told what was repaired on the slow clock. */
   adopted: (runId: string, reason: ClaimReason) => void;
+  /** The run has no journal: it was deleted while this daemon was away. */
+  vanished: (runId: string) => void;
 };
 
 export type Takeover = {
@@ -49,7 +51,7 @@ const LATE_ENTRIES_MS = 400;
 
 /** Starts watching for runs without an owner. */
 export function startTakeover(options: TakeoverOptions): Takeover {
-  const { presence, runs, self, logger, lookAroundMs, unfinished, adopted } = options;
+  const { presence, runs, self, logger, lookAroundMs, unfinished, adopted, vanished } = options;
   const queue = new Map<string, ClaimReason>();
   let atWork = 0;
   let stopped = false;
@@ -131,7 +133,9 @@ export function startTakeover(options: TakeoverOptions): Takeover {
 
   async function adopt(runId: string, reason: ClaimReason) {
     try {
-      if ((await runs.adopt(runId, reason)) === "adopted") adopted(runId, reason);
+      const result = await runs.adopt(runId, reason);
+      if (result === "adopted") adopted(runId, reason);
+      else if (result === "unknown") vanished(runId);
     } catch (error) {
       // T2: the next look around tries again.
       logger.warn({ runId, err: error }, "could not take over the run");

@@ -8,12 +8,12 @@
  * E4  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import { fromPromise } from "xstate";
+import { asText } from "../../actors/conversation.ts";
 import type { Model, ModelCallContext, ModelReply, ModelRequest } from "../../actors/model.ts";
 import { modelRequest } from "../../actors/model-request.ts";
 import { type ToolInput, type ToolResult, taskMachine } from "../../actors/task-machine.ts";
 import { goesOn, type TaskState } from "../../actors/task-state.ts";
 import type { ToolContext, ToolLogger } from "../../actors/tool.ts";
-import { asText } from "../../actors/conversation.ts";
 import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
@@ -120,7 +120,10 @@ export function taskMachineWith(options: EffectsOptions) {
       result.content = { content: reply.content, toolCalls: reply.toolCalls };
       return reply;
     } catch (error) {
-      result.error = toErrorRecord(signal.aborted ? new Error("aborted") : error, signal.aborted ? "aborted" : "model_failed");
+      result.error = toErrorRecord(
+        signal.aborted ? new Error("aborted") : error,
+        signal.aborted ? "aborted" : "model_failed",
+      );
       throw error;
     } finally {
       if (firstChunkMs !== undefined) result.firstChunkMs = firstChunkMs;
@@ -190,10 +193,12 @@ export function taskMachineWith(options: EffectsOptions) {
     let result: { content: string; failed: boolean };
     let error: LeafResult["error"];
     try {
-      const returned = await limited(
-        () => leaf.within(() => tool.execute(args as never, context)),
-        { timeoutMs, signal, aborter, name: tool.name },
-      );
+      const returned = await limited(() => leaf.within(() => tool.execute(args as never, context)), {
+        timeoutMs,
+        signal,
+        aborter,
+        name: tool.name,
+      });
       result = { content: asText(returned), failed: false };
     } catch (thrown) {
       error = toErrorRecord(thrown, "tool_failed");
@@ -221,7 +226,12 @@ class ToolStoppedError extends Error {}
 /** Runs a tool until it ends, its time is up or its task stops. */
 async function limited(
   execute: () => unknown,
-  { timeoutMs, signal, aborter, name }: { timeoutMs: number; signal: AbortSignal; aborter: AbortController; name: string },
+  {
+    timeoutMs,
+    signal,
+    aborter,
+    name,
+  }: { timeoutMs: number; signal: AbortSignal; aborter: AbortController; name: string },
 ): Promise<unknown> {
   let timer: NodeJS.Timeout | undefined;
   let onAbort: (() => void) | undefined;

@@ -5,8 +5,7 @@ import { type AgentOptions, defineAgent } from "../../../src/actors/define-agent
 import { defineTool } from "../../../src/actors/define-tool.ts";
 import type { ModelReply } from "../../../src/actors/model.ts";
 import type { HandoffOption, Task, TaskEntry } from "../../../src/actors/task.ts";
-import { noTracing } from "../../../src/tracing/no-tracing.ts";
-import type { SegmentContext, Tracing } from "../../../src/tracing/tracing.ts";
+import { ModelError } from "../../../src/errors.ts";
 import { type Bench, startBench } from "../../helpers/agent-host-bench.ts";
 import { startFakeOwner } from "../../helpers/fake-owner.ts";
 import { call, echo, say, taskFor } from "../../helpers/task-driver.ts";
@@ -30,8 +29,6 @@ function setting(options: Partial<AgentOptions> = {}): { agent: Agent; task: (mo
 const never = () => new Promise<ModelReply>(() => {});
 const entriesOf = async ({ runId, taskId }: Task) =>
   (await bench.journals.read(bench.subjects.task(runId, taskId))).map((entry) => entry.value);
-const segment: SegmentContext = { traceId: "a".repeat(32), spanId: "b".repeat(16), sampled: true };
-const traceparent = `00-${segment.traceId}-${segment.spanId}-01`;
 
 test("a task is accepted, worked on and answered, and its worker keeps no journal of one turn", async () => {
   const { agent, task } = setting();
@@ -39,7 +36,12 @@ test("a task is accepted, worked on and answered, and its worker keeps no journa
   const host = await bench.host([agent], () => say("Hello."));
   owner.send(task());
   const accepted = await owner.hears("t1", "accepted");
-  expect(accepted.answer).toEqual({ type: "accepted", taskId: "t1", delivery: 1, worker: expect.stringMatching(/^host\d+\/1$/) });
+  expect(accepted.answer).toEqual({
+    type: "accepted",
+    taskId: "t1",
+    delivery: 1,
+    worker: expect.stringMatching(/^host\d+\/1$/),
+  });
   expect(accepted.control).toBeDefined();
   expect(await owner.outcome("t1")).toEqual({
     v: 1,
@@ -116,7 +118,10 @@ test("a task sent again to another worker goes on from its journal, with the sam
   const key = `${task().runId}.t1.1`;
   expect(keys).toEqual([`${key}.c1`, `${key}.c2`, `${key}.c2`]);
   expect(second.calls).toHaveLength(1);
-  expect(second.calls[0]?.request.messages.slice(2).map((message) => message.content)).toEqual(["paid fast", "paid slow"]);
+  expect(second.calls[0]?.request.messages.slice(2).map((message) => message.content)).toEqual([
+    "paid fast",
+    "paid slow",
+  ]);
 });
 
 test("a worker whose journal somebody else writes to goes silent", async () => {
@@ -275,7 +280,9 @@ test("cancel aborts a model call, a tool and a waiting task", async () => {
       }),
   });
   const { agent, task } = setting({ tools: [tool], concurrency: 2 });
-  const host = await bench.host([agent], ({ context }) => (context.taskId === "tool" ? call({ name: "hang" }) : never()));
+  const host = await bench.host([agent], ({ context }) =>
+    context.taskId === "tool" ? call({ name: "hang" }) : never(),
+  );
   const owner = startFakeOwner(bench.bus, bench.subjects);
   for (const taskId of ["model", "tool", "waits"]) owner.send(task({ taskId }));
   await until("the tool runs", () => aborted.length === 1);
@@ -371,17 +378,24 @@ test("the live feed has the model's words together, tools, and where an answer b
   const events: { type: string; data: { text?: string; turn: number; tool?: string } }[] = [];
   bench.bus.nc.subscribe(bench.subjects.eventsOf(task().runId), { callback: (_, msg) => events.push(msg.json()) });
   await bench.bus.nc.flush();
+  let broken = false;
   await bench.host([agent], ({ context }) => {
     if (context.turn === 1) return call({ name: "echo", args: { text: "a" } });
-    for (const piece of ["Hel", "lo", "."]) context.onDelta?.(piece);
+    context.onDelta?.("Hel");
+    if (!broken) {
+      broken = true;
+      throw new ModelError("stream_cut", "the stream ended early", { retryable: true });
+    }
+    for (const piece of ["lo", "."]) context.onDelta?.(piece);
     return say("Hello.");
   });
   const owner = startFakeOwner(bench.bus, bench.subjects);
   owner.send(task());
   await owner.outcome("t1");
-  await until("the words were heard", () => events.some((event) => event.type === "model.delta"));
-  expect(events.map((event) => event.type)).toEqual(["tool.started", "tool.completed", "model.delta"]);
-  expect(events[2]).toMatchObject({
+  const types = ["tool.started", "tool.completed", "model.delta", "model.restarted", "model.delta"];
+  await until("all of it was heard", () => events.length >= types.length);
+  expect(events.map((event) => event.type)).toEqual(types);
+  expect(events[4]).toMatchObject({
     v: 1,
     runId: task().runId,
     data: { taskId: "t1", agent: agent.name, turn: 2, text: "Hello." },
@@ -393,9 +407,12 @@ function handingTeam() {
   const billing = defineAgent({ name: `billing${runs}`, instructions: "Bill.", model: "m" });
   const handoffs: HandoffOption[] = [{ to: billing.name }];
   const back: HandoffOption[] = [{ to: triage.name }];
-  const handoffsOf = (workflow: string, agent: string) => (workflow === "flow" && agent === billing.name ? back : undefined);
+  const handoffsOf = (workflow: string, agent: string) =>
+    workflow === "flow" && agent === billing.name ? back : undefined;
   const script = ({ context }: { context: { agent: string } }) =>
-    context.agent === triage.name ? call({ name: `transfer_to_${billing.name}`, args: { reason: "money" } }) : say("Billed.");
+    context.agent === triage.name
+      ? call({ name: `transfer_to_${billing.name}`, args: { reason: "money" } })
+      : say("Billed.");
   return { triage, billing, handoffs, back, handoffsOf, script, task: task({ handoffs, limits: { maxHandoffs: 3 } }) };
 }
 
@@ -433,37 +450,6 @@ test("where the other agent's handoffs are not known here, its task is left to t
   await bench.host([triage], script);
   owner.send(task);
   expect(await owner.outcome("t1")).toMatchObject({ type: "handoff", next: { forwarded: false } });
-});
-
-/** Keeps what a host says about held leaves; everything else is off. */
-function tracingThatKeeps(said: string[]): Tracing {
-  const keep = (what: string) => (of: SegmentContext) => void said.push(`${what} ${of.spanId}`);
-  return { ...noTracing, hold: keep("hold"), release: keep("release"), discard: keep("discard") };
-}
-
-test.each([
-  ["recorded", "release"],
-  ["superseded", "discard"],
-] as const)("leaves of a forwarded task whose outcome is %s: %s", async (receipt, what) => {
-  const { agent, task } = setting();
-  const said: string[] = [];
-  const owner = startFakeOwner(bench.bus, bench.subjects, () => receipt);
-  await bench.host([agent], () => say("ok"), { tracing: tracingThatKeeps(said) });
-  owner.send(task({ forwarded: true }), traceparent);
-  await until("the leaves are let go", () => said.length === 2);
-  expect(said).toEqual([`hold ${segment.spanId}`, `${what} ${segment.spanId}`]);
-});
-
-test("leaves of a forwarded task are released once the journal knows the task", async () => {
-  const { agent, task } = setting();
-  const said: string[] = [];
-  const owner = startFakeOwner(bench.bus, bench.subjects);
-  await bench.host([agent], never, { tracing: tracingThatKeeps(said) });
-  owner.send(task({ forwarded: true }), traceparent);
-  await owner.hears("t1", "accepted");
-  expect(said).toEqual([`hold ${segment.spanId}`]);
-  owner.tell({ type: "known", taskId: "t1" });
-  await until("the leaves are released", () => said.includes(`release ${segment.spanId}`));
 });
 
 test("draining hands back what waits at once and what does not finish at the end, and another host goes on", async () => {

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, open, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
@@ -271,6 +271,24 @@ describe("the index is built again", () => {
     }
   });
 
+  test("when the damage shows only in the middle of its work, and nobody who asks is thrown at", async () => {
+    const file = join(folder, "rotten.db");
+    await using troupe = await newTroupe(file);
+    for (let i = 0; i < 300; i += 1) {
+      bus.nc.publish(troupe.subjects.run(`r${i}`), JSON.stringify(finishedRun(eventsOf(`r${i}`)).flat()));
+    }
+    await until("all are counted", () => troupe.index.counts()[0]?.count === 300);
+    await troupe.index.close();
+    const index = troupe.reopen();
+    await index.whenCaughtUp();
+    const { size } = await stat(file);
+    const handle = await open(file, "r+");
+    await handle.write(Buffer.alloc(size - 8_192, "rot"), 0, size - 8_192, 8_192);
+    await handle.close();
+    expect(index.list().runs).toEqual([]);
+    await until("it is built again", () => index.caughtUp() && index.counts()[0]?.count === 300);
+  });
+
   test("when the stream was deleted and made again", async () => {
     await using troupe = await newTroupe();
     await troupe.finish("gone-1");
@@ -362,13 +380,13 @@ async function newTroupe(file = ":memory:", on: Bus = bus): Promise<Troupe> {
   const subjects = subjectsFor(`t${nuid.next()}`);
   await provision(on, subjects, { ackWaitMs: 5_000 });
   const journals = openJournals<RunEvent[]>(on, subjects.streams.runs);
-  const open = () => openRunIndex({ file, bus: on, subjects, logger });
+  const openIndex = () => openRunIndex({ file, bus: on, subjects, logger });
   const troupe: Troupe = {
     subjects,
     file,
-    index: open(),
+    index: openIndex(),
     reopen() {
-      troupe.index = open();
+      troupe.index = openIndex();
       return troupe.index;
     },
     append: (runId, events, expected) =>

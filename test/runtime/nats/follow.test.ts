@@ -35,7 +35,9 @@ test("every entry of a large stream is given once and in order, with other work 
   let batches = 0;
   let caughtUpAt = 0;
   let turns = 0;
-  const ticking = setInterval(() => (turns += 1));
+  const ticking = setInterval(() => {
+    turns += 1;
+  });
   const follower = followStream({
     bus,
     stream,
@@ -45,7 +47,9 @@ test("every entry of a large stream is given once and in order, with other work 
       batches += 1;
       for (const { seq } of batch) seqs.push(seq);
     },
-    caughtUp: () => (caughtUpAt = seqs.length),
+    caughtUp: () => {
+      caughtUpAt = seqs.length;
+    },
   });
   await until("all are given", () => seqs.length === 10_000);
   clearInterval(ticking);
@@ -87,14 +91,18 @@ test("a stopped reader is given nothing more and leaves no consumer behind", asy
   const stream = await newStream();
   let given = 0;
   let caughtUp = false;
-  const entries = () => void (given += 1);
+  const entries = () => {
+    given += 1;
+  };
   const follower = followStream({
     bus,
     stream,
     logger,
     from: () => 1,
     entries,
-    caughtUp: () => void (caughtUp = true),
+    caughtUp: () => {
+      caughtUp = true;
+    },
   });
   await until("it is caught up with nothing", () => caughtUp);
   const jsm = await bus.jsm();

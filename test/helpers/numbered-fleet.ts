@@ -1,0 +1,52 @@
+/** The agents and workflows that scenarios run: both kinds, with parallel branches, several turns, tools and handoffs. */
+import { z } from "zod";
+import type { Agent } from "../../src/actors/agent.ts";
+import { defineAgent } from "../../src/actors/define-agent.ts";
+import { defineTool } from "../../src/actors/define-tool.ts";
+import type { WorkflowDefinition } from "../../src/workflows/definition.ts";
+import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
+
+const lookup = defineTool({
+  name: "lookup",
+  description: "Looks a topic up",
+  parameters: z.object({ topic: z.string() }),
+  execute: ({ topic }) => `about ${topic}`,
+});
+
+const common = { instructions: "Answer with your number.", model: "numbered", provider: "numbered" };
+const [planner, left, right, joiner] = [
+  defineAgent({ ...common, name: "planner", tools: [lookup] }),
+  defineAgent({ ...common, name: "left" }),
+  defineAgent({ ...common, name: "right" }),
+  defineAgent({ ...common, name: "joiner" }),
+];
+const solver = defineAgent({ ...common, name: "solver" });
+const expert = defineAgent({ ...common, name: "expert", handoffs: [solver] });
+const triage = defineAgent({ ...common, name: "triage", handoffs: [expert] });
+
+export const numberedAgents: Agent[] = [planner, left, right, joiner, triage, expert, solver];
+
+/** planner (three turns, three tool calls) → left and right at once → joiner. */
+const diamond = defineWorkflow({
+  name: "diamond",
+  steps: [
+    { id: "plan", agent: planner },
+    { id: "left", agent: left, after: "plan" },
+    { id: "right", agent: right, after: "plan" },
+    { id: "join", agent: joiner, after: ["left", "right"] },
+  ],
+});
+
+/** triage → expert → solver. */
+const relay = defineWorkflow({ name: "relay", entry: triage, agents: [triage, expert, solver] });
+
+/** One agent, one call. */
+const single = defineWorkflow({ name: "single", agents: [left] });
+
+/** A second try two seconds after the first one failed. */
+const stubborn = defineWorkflow({
+  name: "stubborn",
+  steps: [{ id: "try", agent: left, retry: { maxAttempts: 2, backoff: "fixed", delayMs: 2_000 } }],
+});
+
+export const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn];
