@@ -4,7 +4,7 @@ export type CleanUp = {
   after<T>(made: T, undo: (made: T) => unknown): T;
 };
 
-/** Runs `work`, and whatever it noted, the last first, however it ends. */
+/** Runs `work`, and whatever it noted, the last first, however it ends; what cannot be undone is said, not thrown. */
 export async function withCleanUp<T>(work: (cleanUp: CleanUp) => Promise<T>): Promise<T> {
   const undoing: (() => unknown)[] = [];
   try {
@@ -15,6 +15,12 @@ export async function withCleanUp<T>(work: (cleanUp: CleanUp) => Promise<T>): Pr
       },
     });
   } finally {
-    for (const undo of undoing.reverse()) await undo();
+    for (const undo of undoing.reverse()) {
+      try {
+        await undo();
+      } catch (error) {
+        console.error(`could not clean up: ${String(error)}`);
+      }
+    }
   }
 }

@@ -1,11 +1,6 @@
-/** One daemon in a process of its own, put together as `troupe serve` does it, with one work's definitions. */
+/** One daemon in a process of its own, started as `troupe serve` does it, with one work's definitions. */
 import { Session } from "node:inspector/promises";
-import { pino } from "pino";
-import { resolveOptions } from "../src/runtime/config/resolve-options.ts";
-import { startDaemon } from "../src/runtime/edges/daemon.ts";
-import { openProviders } from "../src/runtime/models/providers.ts";
-import { startMetrics } from "../src/tracing/start-metrics.ts";
-import { startTracing } from "../src/tracing/start-tracing.ts";
+import { serve } from "../src/runtime/edges/serve.ts";
 import { answerParent, settingsFromParent } from "./answer-parent.ts";
 import type { ModelName, WorkName } from "./cases.ts";
 import type { CpuProfile } from "./read-profile.ts";
@@ -23,32 +18,20 @@ export type DaemonSettings = {
 // A sample each 0.2 ms shows functions of a few microseconds in a window of seconds, and costs a few per cent.
 const SAMPLE_US = 200;
 
-const settings = settingsFromParent<DaemonSettings>();
-const { agents, workflow } = makeWork(settings.work);
-const { options } = resolveOptions({
-  file: { nats: settings.nats, data: settings.data, httpPort: 0, logLevel: "warn" },
-});
-const logger = pino({ level: options.logLevel }, pino.destination(2));
-const metrics = startMetrics();
-const modelOf = await openProviders(
+const { nats, data, work, model, modelUrl } = settingsFromParent<DaemonSettings>();
+const { agents, workflow } = makeWork(work);
+const provider =
+  model === "lean" ? { module: "./lean-model.ts", options: { url: modelUrl } } : { baseURL: `${modelUrl}/v1` };
+const daemon = await serve(
   {
-    [PROVIDER]:
-      settings.model === "lean"
-        ? { module: "./lean-model.ts", options: { url: settings.modelUrl } }
-        : { baseURL: `${settings.modelUrl}/v1` },
+    agents,
+    workflows: [workflow],
+    providers: { [PROVIDER]: provider },
+    daemon: { nats: [nats], data, httpPort: 0, logLevel: "warn" },
   },
-  { directory: import.meta.dirname },
+  // What this shell says about daemons is not what is measured.
+  { env: {}, dir: import.meta.dirname },
 );
-const daemon = await startDaemon({
-  options,
-  agents,
-  workflows: [workflow],
-  modelFor: modelOf,
-  logger,
-  tracing: startTracing({ logger, onDropped: (spans) => metrics.spansDropped(spans) }),
-  metrics,
-  version: "0.0.0",
-});
 const session = new Session();
 answerParent({ host: daemon.host }, { stop: () => daemon.drain(), startProfile, stopProfile });
 

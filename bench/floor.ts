@@ -18,23 +18,27 @@ const STREAM = "BENCH_FLOOR";
 const TIMEOUT_MS = 10_000;
 /** What a file store keeps beside the subject and the payload of each message: lengths, sequence, time, checksum. */
 const RECORD_BYTES = 30;
+const SUBJECT = "bench.floor";
+/** The length of the subject of an average run. */
+const SUBJECT_BYTES = SUBJECT.length + 6;
 
 /** Measures the floor in runs per second. */
 export async function measureFloor(bus: Bus, { perRun, inFlight, seconds }: FloorOptions): Promise<number> {
   const jsm = await bus.jsm();
   await jsm.streams.add({
     name: STREAM,
-    subjects: ["bench.floor.*"],
+    subjects: [`${SUBJECT}.*`],
     retention: RetentionPolicy.Limits,
     storage: StorageType.File,
   });
-  const payload = new Uint8Array(Math.max(1, Math.round(perRun.bytes / perRun.messages) - RECORD_BYTES - 18)).fill(120);
+  const payloadBytes = Math.round(perRun.bytes / perRun.messages) - RECORD_BYTES - SUBJECT_BYTES;
+  const payload = new Uint8Array(Math.max(1, payloadBytes)).fill(120);
   let runs = 0;
   let goOn = true;
   const append = async () => {
     while (goOn) {
       runs += 1;
-      const subject = `bench.floor.${runs}`;
+      const subject = `${SUBJECT}.${runs}`;
       for (let i = 0; goOn && i < Math.round(perRun.messages); i += 1) {
         const { error } = (await bus.nc.request(subject, payload, { timeout: TIMEOUT_MS })).json<{ error?: unknown }>();
         if (error) throw new Error(`${subject}: expected it to be stored, got ${JSON.stringify(error)}`);

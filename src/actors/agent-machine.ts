@@ -24,7 +24,7 @@ import type { Outcome } from "./task.ts";
 import { taskMachine } from "./task-machine.ts";
 
 /** A task for this agent; `id` is unique among those at work and waiting, and has no meaning here. */
-export type GivenTask = { id: string; start: TaskStart };
+type GivenTask = { id: string; start: TaskStart };
 
 type TaskDone = { type: `xstate.done.actor.${number}`; output: Outcome; actorId: string };
 type TaskBroken = { type: `xstate.error.actor.${number}`; error: unknown; actorId: string };

@@ -4,8 +4,7 @@
  *
  * Invariants
  * F1  A recorded result is never asked for again.
- * F2  A journal that does not fit the agent as it is now stops with `FoldError`: the task is begun anew or failed, never
- *     continued from a guess.
+ * F2  A journal that does not fit the agent as it is now stops with `TaskFoldError`; the task is never continued from a guess.
  */
 import { initialTransition, type Snapshot, transition } from "xstate";
 import { TroupeError } from "../errors.ts";

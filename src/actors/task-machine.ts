@@ -21,7 +21,7 @@ export type ToolResult = { callId: string; content: string };
 export type ToolInput = { task: Task; run: ToolRun };
 
 /** Ends the task from outside, `failed` with this error: cancelled, timed out. */
-export type StopTask = { type: "stop"; error: ErrorRecord };
+type StopTask = { type: "stop"; error: ErrorRecord };
 
 type ToolDone = { type: `xstate.done.actor.tool.${string}`; output: ToolResult; actorId: string };
 type ToolFailed = { type: `xstate.error.actor.tool.${string}`; error: unknown; actorId: string };

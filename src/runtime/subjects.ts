@@ -66,5 +66,7 @@ export function subjectsFor(prefix = "troupe") {
 
 /** Which host wrote a journal entry: `<host>/<incarnation>`. */
 export const WRITER_HEADER = "Troupe-Writer";
+/** On a task that was sent before without an answer: whoever takes it looks into the task's journal first. */
+export const SENT_AGAIN_HEADER = "Troupe-Sent-Again";
 /** The W3C trace context header, on every message that belongs to a run. */
 export const TRACEPARENT_HEADER = "traceparent";

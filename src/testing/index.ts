@@ -5,3 +5,5 @@ export type { Rule, RulesModelOptions, Situation } from "./rules-model.ts";
 export { rulesModel } from "./rules-model.ts";
 export type { RecordedCall, ScriptAnswer, ScriptEntry, ScriptedModelOptions } from "./scripted-model.ts";
 export { ScriptedModel } from "./scripted-model.ts";
+export type { TestDaemon, TestDaemonOptions } from "./start-test-daemon.ts";
+export { startTestDaemon } from "./start-test-daemon.ts";

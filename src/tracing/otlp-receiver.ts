@@ -18,7 +18,12 @@ export type OtlpReceiverOptions = {
   admit?: () => number | "hang" | undefined;
   /** Told about spans as they come. */
   onSpans?: (spans: readonly PlainSpan[]) => void;
+  /** Given each request that was taken as it came, to be passed on. */
+  onRequest?: (request: OtlpRequest) => void;
 };
+
+/** A request as it came over HTTP: the body still encoded as its headers say. */
+export type OtlpRequest = { headers: { [name: string]: string }; body: Uint8Array };
 
 export type OtlpReceiver = {
   /** What to set `OTEL_EXPORTER_OTLP_ENDPOINT` to. */
@@ -35,7 +40,7 @@ export type OtlpReceiver = {
 
 /** Starts a receiver for `POST /v1/traces` in `application/json` and `application/x-protobuf`, gzip or not. */
 export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Promise<OtlpReceiver> {
-  const { port = 0, host = "127.0.0.1", admit, onSpans } = options;
+  const { port = 0, host = "127.0.0.1", admit, onSpans, onRequest } = options;
   const spans: PlainSpan[] = [];
   let requests = 0;
 
@@ -46,17 +51,20 @@ export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Prom
     }
     requests += 1;
     const verdict = admit?.();
-    const body = await readBody(request);
+    const raw = await readBody(request);
     if (verdict === "hang") return;
     if (verdict !== undefined) {
       answer(response, verdict);
       return;
     }
-    const json = request.headers["content-type"]?.startsWith("application/json") ?? false;
+    const { "content-type": type = "", "content-encoding": encoding } = request.headers;
+    const json = type.startsWith("application/json");
+    const body = encoding === "gzip" ? await decompress(raw) : raw;
     const received = json ? decodeJsonTraces(body) : decodeProtobufTraces(body);
     spans.push(...received);
     answer(response, 200, json ? { "content-type": "application/json" } : { "content-type": "application/x-protobuf" });
     onSpans?.(received);
+    onRequest?.({ headers: { "content-type": type, ...(encoding && { "content-encoding": encoding }) }, body: raw });
   }
 
   const server = createServer((request, response) => {
@@ -90,8 +98,7 @@ export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Prom
 async function readBody(request: IncomingMessage): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of request) chunks.push(chunk as Uint8Array);
-  const body = Buffer.concat(chunks);
-  return request.headers["content-encoding"] === "gzip" ? await decompress(body) : body;
+  return Buffer.concat(chunks);
 }
 
 function answer(response: ServerResponse, status: number, headers: { [name: string]: string } = {}, body = ""): void {

@@ -67,7 +67,7 @@ function assemble(settings: ResolvedTracing, queue: SpanQueue, destination: stri
         segment: (taskId, delivery) => fold.segment(taskId, delivery),
       };
     },
-    reproject: (journal, fromSeq) => reproject(journal, fromSeq, queue, settings),
+    reproject: (journal, fromSeq, since) => reproject(journal, { fromSeq, since }, queue, settings),
     segmentOf: ({ traceId, sampled }: Pick<RunTrace, "traceId" | "sampled">, runId, taskId, delivery) => ({
       traceId,
       spanId: segmentSpanId(runId, taskId, delivery),
@@ -91,7 +91,7 @@ function assemble(settings: ResolvedTracing, queue: SpanQueue, destination: stri
 
 function reproject(
   journal: readonly JournalEntry[],
-  fromSeq: number,
+  { fromSeq, since }: { fromSeq: number; since: number | undefined },
   queue: SpanQueue,
   { structuralResource: resource }: ResolvedTracing,
 ): Promise<void> {
@@ -107,7 +107,7 @@ function reproject(
   if (spans.length === 0) return Promise.resolve();
   return new Promise((resolve) => {
     const watch: Watch = { left: spans.length, settled: resolve };
-    for (const span of spans) queue.add(span, undefined, watch);
+    for (const span of spans) queue.add(span, since, watch);
   });
 }
 

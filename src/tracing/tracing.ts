@@ -83,7 +83,12 @@ export type Tracing = {
    * Makes the structural spans of a whole journal again and exports those that entries after `fromSeq` caused: identical to
    * the ones the dead owner made or would have made. Resolves once they are exported or given up; never rejects.
    */
-  reproject(journal: readonly JournalEntry[], fromSeq: number): Promise<void>;
+  reproject(
+    journal: readonly JournalEntry[],
+    fromSeq: number,
+    /** The entry that made them this process's to export; until they are, `exportedThrough` stays below it. */
+    since?: number,
+  ): Promise<void>;
   /** The context of any task's segment: derived, so whoever sends a task can make it. */
   segmentOf(
     trace: Pick<RunTrace, "traceId" | "sampled">,

@@ -41,7 +41,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
       if (fact.type === "timer.fired") return askAgain(setup, state, fact.data.id);
       if (open?.step === undefined) return { state, moves: [] };
       if (fact.type === "agent.handoff") {
-        const error = { code: "handoff_not_allowed", message: `step ${open.step}: a deterministic workflow has no handoffs` };
+        const error = { code: "handoff_not_allowed", message: "a deterministic workflow has no handoffs" };
         return { state, moves: fail(open.step, open.task.taskId, error) };
       }
       return settle(setup, state, open.step, fact);

@@ -63,5 +63,7 @@ export function later(at: string, ms: number): string {
 /** When a run that was accepted at `at` times out, if it does. */
 export function deadlineOf({ request, acceptedAt }: RunSetup): string | undefined {
   if (request.timeoutMs === undefined) return undefined;
-  return later(request.notBefore ?? acceptedAt, request.timeoutMs);
+  // A `notBefore` that was over when the run was accepted takes nothing from its time.
+  const startsAt = Math.max(Date.parse(acceptedAt), Date.parse(request.notBefore ?? acceptedAt));
+  return new Date(startsAt + request.timeoutMs).toISOString();
 }

@@ -98,6 +98,11 @@ function take(standing: RunStanding, event: RunEvent): void {
       if (task) task.waitingFor = event.data.reason;
       break;
     }
+    case "task.accepted": {
+      const task = standing.current.find(({ taskId }) => taskId === event.data.taskId);
+      if (task) delete task.waitingFor;
+      break;
+    }
     case "task.settled":
     case "agent.handoff":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);

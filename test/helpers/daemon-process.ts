@@ -84,6 +84,19 @@ export async function startDaemonProcess(setup: DaemonSetup): Promise<DaemonHome
   };
 }
 
+/** Starts several daemons with the same setup at once. */
+export async function startDaemonProcesses(
+  count: number,
+  setup: DaemonSetup,
+): Promise<readonly DaemonHome[] & AsyncDisposable> {
+  const homes = await Promise.all(Array.from({ length: count }, () => startDaemonProcess(setup)));
+  return Object.assign(homes, {
+    async [Symbol.asyncDispose]() {
+      await Promise.all(homes.map((home) => home[Symbol.asyncDispose]()));
+    },
+  });
+}
+
 async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProcess> {
   const child = spawn(process.execPath, ["--expose-gc", "--disable-warning=ExperimentalWarning", MAIN, JSON.stringify(setup)], {
     stdio: ["ignore", "pipe", "pipe", "ipc"],

@@ -10,6 +10,8 @@ export type CallKey = { runId: string; taskId: string; agent: string; turn: numb
 
 /** What a daemon asks. */
 export type NumberedAsk = CallKey & {
+  /** The process that asks. */
+  pid: number;
   /** The text of every message, in order. */
   texts: string[];
   /** The ids of the tool calls in the conversation, in order. */
@@ -27,6 +29,8 @@ export type NumberedReply = {
 export type NumberedCall = CallKey & {
   /** From 1, over all runs. */
   n: number;
+  /** The process that asked. */
+  pid: number;
   /** When it came, in milliseconds since the epoch. */
   at: number;
   state: "open" | "answered" | "aborted";
@@ -56,9 +60,9 @@ export async function startNumberedModel(options: NumberedModelOptions = {}): Pr
     const chunks: Uint8Array[] = [];
     for await (const chunk of request) chunks.push(chunk as Uint8Array);
     const ask = JSON.parse(Buffer.concat(chunks).toString("utf8")) as NumberedAsk;
-    const { runId, taskId, agent, turn } = ask;
+    const { runId, taskId, agent, turn, pid } = ask;
     const n = calls.length + 1;
-    const call: NumberedCall = { n, runId, taskId, agent, turn, at: Date.now(), state: "open" };
+    const call: NumberedCall = { n, pid, runId, taskId, agent, turn, at: Date.now(), state: "open" };
     calls.push(call);
     const timer = setTimeout(() => {
       call.state = "answered";

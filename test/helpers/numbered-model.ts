@@ -10,6 +10,7 @@ export function numberedModel(url: string): Model {
     provider: "numbered",
     async call(asked: ModelRequest, { signal, runId, taskId, agent, turn }: ModelCallContext): Promise<ModelReply> {
       const ask: NumberedAsk = {
+        pid: process.pid,
         runId,
         taskId,
         agent,

@@ -5,8 +5,8 @@ import type { Agent } from "../../actors/agent.ts";
 import { problemsOf } from "../../actors/schema-problems.ts";
 import { strict } from "../../actors/strict.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
-import { type ModelOf, openProviders } from "../models/providers.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { type ModelOf, openProviders } from "../models/providers.ts";
 import { findConfig } from "./find-config.ts";
 import { loadTools } from "./load-tools.ts";
 import { readAgents } from "./read-agents.ts";
@@ -98,7 +98,9 @@ export async function checkConfig(
   });
   const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
   problems.push(...problemsOfFile(daemon ?? {}, fileName, dir));
-  const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName }).catch(problemsInto(problems));
+  const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName }).catch(
+    problemsInto(problems),
+  );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
   return { fileName, dir, agents, workflows, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
 }

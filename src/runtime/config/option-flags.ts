@@ -12,7 +12,7 @@ function flagsFor(key: OptionKey): Flag[] {
   const { kind, doc } = optionOf(key);
   const name = flagOf(key);
   if (kind.placeholder)
-    return [new Flag(`${name} <${kind.placeholder}>`, `${plain(doc)} (default: ${defaultOf(key)})`)];
+    return [new Flag(`${name} <${kind.placeholder}>`, `${plain(doc)}${defaultOf(key)}`)];
   return [new Flag(name, plain(doc)), new Flag(name.replace("--", "--no-"), "The opposite.").hideHelp()];
 }
 
@@ -28,7 +28,8 @@ export function flagsOf(given: { readonly [attribute: string]: unknown }): { [ke
 
 function defaultOf(key: OptionKey): string {
   const { default: fallback, defaultDoc } = optionOf(key);
-  return plain(defaultDoc ?? (fallback === undefined ? "none" : String(fallback)));
+  if (defaultDoc === undefined && fallback === undefined) return "";
+  return ` (default: ${plain(defaultDoc ?? String(fallback))})`;
 }
 
 /** Documentation is written with Markdown's backquotes; a terminal shows words. */

@@ -181,7 +181,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     acceptTimeoutMs: options.taskAcceptTimeoutMs,
     silenceMs: options.taskSilenceMs,
     cancelGraceMs: options.cancelGraceMs,
-    exportedThrough: (dead) => exports.through(dead),
+    exportMark: (gone) => exports.mark(gone),
     metrics,
   });
   const presence = startPresence({
@@ -217,8 +217,11 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     // A daemon that leaves finishes its tasks; one that is silent or was restarted has lost them.
     if (reason === "left") return;
     runs.workerGone(beat.incarnation);
-    if (firstByName(presence.living()) === host)
-      void settleAftermathOf(beat.host, beat.incarnation);
+    if (firstByName(presence.living()) !== host) return;
+    void settleAftermathOf(beat.host, beat.incarnation);
+    // Whoever was at this for another host may be the one that is gone.
+    const alive = new Set(presence.living().map((living) => living.host)).add(beat.host);
+    for (const other of exports.hosts()) if (!alive.has(other)) void settleAftermathOf(other);
   });
   index.onEntry((runId, events) => {
     for (const event of events) {
@@ -267,7 +270,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
       return elsewhere ? "elsewhere" : "nobody";
     },
     async accept(incoming) {
-      const result = await runs.accept(incoming);
+      const result = await runs.accept(incoming, signals.cancelOf(incoming.runId));
       if (result === "accepted") signals.release(incoming.runId);
       return result;
     },

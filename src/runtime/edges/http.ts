@@ -1,6 +1,7 @@
 /** Health and metrics over HTTP, for process supervisors and Prometheus. */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { UsageError } from "../../errors.ts";
 
 type Health = {
   /** The process works; a supervisor restarts it where not. */
@@ -32,7 +33,11 @@ export type HttpEdge = {
 
 const PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8";
 
-/** Serves `/healthz`, `/readyz` and `/metrics`; rejects when the port is taken. */
+/**
+ * Serves `/healthz`, `/readyz` and `/metrics`.
+ *
+ * @throws UsageError when it cannot have the address.
+ */
 export async function startHttp({ host = "127.0.0.1", port, health, metrics }: HttpOptions): Promise<HttpEdge> {
   const server = createServer((request, response) => {
     if (request.method !== "GET" && request.method !== "HEAD") {
@@ -43,7 +48,7 @@ export async function startHttp({ host = "127.0.0.1", port, health, metrics }: H
     route(path, response).catch((error: unknown) => sendJson(response, 500, { error: String(error) }));
   });
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    server.once("error", (error: NodeJS.ErrnoException) => reject(whyNotBound(error, host, port)));
     server.listen(port, host, resolve);
   });
   const bound = (server.address() as AddressInfo).port;
@@ -75,6 +80,21 @@ export async function startHttp({ host = "127.0.0.1", port, health, metrics }: H
       // Keep-alive connections would hold it open.
       server.closeAllConnections();
     });
+  }
+}
+
+function whyNotBound(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  const got = `${host}:${port}`;
+  switch (error.code) {
+    case "EADDRINUSE":
+      return new UsageError(`--http-port: expected a free port, got ${got}, which is in use; 0 takes any free one`);
+    case "EACCES":
+      return new UsageError(`--http-port: expected a port this user may have, got ${got}`);
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return new UsageError(`--http-host: expected an address of this machine, got ${host}`);
+    default:
+      return error;
   }
 }
 

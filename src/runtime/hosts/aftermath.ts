@@ -12,7 +12,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
-import type { Exports } from "./exports.ts";
+import { type Exports, exportedUpTo, type Mark } from "./exports.ts";
 import { resultOf } from "./run-host.ts";
 import type { RunIndex } from "./run-index.ts";
 
@@ -36,8 +36,9 @@ const RESULT_AGE_MS = 3_600_000;
 export async function settleAftermath(options: AftermathOptions, host: string, incarnation?: string): Promise<void> {
   const { index, exports, logger } = options;
   await index.whenCaughtUp();
-  const from = exports.through(host);
-  const runs = new Set(index.endedUnder(host, from));
+  const mark = exports.mark(host);
+  // A host that never said anything is one whose mark has expired, or one that died within its first second.
+  const runs = new Set(index.endedUnder(host, mark?.through ?? 0));
   if (incarnation !== undefined) {
     const since = new Date(Date.now() - options.unnoticedMs).toISOString();
     for (const { runId } of index.endedSince(since, incarnation)) runs.add(runId);
@@ -45,13 +46,13 @@ export async function settleAftermath(options: AftermathOptions, host: string, i
   const position = index.position();
   const queue = [...runs];
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  if (from < Number.MAX_SAFE_INTEGER) exports.settle(host, position);
+  exports.settle(host, position);
   if (runs.size > 0) logger.info({ host, runs: runs.size }, "settled what a gone daemon left unsaid");
 
   async function worker() {
     for (let runId = queue.pop(); runId !== undefined; runId = queue.pop()) {
       try {
-        await settleRun(options, runId, from);
+        await settleRun(options, runId, (other) => (other === host ? mark : exports.mark(other)));
       } catch (error) {
         logger.debug({ runId, err: error }, "could not settle a finished run");
       }
@@ -59,7 +60,11 @@ export async function settleAftermath(options: AftermathOptions, host: string, i
   }
 }
 
-async function settleRun({ bus, subjects, journals, tracing }: AftermathOptions, runId: string, from: number) {
+async function settleRun(
+  { bus, subjects, journals, tracing }: AftermathOptions,
+  runId: string,
+  markOf: (host: string) => Mark | undefined,
+) {
   const entries = await journals.read(subjects.run(runId));
   const events = entries.flatMap(({ value }) => value);
   const [accepted] = events;
@@ -70,6 +75,6 @@ async function settleRun({ bus, subjects, journals, tracing }: AftermathOptions,
   if (result && accepted.data.replyTo && isRecent) bus.nc.publish(accepted.data.replyTo, JSON.stringify(result));
   await tracing.reproject(
     entries.map(({ seq, value }) => ({ seq, events: value })),
-    from,
+    exportedUpTo(entries, markOf),
   );
 }

@@ -1,45 +1,38 @@
 /**
- * The worker side of a daemon: it hosts agents, takes tasks from their mailboxes and sees each through to its outcome. The
- * agents decide (`actors/agent-machine.ts`), `task-effects.ts` does what tasks ask for, `outcome-delivery.ts` ends them; this
- * file is the wire between them: DESIGN section 5, "Task".
+ * The worker side of a daemon: it hosts agents, takes tasks from their mailboxes and sees each through to its outcome: DESIGN
+ * section 5, "Task". `task-desk.ts` is the other side.
+ *
+ * Who does what: the agents decide (`actors/agent-machine.ts`); `task-intake.ts` hears, `task-answers.ts` says,
+ * `task-effects.ts` does what tasks ask for, `outcome-delivery.ts` ends them. This file starts, connects and stops them.
  *
  * Invariants
- * H1  A task is at work here at most once; the same task again only changes where its answers go.
- * H2  Every well-formed task is answered: `accepted`, later an outcome or `busy`; or `busy` at once. Only a fenced one is not.
- * H3  Nothing is subscribed or ticking per task: one mailbox an agent, one control inbox, one ticker.
- * H4  A task handed back (`busy`) writes nothing more: its journal is at rest before that is said.
+ * H1  Every well-formed task is answered: `accepted`, later an outcome or `busy`; or `busy` at once. Only where another worker
+ *     has the task (its journal is fenced) there is silence.
+ * H2  Nothing is subscribed or ticking per task: one mailbox an agent, one control inbox, one ticker.
+ * H3  A task handed back (`busy`) writes nothing more: its journal is at rest before that is said.
  */
 import type { Logger } from "pino";
 import { type Actor, createActor } from "xstate";
 import type { Agent } from "../../actors/agent.ts";
-import { agentMachine } from "../../actors/agent-machine.ts";
+import { type AgentEvent, agentMachine } from "../../actors/agent-machine.ts";
 import type { Model } from "../../actors/model.ts";
-import { readTask } from "../../actors/read-task.ts";
-import { resumable, type TaskStart } from "../../actors/resumable-task.ts";
-import type {
-  HandoffOption,
-  Outcome,
-  OutcomeMessage,
-  OwnerNotice,
-  Task,
-  TaskControl,
-  TaskEntry,
-} from "../../actors/task.ts";
-import { foldTask } from "../../actors/task-fold.ts";
-import { toErrorRecord } from "../../errors.ts";
+import { resumable } from "../../actors/resumable-task.ts";
+import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
-import { parseTraceparent } from "../../tracing/traceparent.ts";
-import type { SegmentContext, Tracing } from "../../tracing/tracing.ts";
+import type { Tracing } from "../../tracing/tracing.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
-import { createInbox, type Msg, type NatsError, type Subscription } from "../nats/nats.ts";
-import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import type { Subscription } from "../nats/nats.ts";
+import type { Subjects } from "../subjects.ts";
+import { watchBacklog } from "./backlog.ts";
 import { openLiveFeed } from "./live-feed.ts";
-import { type Delivered, deliverOutcome } from "./outcome-delivery.ts";
+import { deliverOutcome } from "./outcome-delivery.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
+import { openTaskAnswers } from "./task-answers.ts";
 import { taskMachineWith } from "./task-effects.ts";
-import { openTaskJournal } from "./task-journal.ts";
-import { type TaskWork, taskKey } from "./task-work.ts";
+import { openTaskIntake } from "./task-intake.ts";
+import { openTaskRegistry } from "./task-registry.ts";
+import { type TaskWork, taskKey, timeLeft } from "./task-work.ts";
 
 export type AgentHostOptions = {
   bus: Bus;
@@ -79,28 +72,23 @@ export type AgentHost = {
   [Symbol.asyncDispose](): Promise<void>;
 };
 
-/** How long handed-back tasks may take to bring their journals to rest, in milliseconds. */
+/** How long the last writes and messages of a host that ends may take, in milliseconds. */
 const SETTLE_MS = 1_000;
-const NO_SEGMENT: SegmentContext = { traceId: "0".repeat(32), spanId: "0".repeat(16), sampled: false };
-/** setTimeout takes 32 bits; beyond that it would fire at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Starts hosting agents: subscribes their mailboxes and works until `drain` or `stop`. */
 export function startAgentHost(given: AgentHostOptions): AgentHost {
-  const { bus, subjects, tracing, logger, worker, metrics = noMetrics } = given;
+  const { bus, subjects, tracing, logger, worker, metrics = noMetrics, handoffsOf } = given;
   const { workingEveryMs = 5_000, outcomeTimeoutMs = 2_000, outcomeAttempts = 3 } = given.options ?? {};
   const { nc } = bus;
-  const journals = openJournals<TaskEntry>(bus, subjects.streams.tasks);
-  const works = new Map<string, TaskWork>();
-  const worksById = new Map<string, TaskWork>();
-  const reports = new Set<Promise<void>>();
-  const sent = rememberOutcomes();
-  const feed = openLiveFeed(bus, subjects);
   const stopping = new AbortController();
   const hurry = new AbortController();
-  const controlInbox = createInbox(given.inboxPrefix);
+  const registry = openTaskRegistry(tracing);
+  const answers = openTaskAnswers(bus, worker, logger, given.inboxPrefix);
+  const sent = rememberOutcomes();
+  const feed = openLiveFeed(bus, subjects);
+  const backlog = watchBacklog(bus);
+  const reports = new Set<Promise<void>>();
   let draining = false;
-  let taken = 0;
 
   const delivery = {
     bus,
@@ -111,37 +99,51 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     outcomeTimeoutMs,
     outcomeAttempts,
     hurry: hurry.signal,
-    ...(given.handoffsOf && { handoffsOf: given.handoffsOf }),
+    ...(handoffsOf && { handoffsOf }),
   };
-
-  const machine = agentMachine.provide({
-    actors: {
-      runTask: resumable(
-        taskMachineWith({
-          workOf: (runId, taskId) => works.get(taskKey(runId, taskId)) as TaskWork,
-          abandon,
-          modelFor: given.modelFor,
-          loggerFor,
-          feed,
-          tracing,
-          metrics,
-        }),
-      ),
+  const intake = openTaskIntake({
+    subjects,
+    journals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
+    registry,
+    sent,
+    answers,
+    loggerFor,
+    logger,
+    stopping: stopping.signal,
+    isDraining: () => draining,
+    isOld: () => backlog.isOld(),
+    offer(work, start) {
+      work.phase = "offered";
+      tell(work, { type: "task", given: { id: work.id, start } });
     },
+    settle: settled,
+    stopTask: (work, error) => tell(work, { type: "stopTask", id: work.id, error }),
   });
+  const tasks = taskMachineWith({
+    workOf: (runId, taskId) => registry.byKey(taskKey(runId, taskId)),
+    abandon,
+    modelFor: given.modelFor,
+    loggerFor,
+    feed,
+    tracing,
+    metrics,
+  });
+  const machine = agentMachine.provide({ actors: { runTask: resumable(tasks) } });
 
-  const hosted = given.agents.filter((agent) => !agent.remote);
-  const actors = new Map(hosted.map((agent) => [agent.name, startAgent(agent)] as const));
-  const mailboxes = hosted.map((agent) =>
+  const agents = given.agents.filter((agent) => !agent.remote);
+  const actors = new Map(agents.map((agent) => [agent.name, startAgent(agent)]));
+  const mailboxes = agents.map((agent) =>
     nc.subscribe(subjects.mailbox(agent.name), {
       queue: subjects.workers,
-      callback: (error, msg) => onTask(agent, error, msg),
+      callback: (error, msg) => intake.onTask(agent, error, msg),
     }),
   );
-  const control = nc.subscribe(`${controlInbox}.*`, { callback: onControl });
-  const owners = nc.subscribe(subjects.owners, { callback: onOwner });
+  const others = [
+    nc.subscribe(answers.controlSubject, { callback: intake.onControl }),
+    nc.subscribe(subjects.owners, { callback: intake.onOwner }),
+  ];
   for (const actor of actors.values()) actor.send({ type: "started" });
-  // H3
+  // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
 
@@ -149,10 +151,14 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 
   function startAgent(agent: Agent): Actor<typeof machine> {
     const actor = createActor(machine, { input: agent });
-    actor.on("accepted", ({ id }) => onAccepted(id));
-    actor.on("refused", ({ id }) => handBack(id));
-    actor.on("begun", ({ id }) => onBegun(id));
-    actor.on("settled", ({ id, outcome }) => onSettled(id, outcome));
+    const about = (act: (work: TaskWork) => void) => (news: { id: string }) => {
+      const work = registry.byId(news.id);
+      if (work) act(work);
+    };
+    actor.on("accepted", about(accepted));
+    actor.on("refused", about(handBack));
+    actor.on("begun", about(begun));
+    actor.on("settled", ({ id, outcome }) => about((work) => settled(work, outcome))({ id }));
     actor.subscribe({
       error: (error) =>
         logger.error({ agent: agent.name, err: error }, "the agent's actor broke; its tasks are lost here"),
@@ -160,332 +166,97 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     return actor.start();
   }
 
-  // What comes in
-
-  function onTask(agent: Agent, error: NatsError | null, msg: Msg): void {
-    if (error) {
-      logger.error({ agent: agent.name, err: error }, `cannot receive tasks for ${agent.name}`);
-      return;
-    }
-    const read = readTask(msg.string(), agent.name);
-    if (!read.ok) {
-      refuseMalformed(agent, msg, read);
-      return;
-    }
-    const { task } = read;
-    const key = taskKey(task.runId, task.taskId);
-    const work = works.get(key);
-    // H1
-    if (work) {
-      rejoin(work, task, msg);
-      return;
-    }
-    const outcome = sent.get(key);
-    if (outcome) {
-      sendAgain(outcome, msg.reply);
-      return;
-    }
-    if (draining) {
-      say("busy", { task, delivery: task.delivery, reply: msg.reply });
-      return;
-    }
-    takeIn(agent, task, msg);
+  function tell(work: TaskWork, event: AgentEvent): void {
+    actors.get(work.agent.name)?.send(event);
   }
 
-  function takeIn(agent: Agent, task: Task, msg: Msg): void {
-    taken += 1;
-    const segment = segmentOf(msg);
-    const work: TaskWork = {
-      id: taken.toString(36),
-      key: taskKey(task.runId, task.taskId),
-      task,
-      agent,
-      startedAt: performance.now(),
-      phase: "recalling",
-      delivery: task.delivery,
-      reply: msg.reply || undefined,
-      segment,
-      held: task.forwarded === true,
-      journal: journalOf(task, 0),
-      toolCalls: 0,
-    };
-    works.set(work.key, work);
-    worksById.set(work.id, work);
-    if (work.held) tracing.hold(segment);
-    // What nobody has worked on has no journal.
-    if (task.delivery === 1) offer(work, { agent: () => agent, task });
-    else void recall(work);
-  }
-
-  /** Goes on from what another worker has left of the task. */
-  async function recall(work: TaskWork): Promise<void> {
-    const { task, agent } = work;
-    try {
-      const entries = await journals.read(subjects.task(task.runId, task.taskId));
-      if (!works.has(work.key)) return;
-      work.journal = journalOf(task, entries.at(-1)?.seq ?? 0);
-      const folded = foldTask(
-        agent,
-        task,
-        entries.map((entry) => entry.value),
-      );
-      if (folded.type === "ended") {
-        // The stored outcome is that of another worker, or of this one before a restart: it goes out as it is.
-        gone(work);
-        const bytes = Buffer.from(JSON.stringify(folded.outcome satisfies OutcomeMessage));
-        sent.remember(work.key, bytes);
-        sendAgain(bytes, work.reply);
-        return;
-      }
-      offer(work, { agent: () => agent, task, snapshot: folded.snapshot });
-    } catch (error) {
-      if (!works.has(work.key)) return;
-      const { code, message } = toErrorRecord(error);
-      loggerFor(work).warn({ code }, `cannot go on with the task: ${message}`);
-      if (code === "cannot_fold") onSettled(work.id, { type: "failed", error: { code, message, retryable: true } });
-      else handBack(work.id);
-    }
-  }
-
-  function offer(work: TaskWork, start: TaskStart): void {
-    work.phase = "offered";
-    actors.get(work.agent.name)?.send({ type: "task", given: { id: work.id, start } });
-  }
-
-  /** The same task again: its owner lost sight of it, or a new owner asks. */
-  function rejoin(work: TaskWork, task: Task, msg: Msg): void {
-    if (task.delivery > work.delivery) {
-      work.delivery = task.delivery;
-      work.segment = segmentOf(msg);
-    }
-    // Whoever sends it again has it from the journal.
-    if (!task.forwarded) letGo(work, "release");
-    moveTo(work, msg.reply || undefined);
-  }
-
-  function moveTo(work: TaskWork, reply: string | undefined): void {
-    work.reply = reply;
-    if (work.phase === "waiting" || work.phase === "running") sayAccepted(work);
-    work.onMoved?.();
-  }
-
-  function onOwner(error: NatsError | null, msg: Msg): void {
-    const notice = error ? undefined : parse<OwnerNotice>(msg);
-    if (!notice || !Array.isArray(notice.tasks)) return;
-    for (const taskId of notice.tasks) {
-      const key = taskKey(notice.runId, taskId);
-      const reply = `${notice.reply}.${taskId}`;
-      const work = works.get(key);
-      const outcome = work ? undefined : sent.get(key);
-      if (work) {
-        letGo(work, "release");
-        moveTo(work, reply);
-      } else if (outcome) {
-        sendAgain(outcome, reply);
-      }
-    }
-  }
-
-  function onControl(error: NatsError | null, msg: Msg): void {
-    const id = msg?.subject.slice(controlInbox.length + 1) ?? "";
-    const work = worksById.get(id);
-    const said = error ? undefined : parse<TaskControl>(msg);
-    if (!work || said?.taskId !== work.task.taskId) return;
-    switch (said.type) {
-      case "known":
-        letGo(work, "release");
-        break;
-      case "cancel":
-        letGo(work, "release");
-        stopTask(work, { code: "cancelled", message: `cancelled: ${said.reason || "no reason given"}` });
-        break;
-    }
-  }
-
-  function refuseMalformed(agent: Agent, msg: Msg, { problem, taskId }: { problem: string; taskId?: string }): void {
-    logger.warn({ agent: agent.name, taskId }, problem);
-    if (!msg.reply) return;
-    const error = { code: "bad_task", message: problem };
-    const known = taskId ?? msg.reply.slice(msg.reply.lastIndexOf(".") + 1);
-    const outcome: OutcomeMessage = { v: 1, taskId: known, attempt: 1, worker, type: "failed", error };
-    sendAgain(Buffer.from(JSON.stringify(outcome)), msg.reply);
-  }
-
-  // What the agents decide
-
-  function onAccepted(id: string): void {
-    const work = worksById.get(id);
-    if (!work) return;
+  function accepted(work: TaskWork): void {
     work.phase = "waiting";
-    sayAccepted(work);
+    answers.say("accepted", work);
   }
 
-  function onBegun(id: string): void {
-    const work = worksById.get(id);
-    if (!work) return;
+  function begun(work: TaskWork): void {
     work.phase = "running";
-    const { task, agent } = work;
-    const ownMs = task.timeoutMs ?? agent.timeoutMs;
-    const leftMs = task.deadline === undefined ? Number.POSITIVE_INFINITY : Date.parse(task.deadline) - Date.now();
-    const ms = Math.max(0, Math.min(ownMs, leftMs, LONGEST_TIMER_MS));
-    const message =
-      ownMs <= leftMs
-        ? `${agent.name} did not finish within ${ownMs} ms`
-        : `the run's deadline ${task.deadline} has passed`;
-    work.timer = setTimeout(() => stopTask(work, { code: "timeout", message, retryable: true }), ms);
+    const { ms, message } = timeLeft(work, Date.now());
+    const error = { code: "timeout", message, retryable: true };
+    work.timer = setTimeout(() => tell(work, { type: "stopTask", id: work.id, error }), ms);
   }
 
-  function onSettled(id: string, outcome: Outcome): void {
-    const work = worksById.get(id);
-    if (!work) return;
+  function settled(work: TaskWork, outcome: Outcome): void {
     clearTimeout(work.timer);
     work.phase = "reporting";
     feed.flush(work);
-    const report = settle(work, outcome);
+    metrics.taskEnded({
+      agent: work.agent.name,
+      seconds: (performance.now() - work.startedAt) / 1000,
+      modelCalls: outcome.usage?.modelCalls ?? 0,
+      toolCalls: work.toolCalls,
+      ...(outcome.type === "failed" && { error: outcome.error.code }),
+    });
+    const report = deliver(work, outcome);
     reports.add(report);
     void report.finally(() => reports.delete(report));
   }
 
-  async function settle(work: TaskWork, outcome: Outcome): Promise<void> {
-    const { agent, startedAt, toolCalls } = work;
-    metrics.taskEnded({
-      agent: agent.name,
-      seconds: (performance.now() - startedAt) / 1000,
-      modelCalls: outcome.usage?.modelCalls ?? 0,
-      toolCalls,
-      ...(outcome.type === "failed" && { error: outcome.error.code }),
-    });
-    const delivered: Delivered = await deliverOutcome(work, outcome, delivery);
-    if (delivered !== "recorded")
-      loggerFor(work).info({ delivered, outcome: outcome.type }, "the outcome was not recorded by an owner");
-    letGo(work, delivered === "recorded" ? "release" : "discard");
-    gone(work);
+  async function deliver(work: TaskWork, outcome: Outcome): Promise<void> {
+    const delivered = await deliverOutcome(work, outcome, delivery);
+    if (delivered !== "recorded") loggerFor(work).info({ delivered }, "no owner recorded the outcome");
+    registry.remove(work, delivered === "recorded" ? "release" : "discard");
   }
 
-  function stopTask(work: TaskWork, error: { code: string; message: string; retryable?: boolean }): void {
-    actors.get(work.agent.name)?.send({ type: "stopTask", id: work.id, error });
+  function sayWorking(): void {
+    for (const work of registry.all()) if (isTaken(work)) answers.say("working", work);
   }
 
   /** Another worker has the task, or this host stops: not a word more. */
   function abandon(work: TaskWork, reason: string): void {
-    if (!worksById.has(work.id) || work.phase === "reporting") return;
+    if (registry.byId(work.id) !== work || work.phase === "reporting") return;
     loggerFor(work).info(`abandoned: ${reason}`);
-    letGo(work, "discard");
-    gone(work);
-    actors.get(work.agent.name)?.send({ type: "forget", id: work.id });
+    registry.remove(work, "discard");
+    tell(work, { type: "forget", id: work.id });
   }
 
   /** No room, or no time left: the owner sends it elsewhere. */
-  function handBack(id: string): void {
-    const work = worksById.get(id);
-    if (!work) return;
-    letGo(work, "discard");
-    gone(work);
-    say("busy", work);
-  }
-
-  function gone(work: TaskWork): void {
-    clearTimeout(work.timer);
-    works.delete(work.key);
-    worksById.delete(work.id);
-  }
-
-  // What goes out
-
-  function say(
-    type: "accepted" | "working" | "busy",
-    { task, delivery, reply, id }: Pick<TaskWork, "task" | "delivery" | "reply"> & { id?: string },
-  ): void {
-    if (!reply) return;
-    publish(reply, JSON.stringify({ type, taskId: task.taskId, delivery, worker }), id && `${controlInbox}.${id}`);
-  }
-
-  function sayAccepted(work: TaskWork): void {
-    say("accepted", work);
-  }
-
-  function sayWorking(): void {
-    for (const work of works.values()) {
-      if (work.phase === "waiting" || work.phase === "running") say("working", work);
-    }
-  }
-
-  /** Whoever asks gets the outcome; whether it still wants it is its own affair. */
-  function sendAgain(outcome: Uint8Array, reply: string | undefined): void {
-    if (reply) publish(reply, outcome, `${controlInbox}.0`);
-  }
-
-  function publish(subject: string, payload: string | Uint8Array, reply?: string): void {
-    try {
-      nc.publish(subject, payload, reply ? { reply } : {});
-    } catch (error) {
-      logger.debug({ err: error, subject }, "cannot publish");
-    }
-  }
-
-  // Odds
-
-  function segmentOf(msg: Msg): SegmentContext {
-    const header = msg.headers?.get(TRACEPARENT_HEADER);
-    return (header && parseTraceparent(header)) || NO_SEGMENT;
-  }
-
-  function letGo(work: TaskWork, how: "release" | "discard"): void {
-    if (!work.held) return;
-    work.held = false;
-    tracing[how](work.segment);
-  }
-
-  function journalOf(task: Task, expected: number) {
-    return openTaskJournal(journals, subjects.task(task.runId, task.taskId), { expected, signal: stopping.signal });
+  function handBack(work: TaskWork): void {
+    registry.remove(work, "discard");
+    answers.busy(work);
   }
 
   function loggerFor({ task, agent, segment }: TaskWork): Logger {
-    return logger.child({ runId: task.runId, taskId: task.taskId, agent: agent.name, traceId: segment.traceId });
+    const { runId, taskId } = task;
+    return logger.child({ runId, taskId, agent: agent.name, traceId: segment.traceId });
   }
 
   function load(): { running: number; waiting: number } {
-    const phases = [...works.values()].map((work) => work.phase);
-    const waiting = phases.filter((phase) => phase === "waiting").length;
-    const reporting = phases.filter((phase) => phase === "reporting").length;
-    return { running: phases.length - waiting - reporting, waiting };
+    const here = registry.all().filter((work) => work.phase !== "reporting");
+    const waiting = here.filter((work) => work.phase === "waiting").length;
+    return { running: here.length - waiting, waiting };
   }
 
   function taskIds(): { runId: string; taskId: string }[] {
-    return [...works.values()].map(({ task: { runId, taskId } }) => ({ runId, taskId }));
+    return registry.all().map(({ task: { runId, taskId } }) => ({ runId, taskId }));
   }
-
-  // The end
 
   async function drain(timeoutMs: number): Promise<void> {
     const giveUpAt = performance.now() + timeoutMs;
     draining = true;
     // What the broker has already given to this member of the queue group still comes, and is answered `busy`.
-    await within(timeoutMs, Promise.all(mailboxes.map((mailbox) => ended(mailbox))));
+    await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(mailboxes.map(closed)));
     for (const actor of actors.values()) actor.send({ type: "drain" });
-    await within(giveUpAt - performance.now(), allDone());
+    await within(giveUpAt - performance.now(), Promise.all([...actors.values()].map(finished)));
     hurry.abort();
     await handBackTheRest();
     await within(Math.max(giveUpAt - performance.now(), SETTLE_MS), Promise.all(reports));
-    await within(
-      SETTLE_MS,
-      nc.flush().catch(() => {}),
-    );
+    await within(SETTLE_MS, nc.flush());
     await stop();
   }
 
-  /** Resolves once no task is left here. */
-  async function allDone(): Promise<void> {
-    await Promise.all([...actors.values()].map((actor) => stopped(actor)));
-    await Promise.all(reports);
-  }
-
   async function handBackTheRest(): Promise<void> {
-    const left = [...works.values()].filter((work) => work.phase !== "reporting");
-    for (const work of left) actors.get(work.agent.name)?.send({ type: "forget", id: work.id });
-    // H4
+    const left = registry.all().filter((work) => work.phase !== "reporting");
+    for (const work of left) tell(work, { type: "forget", id: work.id });
+    // H3
     await within(SETTLE_MS, Promise.all(left.map((work) => work.journal.settled())));
-    for (const work of left) handBack(work.id);
+    for (const work of left) if (registry.byId(work.id)) handBack(work);
   }
 
   async function stop(): Promise<void> {
@@ -494,42 +265,36 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     hurry.abort();
     stopping.abort();
     clearInterval(ticker);
+    backlog.stop();
     feed.stop();
-    for (const subscription of [...mailboxes, control, owners]) subscription.unsubscribe();
+    for (const subscription of [...mailboxes, ...others]) subscription.unsubscribe();
     for (const actor of actors.values()) actor.stop();
-    for (const work of [...works.values()]) {
-      letGo(work, "discard");
-      gone(work);
-    }
+    for (const work of registry.all()) registry.remove(work, "discard");
     await within(SETTLE_MS, Promise.all(reports));
   }
 }
 
-function parse<T>(msg: Msg): T | undefined {
-  try {
-    return msg.json<T>();
-  } catch {
-    return undefined;
-  }
+function isTaken({ phase }: TaskWork): boolean {
+  return phase === "waiting" || phase === "running";
 }
 
-async function ended(subscription: Subscription): Promise<void> {
-  if (!subscription.isClosed()) await subscription.drain().catch(() => {});
+async function closed(subscription: Subscription): Promise<void> {
+  if (!subscription.isClosed()) await subscription.drain();
 }
 
-function stopped(actor: Actor<typeof agentMachine>): Promise<void> {
+function finished(actor: Actor<typeof agentMachine>): Promise<void> {
   return new Promise((resolve) => {
     if (actor.getSnapshot().status !== "active") resolve();
     else actor.subscribe({ complete: resolve, error: () => resolve() });
   });
 }
 
-/** Waits for something, but not longer than `ms` milliseconds. */
+/** Waits for something, but not longer than `ms` milliseconds; that it fails is no news at the end. */
 async function within(ms: number, something: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, Math.max(0, ms));
   });
-  await Promise.race([something, late]);
+  await Promise.race([something.catch(() => {}), late]);
   clearTimeout(timer);
 }

@@ -5,18 +5,22 @@
  * Invariants
  * E1  A mark never runs ahead: it is said only after the exporter's success.
  * E2  Marks of old incarnations are read before this host's own first mark replaces them.
+ * E3  A mark speaks for one incarnation: of entries that another life of the same host recorded it says nothing.
+ * E4  Who takes a run over answers for the spans of all entries before: its mark stays below its claim until they are
+ *     exported. So the last claim alone tells where to go on, however many owners died in a row.
  */
 import type { Logger } from "pino";
+import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import { followStream } from "../nats/follow.ts";
 import type { Subjects } from "../subjects.ts";
 
 /** What stands at `<prefix>.exported.<host>`. */
-type Mark = { v: 1; incarnation: string; through: number };
+export type Mark = { v: 1; incarnation: string; through: number };
 
 export type Exports = {
-  /** The sequence up to which a host's spans are exported; a host that never said counts from the newest entry. */
-  through(host: string): number;
+  /** What a host said last; undefined when it never said anything. */
+  mark(host: string): Mark | undefined;
   hosts(): string[];
   /** All marks the broker keeps have been read. */
   ready(): Promise<void>;
@@ -39,7 +43,7 @@ export function followExports(options: {
   own: () => number;
 }): Exports {
   const { bus, subjects, logger, writer, own } = options;
-  const marks = new Map<string, number>();
+  const marks = new Map<string, Mark>();
   const waiting: (() => void)[] = [];
   let isReady = false;
   let timer: NodeJS.Timeout | undefined;
@@ -60,7 +64,7 @@ export function followExports(options: {
   });
 
   return {
-    through: (host) => marks.get(host) ?? Number.MAX_SAFE_INTEGER,
+    mark: (host) => marks.get(host),
     hosts: () => [...marks.keys()],
     ready: () => (isReady ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
     begin() {
@@ -80,8 +84,8 @@ export function followExports(options: {
 
   function hear(host: string, data: Uint8Array) {
     try {
-      const { through } = JSON.parse(Buffer.from(data).toString("utf8")) as Mark;
-      if (Number.isSafeInteger(through)) marks.set(host, through);
+      const mark = JSON.parse(Buffer.from(data).toString("utf8")) as Mark;
+      if (Number.isSafeInteger(mark.through)) marks.set(host, mark);
     } catch {
       logger.debug({ host }, "not an export mark");
     }
@@ -101,4 +105,20 @@ export function followExports(options: {
     // A lost mark costs spans made twice, and the same span twice is one span.
     bus.nc.publish(subjects.exported(host), JSON.stringify(mark));
   }
+}
+
+/**
+ * The sequence after which a run's entries may have spans that nobody exported, now that its last owner is gone; `markOf`
+ * is what a host said last.
+ */
+export function exportedUpTo(
+  entries: readonly { seq: number; value: readonly RunEvent[] }[],
+  markOf: (host: string) => Mark | undefined,
+): number {
+  const claimed = entries.findLast(({ value }) => value.some(({ type }) => type === "run.claimed"));
+  const claim = claimed?.value.findLast((event) => event.type === "run.claimed");
+  if (!claimed || claim?.type !== "run.claimed") return 0;
+  const mark = markOf(claim.data.host);
+  // E3, E4
+  return mark?.incarnation === claim.data.incarnation && mark.through >= claimed.seq ? mark.through : 0;
 }

@@ -24,6 +24,7 @@ import type { Subjects } from "../subjects.ts";
 import { type ActiveRun, activateRun, type CloseReason, type Position, type RunHostParts } from "./active-run.ts";
 import type { Clock } from "./clock.ts";
 import type { Definitions } from "./definitions.ts";
+import { exportedUpTo, type Mark } from "./exports.ts";
 import type { IncomingRequest } from "./request.ts";
 import { type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
 
@@ -60,16 +61,21 @@ export type RunHostOptions = {
   silenceMs: number;
   cancelGraceMs: number;
   metrics: Metrics;
-  /** The stream sequence up to which a host's durable spans are known to be exported. */
-  exportedThrough: (host: string) => number;
+  /** How far a host said that its durable spans are exported. */
+  exportMark: (host: string) => Mark | undefined;
 };
 
+export type Cancel = { reason?: string; by?: string };
+
 export type RunHost = {
-  /** Makes a request a run, or finds that it is one already. Rejects with UnavailableError while stopping. */
-  accept(incoming: IncomingRequest): Promise<"accepted" | "exists">;
+  /**
+   * Makes a request a run, or finds that it is one already; with `cancel` a run that ends before anything of it is done.
+   * Rejects with UnavailableError while stopping.
+   */
+  accept(incoming: IncomingRequest, cancel?: Cancel & { seq: number }): Promise<"accepted" | "exists">;
   /** Takes over a run whose owner is gone. */
   adopt(runId: string, reason: ClaimReason): Promise<"adopted" | "ended" | "elsewhere" | "parked" | "unknown">;
-  cancel(runId: string, seq: number, cancel: { reason?: string; by?: string }): boolean;
+  cancel(runId: string, seq: number, cancel: Cancel): boolean;
   owns(runId: string): boolean;
   /** Another daemon's claim was seen in the journal. */
   superseded(runId: string, epoch: number): void;
@@ -141,10 +147,11 @@ export function startRunHost(options: RunHostOptions): RunHost {
   };
 
   return {
-    async accept(incoming) {
+    async accept(incoming, cancel) {
       const { runId } = incoming;
       if (runs.has(runId)) return "exists";
       const definition = definitions.current(incoming.workflow);
+      if (cancel) return endAtOnce(incoming, cancelledAtOnce(cancel), definition);
       const refusal = refusalOf(incoming, definition);
       if (refusal || !definition)
         return refuse(incoming, refusal ?? { code: "unknown_workflow", message: incoming.workflow });
@@ -221,6 +228,14 @@ export function startRunHost(options: RunHostOptions): RunHost {
     error: { code: string; message: string },
     definition?: WorkflowDefinition,
   ): Promise<"accepted" | "exists"> {
+    return endAtOnce(incoming, [{ type: "run.failed", data: { error } }], definition);
+  }
+
+  async function endAtOnce(
+    incoming: IncomingRequest,
+    end: readonly RunEventBody[],
+    definition?: WorkflowDefinition,
+  ): Promise<"accepted" | "exists"> {
     const { runId, workflow } = incoming;
     const accepted = acceptedEvent(incoming, definition);
     try {
@@ -233,7 +248,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     return "accepted";
 
     async function write(first: RunEventBody & { type: "run.accepted" }) {
-      const bodies: RunEventBody[] = [first, claimedEvent("accepted"), { type: "run.failed", data: { error } }];
+      const bodies: RunEventBody[] = [first, claimedEvent("accepted"), ...end];
       await appendAlone(runId, workflow, first.data.trace, bodies, { seq: 0, n: 0, epoch: 1 });
     }
   }
@@ -251,12 +266,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     const position = { seq: entries.at(-1)?.seq ?? 0, n: last.n, epoch: last.epoch };
     const projection = tracing.run(runId, data.workflow, data.trace);
     projection.replayed(events);
-    // What the last owner recorded it may not have exported any more; the same spans twice are one span.
-    void tracing.reproject(
-      entries.map(({ seq, value }) => ({ seq, events: value })),
-      options.exportedThrough(lastOwner(events)),
-    );
-
+    const exported = exportedUpTo(entries, options.exportMark);
     const folded = foldOrReason(definition, events);
     const deliveries = deliveriesOf(events);
     const snapshot = folded.snapshot;
@@ -276,6 +286,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
       if (error instanceof FencedError) return "elsewhere";
       throw error;
     }
+    exportAgain(entries, exported, run.lastSeq);
     if (!snapshot || isDone(snapshot)) {
       run.note({
         type: "run.parked",
@@ -290,6 +301,15 @@ export function startRunHost(options: RunHostOptions): RunHost {
     return "adopted";
   }
 
+  /** What the last owner recorded it may not have exported any more; the same spans twice are one span. */
+  function exportAgain(entries: readonly Entry<RunEvent[]>[], exported: number, claimSeq: number) {
+    void tracing.reproject(
+      entries.map(({ seq, value }) => ({ seq, events: value })),
+      exported,
+      claimSeq,
+    );
+  }
+
   /** Says on record why a run stands still that no living daemon has the definition for. */
   async function parkUnread(
     accepted: RunEvent & { type: "run.accepted" },
@@ -300,8 +320,11 @@ export function startRunHost(options: RunHostOptions): RunHost {
     const { n, epoch } = events.at(-1) as RunEvent;
     const reason = `${NO_DEFINITION} no living daemon has workflow ${data.workflow} as this run started with it (${data.hash})`;
     const parked: RunEventBody[] = [claimedEvent("takeover"), { type: "run.parked", data: { reason } }];
+    const exported = exportedUpTo(entries, options.exportMark);
     try {
-      await appendAlone(runId, data.workflow, data.trace, parked, { seq: entries.at(-1)?.seq ?? 0, n, epoch: epoch + 1 }, events);
+      const position = { seq: entries.at(-1)?.seq ?? 0, n, epoch: epoch + 1 };
+      const claimSeq = await appendAlone(runId, data.workflow, data.trace, parked, position, events);
+      exportAgain(entries, exported, claimSeq);
     } catch (error) {
       if (error instanceof FencedError) return "elsewhere";
       throw error;
@@ -318,7 +341,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     bodies: readonly RunEventBody[],
     position: Position,
     before: readonly RunEvent[] = [],
-  ) {
+  ): Promise<number> {
     const at = new Date(clock.now()).toISOString();
     const { n, epoch } = position;
     const events = bodies.map(
@@ -333,6 +356,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     if (before.length > 0) projection.replayed(before);
     projection.recorded(events, seq);
     tell(workflow, runId, events, texts, seq);
+    return seq;
   }
 
   /** Learns where a taken-over run's tasks are: done, at work somewhere, or to be sent again. */
@@ -418,6 +442,15 @@ export function startRunHost(options: RunHostOptions): RunHost {
   }
 }
 
+function cancelledAtOnce({ seq, reason, by }: Cancel & { seq: number }): RunEventBody[] {
+  const why = reason !== undefined && { reason };
+  return [
+    { type: "signal.received", data: { seq, kind: "cancel" } },
+    { type: "run.cancelling", data: { ...why, ...(by !== undefined && { by }) } },
+    { type: "run.cancelled", data: { ...why } },
+  ];
+}
+
 function refusalOf({ problem, workflow, request }: IncomingRequest, definition: WorkflowDefinition | undefined) {
   if (problem !== undefined) return { code: "invalid_request", message: problem };
   if (!definition) return { code: "unknown_workflow", message: `no workflow is named ${JSON.stringify(workflow)}` };
@@ -433,11 +466,6 @@ function foldOrReason(definition: WorkflowDefinition, events: readonly RunEvent[
     const { code, message } = toErrorRecord(error, "cannot_fold");
     return { snapshot: undefined, reason: `${code}: ${message}` };
   }
-}
-
-function lastOwner(events: readonly RunEvent[]): string {
-  const claim = events.findLast((event) => event.type === "run.claimed");
-  return claim?.type === "run.claimed" ? claim.data.host : "";
 }
 
 function deliveriesOf(events: readonly RunEvent[]): Map<string, number> {

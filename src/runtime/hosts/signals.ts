@@ -33,6 +33,8 @@ export type SignalsOptions = {
 export type Signals = {
   /** What was sent before this daemon started has been read. */
   ready(): Promise<void>;
+  /** The cancel that was sent to a run before it began, if one was. */
+  cancelOf(runId: string): { seq: number; reason?: string; by?: string } | undefined;
   /** Gives a run that has just come here what was sent to it before. */
   release(runId: string): void;
   stop(): Promise<void>;
@@ -69,6 +71,12 @@ export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions
 
   return {
     ready: () => ready,
+    cancelOf(runId) {
+      const found = kept.get(runId)?.find(({ signal }) => signal.kind === "cancel");
+      if (!found) return undefined;
+      const { reason, by } = found.signal;
+      return { seq: found.seq, ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+    },
     release(runId) {
       for (const { seq, signal } of kept.get(runId) ?? []) deliver(runId, seq, signal);
     },

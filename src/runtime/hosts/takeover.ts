@@ -78,13 +78,15 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     },
   };
 
-  function sweep({ incarnation }: Beat, reason: GoneReason) {
+  function sweep({ host, incarnation }: Beat, reason: GoneReason) {
     // T3
     if (stopped || reason === "restarted") return;
     const claim = reason === "left" ? "handed-over" : "takeover";
     let found = 0;
     for (const row of unfinished()) {
-      if (row.ownerIncarnation !== incarnation || !isMine(row)) continue;
+      // A host that is gone for good may not have got round to the runs of its life before.
+      const left = row.ownerIncarnation === incarnation || (row.ownerHost === host && isOrphaned(row));
+      if (!left || !isMine(row)) continue;
       enqueue(row.runId, claim);
       found += 1;
     }
@@ -95,10 +97,13 @@ export function startTakeover(options: TakeoverOptions): Takeover {
   function lookAround() {
     if (stopped) return;
     for (const row of unfinished()) {
-      const orphaned = row.ownerIncarnation === undefined || !presence.isLiving(row.ownerIncarnation);
       const dropped = row.ownerIncarnation === self().incarnation && !runs.owns(row.runId);
-      if ((orphaned || dropped) && isMine(row)) enqueue(row.runId, "takeover");
+      if ((isOrphaned(row) || dropped) && isMine(row)) enqueue(row.runId, "takeover");
     }
+  }
+
+  function isOrphaned({ ownerIncarnation }: OrphanRow): boolean {
+    return ownerIncarnation === undefined || !presence.isLiving(ownerIncarnation);
   }
 
   /** Whether an ownerless run falls to this daemon, to drive it on or, where nobody can, to say so. */

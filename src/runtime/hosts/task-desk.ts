@@ -10,12 +10,16 @@
  * D3  No timer per task: one ticker looks at the tasks that are on their way or at work.
  * D4  An outcome is answered `recorded` only by whoever journaled it; where that is not known there is no answer, and the
  *     worker asks again or stores it.
+ * D5  A task that nobody answered for is asked for everywhere before it is sent again, and then says so: the answer, not the
+ *     worker, may have been lost, and what another worker has recorded of the task must not be done again.
+ * D6  A task has one holder. Another worker that has it too changes nothing, until the holder is gone or an outcome comes.
+ * D7  A process that was itself paused has not listened: everybody gets their time anew.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskAnswer, TaskControl } from "../../actors/task.ts";
 import type { Bus } from "../nats/connection.ts";
 import { headers, type Msg } from "../nats/nats.ts";
-import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { SENT_AGAIN_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 
 export type Answer = (receipt: OutcomeReceipt) => void;
 
@@ -74,16 +78,22 @@ type Tracked = {
   /** Its worker holds back its spans until it hears that the journal knows the task. */
   readonly forwarded: boolean;
   state:
-    /** Sent, nobody said anything yet. */
-    | { is: "sent"; at: number; tries: number }
-    /** To be sent again at a time: nobody had room, or nobody is there. */
-    | { is: "held"; until: number; tries: number; why: "busy" | "unserved"; since: number; said: boolean }
+    /** Sent, nobody said anything yet; `askedAt` is when everybody was asked who has it. */
+    | { is: "sent"; at: number; tries: number; askedAt?: number }
+    /** To be sent again at a time: nobody had room, or nobody is there. `sent` means that it was, and nobody answered. */
+    | { is: "held"; until: number; tries: number; why: "busy" | "unserved"; since: number; said: boolean; sent: boolean }
     /** Asked for after a takeover; nobody is sent anything until the answer is in. */
     | { is: "asked" }
     | ({ is: "taken"; heard: number } & Holder);
 };
 
 const TICK_MS = 100;
+// Whoever handed off has sent the task to somebody who answers to another inbox if the owner is new.
+const ASK_FOR_FORWARDED_MS = 200;
+// How long those at work on a task get to say so; see `run-host.ts`.
+const WHEREABOUTS_MS = 150;
+// Ticks further apart than this mean that the process did not run in between.
+const PAUSED_MS = 500;
 const BUSY_MIN_MS = 10;
 const BUSY_MAX_MS = 500;
 // A foreign worker announces itself by nothing but its subscription, so an unserved mailbox is tried again.
@@ -99,10 +109,11 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const inboxDepth = inbox.split(".").length;
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(tick, TICK_MS);
+  let lastTick = performance.now();
 
   return {
     send(task, traceparent) {
-      publish(track(task, traceparent, false));
+      publish(track(task, traceparent, false), { again: false });
     },
     expect(task, traceparent, holder) {
       const entry = track(task, traceparent, true);
@@ -112,13 +123,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       tasks.forEach((task, i) => {
         track(task, traceparents[i] ?? "", true).state = { is: "asked" };
       });
-      const notice: OwnerNotice = {
-        v: 1,
+      ask(
         runId,
-        tasks: tasks.map(({ taskId }) => taskId),
-        reply: `${inbox}.${runId}`,
-      };
-      nc.publish(subjects.owners, JSON.stringify(notice));
+        tasks.map(({ taskId }) => taskId),
+      );
     },
     isTaken: (runId, taskId) => tracked.get(keyOf(runId, taskId))?.state.is === "taken",
     tell(runId, control) {
@@ -157,8 +165,15 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     if (control) nc.publish(control, JSON.stringify(words));
   }
 
-  function publish({ task, traceparent }: Tracked) {
+  function ask(runId: string, tasks: string[]) {
+    const notice: OwnerNotice = { v: 1, runId, tasks, reply: `${inbox}.${runId}` };
+    nc.publish(subjects.owners, JSON.stringify(notice));
+  }
+
+  function publish({ task, traceparent }: Tracked, { again }: { again: boolean }) {
     const hdrs = headers();
+    // D5
+    if (again) hdrs.set(SENT_AGAIN_HEADER, "1");
     hdrs.set(TRACEPARENT_HEADER, traceparent);
     nc.publish(subjects.mailbox(task.agent), JSON.stringify(task), {
       headers: hdrs,
@@ -184,8 +199,9 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         else listener.stray(runId, taskId, { worker: answer.worker, control: message.reply });
         return;
       case "busy":
-        if (entry?.state.is === "taken") lose(entry.task, entry.state.worker, "handed back");
-        else if (entry) hold(entry, "busy");
+        if (entry?.state.is !== "taken") entry && hold(entry, "busy");
+        // D6
+        else if (entry.state.worker === answer.worker) lose(entry.task, answer.worker, "handed back");
         return;
       default:
         // D4
@@ -195,6 +211,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
 
   function take(entry: Tracked, holder: Holder) {
     const { task, forwarded, state } = entry;
+    // D6
+    if (state.is === "taken" && state.worker !== holder.worker) return;
     entry.state = { is: "taken", ...holder, heard: performance.now() };
     if (state.is === "taken") return;
     if (forwarded) tellHolder(holder, { type: "known", taskId: task.taskId });
@@ -215,6 +233,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       why,
       since,
       said: before.is === "held" && before.said,
+      sent: false,
     };
   }
 
@@ -226,14 +245,15 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   function tick() {
     if (!bus.connected()) return;
     const now = performance.now();
+    // D7
+    const paused = now - lastTick > PAUSED_MS;
+    lastTick = now;
+    if (paused) return graceForAll(now);
     for (const entry of [...tracked.values()]) {
       const { task, state } = entry;
       switch (state.is) {
         case "sent":
-          if (now - state.at < acceptTimeoutMs * state.tries) break;
-          logger.debug({ runId: task.runId, taskId: task.taskId, agent: task.agent }, "nobody took the task; sending it again");
-          entry.state = { is: "sent", at: now, tries: state.tries + 1 };
-          publish(entry);
+          chase(entry, state, now);
           break;
         case "held":
           if (state.why === "unserved" && !state.said && now - state.since > UNSERVED_SAID_AFTER_MS) {
@@ -243,7 +263,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
           if (now < state.until) break;
           // Stays held until somebody answers, so that `since` and `said` are kept over tries.
           state.until = now + acceptTimeoutMs;
-          publish(entry);
+          publish(entry, { again: state.sent });
+          state.sent = true;
           break;
         case "taken":
           if (now - state.heard > silenceMs) lose(task, state.worker, `silent for ${silenceMs} ms`);
@@ -253,6 +274,29 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         default:
           state satisfies never;
       }
+    }
+  }
+
+  /** D5 */
+  function chase(entry: Tracked, state: Tracked["state"] & { is: "sent" }, now: number) {
+    const { runId, taskId, agent } = entry.task;
+    const { at, askedAt, tries } = state;
+    const due = at + acceptTimeoutMs * tries;
+    if (askedAt === undefined) {
+      if (now < (entry.forwarded && tries === 1 ? at + Math.min(ASK_FOR_FORWARDED_MS, acceptTimeoutMs) : due)) return;
+      state.askedAt = now;
+      ask(runId, [taskId]);
+    } else if (now >= Math.max(due, askedAt + WHEREABOUTS_MS)) {
+      logger.debug({ runId, taskId, agent }, "nobody took the task; sending it again");
+      entry.state = { is: "sent", at: now, tries: tries + 1 };
+      publish(entry, { again: true });
+    }
+  }
+
+  function graceForAll(now: number) {
+    for (const { state } of tracked.values()) {
+      if (state.is === "sent") state.at = now;
+      else if (state.is === "taken") state.heard = now;
     }
   }
 

@@ -23,8 +23,8 @@ import type { LiveFeed } from "./live-feed.ts";
 import type { TaskWork } from "./task-work.ts";
 
 export type EffectsOptions = {
-  /** The work of a task that is running here. */
-  workOf(runId: string, taskId: string): TaskWork;
+  /** The work of a task that is here. */
+  workOf(runId: string, taskId: string): TaskWork | undefined;
   /** Stops a task without a word. */
   abandon(work: TaskWork, reason: string): void;
   modelFor(agent: TaskWork["agent"]): Model;
@@ -36,8 +36,14 @@ export type EffectsOptions = {
 
 /** The task machine with the host's effects in it. */
 export function taskMachineWith(options: EffectsOptions) {
-  const { workOf, abandon, modelFor, loggerFor, feed, tracing, metrics } = options;
+  const { abandon, modelFor, loggerFor, feed, tracing, metrics } = options;
   const traced = new WeakMap<Model, Model>();
+
+  function workOf(runId: string, taskId: string): TaskWork {
+    const work = options.workOf(runId, taskId);
+    if (!work) throw new Error(`task ${taskId} of run ${runId} is not here any more`);
+    return work;
+  }
 
   return taskMachine.provide({
     actors: {

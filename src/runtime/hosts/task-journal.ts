@@ -5,7 +5,7 @@ import { nuid } from "../nats/nats.ts";
 
 type WithoutHead<T> = T extends unknown ? Omit<T, "v" | "id" | "at"> : never;
 /** An entry before it is written. */
-export type TaskEntryBody = WithoutHead<TaskEntry>;
+type TaskEntryBody = WithoutHead<TaskEntry>;
 
 export type TaskJournal = {
   /** Stores an entry after those given before it; rejects as `Journals.append` does. */

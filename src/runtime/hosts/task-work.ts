@@ -36,3 +36,19 @@ export type TaskWork = {
 export function taskKey(runId: string, taskId: string): string {
   return `${runId}.${taskId}`;
 }
+
+/** setTimeout takes 32 bits; beyond that it would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** How long a task that begins at `now` may take, and what to say when that is over. */
+export function timeLeft(
+  { task, agent }: Pick<TaskWork, "task" | "agent">,
+  now: number,
+): { ms: number; message: string } {
+  const own = task.timeoutMs ?? agent.timeoutMs;
+  const left = task.deadline === undefined ? Number.POSITIVE_INFINITY : Date.parse(task.deadline) - now;
+  const ms = Math.max(0, Math.min(own, left, LONGEST_TIMER_MS));
+  return own <= left
+    ? { ms, message: `${agent.name} did not finish within ${own} ms` }
+    : { ms, message: `the run's deadline ${task.deadline} has passed` };
+}

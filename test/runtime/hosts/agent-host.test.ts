@@ -86,6 +86,17 @@ test("replies with tool calls and tools' results are in the journal before they 
   });
 });
 
+test("results of tools that end at once are all recorded, one after the other", async () => {
+  const { agent, task } = setting({ tools: [echo] });
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  await bench.host([agent], ({ context }) =>
+    context.turn === 1 ? call(...["a", "b", "c", "d"].map((text) => ({ name: "echo", args: { text } }))) : say("ok"),
+  );
+  owner.send(task());
+  expect(await owner.outcome("t1")).toMatchObject({ output: "ok" });
+  expect((await entriesOf(task())).map((entry) => entry.type)).toEqual(["turn", "tool", "tool", "tool", "tool"]);
+});
+
 test("a task sent again to another worker goes on from its journal, with the same idempotency keys", async () => {
   const keys: string[] = [];
   const tool = defineTool({
@@ -222,10 +233,12 @@ test("an outcome nobody takes is stored in the task's journal, and whoever sends
 test("an outcome finds its way to an owner that takes over while nobody listens", async () => {
   const { agent, task } = setting();
   const gate = Promise.withResolvers<void>();
-  const host = await bench.host([agent], async () => {
+  const script = async () => {
     await gate.promise;
     return say("found");
-  });
+  };
+  // Only the new owner's question can end a wait this long.
+  const host = await bench.host([agent], script, { options: { outcomeTimeoutMs: 60_000 } });
   const dead = startFakeOwner(bench.bus, bench.subjects);
   dead.send(task());
   await dead.hears("t1", "accepted");

@@ -1,0 +1,92 @@
+/** `troupe agents` and `troupe workflows`: what the living daemons offer. */
+import type { Command } from "commander";
+import type { WorkflowDefinition } from "../workflows/definition.ts";
+import { asksDaemon, does } from "./cli-command.ts";
+import { type Given, withClient } from "./open-client.ts";
+import { print, printJson } from "./print.ts";
+import { bold, dim, yellow } from "./style.ts";
+import { renderFacts, renderTable } from "./table.ts";
+import { cut } from "./terminal-text.ts";
+import { inline } from "./words.ts";
+
+type Asked = Given & { json?: boolean };
+
+/** Adds the commands to the program. */
+export function addCatalogCommands(program: Command): void {
+  does(asksDaemon(program.command("agents").description("List the agents and who hosts them.")), listAgents);
+  const workflows = program
+    .command("workflows")
+    .description("List the workflows, or show one.")
+    .argument("[name]", "the one to show");
+  does(asksDaemon(workflows), showWorkflows);
+}
+
+async function listAgents(given: Asked): Promise<void> {
+  const agents = await withClient(given, (client) => client.agents());
+  if (given.json) return printJson(agents);
+  if (agents.length === 0) return print("No agents.");
+  const rows = agents.map(({ name, model, hosts, tools, handoffs, remote, description }) => [
+    bold(name),
+    model ?? "",
+    hosts.length > 0 ? hosts.join(", ") : remote ? dim("a worker of its own") : yellow("nobody"),
+    tools?.join(", ") ?? "",
+    handoffs?.join(", ") ?? "",
+    cut(inline(description ?? ""), 60),
+  ]);
+  print(renderTable(["AGENT", "MODEL", "HOSTED BY", "TOOLS", "HANDS OVER TO", "WHAT IT DOES"], rows));
+}
+
+async function showWorkflows(given: Asked, name: string | undefined): Promise<void> {
+  if (name !== undefined) {
+    const workflow = await withClient(given, (client) => client.workflow(name));
+    return given.json ? printJson(workflow) : print(describeWorkflow(workflow));
+  }
+  const workflows = await withClient(given, (client) => client.workflows());
+  if (given.json) return printJson(workflows);
+  if (workflows.length === 0) return print("No workflows.");
+  const rows = workflows.map(({ name, kind, version, agents, description }) => [
+    bold(name),
+    kind,
+    version,
+    agents.join(", "),
+    cut(inline(description ?? ""), 60),
+  ]);
+  print(renderTable(["WORKFLOW", "KIND", "VERSION", "AGENTS", "WHAT IT DOES"], rows));
+}
+
+function describeWorkflow(workflow: WorkflowDefinition): string {
+  const { name, kind, version, hash, description, timeoutMs } = workflow;
+  const facts = renderFacts([
+    ["workflow", bold(name)],
+    ["what it does", description],
+    ["kind", kind],
+    ["version", `${version} (${hash})`],
+    ["timeout", timeoutMs === undefined ? undefined : `${timeoutMs} ms`],
+    ["input", workflow.input && JSON.stringify(workflow.input)],
+    ...(workflow.kind === "handoff"
+      ? ([
+          ["entry", workflow.entry],
+          ["handoffs", `at most ${workflow.maxHandoffs}, ${workflow.maxVisits} visits of one agent`],
+        ] as const)
+      : []),
+  ]);
+  return `${facts}\n\n${describeParts(workflow)}`;
+}
+
+function describeParts(workflow: WorkflowDefinition): string {
+  if (workflow.kind === "handoff") {
+    const rows = Object.entries(workflow.agents).map(([agent, options]) => [
+      agent,
+      options.map(({ to }) => to).join(", "),
+    ]);
+    return renderTable(["AGENT", "HANDS OVER TO"], rows);
+  }
+  const rows = workflow.steps.map(({ id, agent, after, retry, timeoutMs }) => [
+    id,
+    agent,
+    after.join(", "),
+    retry.maxAttempts > 1 ? `${retry.maxAttempts} attempts` : "",
+    timeoutMs === undefined ? "" : `${timeoutMs} ms`,
+  ]);
+  return renderTable(["STEP", "AGENT", "AFTER", "RETRY", "TIMEOUT"], rows);
+}

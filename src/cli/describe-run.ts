@@ -1,0 +1,54 @@
+/** A run in full, for people. */
+import type { RunRecord } from "../workflows/run-record.ts";
+import { bold, dim, paintStatus, red } from "./style.ts";
+import { renderFacts, renderTable } from "./table.ts";
+import { cut, harmless } from "./terminal-text.ts";
+import { count, dateAndTime, durationBetween, inline, tokens } from "./words.ts";
+
+/** Describes a run: what it is, its steps, its handoffs, and what came out. */
+export function describeRun(run: RunRecord): string {
+  const { runId, workflow, kind, version, status, waitingFor, progress, input, createdAt, endedAt, usage } = run;
+  const facts = renderFacts([
+    ["run", bold(runId)],
+    ["workflow", `${workflow}${kind ? ` (${kind}, version ${version})` : ""}`],
+    ["status", paintStatus(status)],
+    ["waiting", waitingFor && inline(waitingFor)],
+    ["progress", progress.total > 1 ? `${progress.completed} of ${progress.total} steps` : undefined],
+    ["input", cut(inline(input), 100)],
+    ["created", dateAndTime(createdAt)],
+    ["not before", run.notBefore],
+    [endedAt ? "took" : "for", durationBetween(createdAt, endedAt)],
+    ["used", usage.modelCalls > 0 ? `${count(usage.modelCalls, "model call")}, ${tokens(usage)}` : undefined],
+    ["session", run.sessionId],
+    ["user", run.userId],
+    ["metadata", run.metadata && JSON.stringify(run.metadata)],
+    ["owner", run.owner && `${run.owner.host} (claim ${run.owner.epoch})`],
+    ["trace", run.traceId],
+  ]);
+  const sections = [describeSteps(run), describeHandoffs(run), describeEnd(run)].filter((section) => section !== "");
+  return [facts, ...sections].join("\n\n");
+}
+
+function describeSteps({ steps, kind }: RunRecord): string {
+  if (steps.length === 0) return "";
+  const rows = steps.map(({ id, agent, status, attempts, startedAt, endedAt, output, error }) => [
+    id,
+    agent,
+    paintStatus(status),
+    attempts > 1 ? String(attempts) : "",
+    durationBetween(startedAt, endedAt),
+    error && status !== "completed" ? red(cut(inline(error.message), 60)) : cut(inline(output ?? ""), 60),
+  ]);
+  return renderTable([kind === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
+}
+
+function describeHandoffs({ handoffs }: RunRecord): string {
+  return handoffs
+    .map(({ from, to, reason }) => `${from} → ${to}${reason ? dim(`  ${inline(reason)}`) : ""}`)
+    .join("\n");
+}
+
+function describeEnd({ status, output, error }: RunRecord): string {
+  if (status === "completed") return harmless(typeof output === "string" ? output : JSON.stringify(output, null, 2));
+  return error ? red(harmless(error.message)) : "";
+}

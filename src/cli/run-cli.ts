@@ -1,0 +1,39 @@
+/** The command line as a whole. */
+import { Command } from "commander";
+import { VERSION } from "../runtime/version.ts";
+import { addCatalogCommands } from "./catalog-commands.ts";
+import { addEventsCommand } from "./events-command.ts";
+import { reportError } from "./report-error.ts";
+import { addRunCommand } from "./run-command.ts";
+import { addRunsCommands } from "./runs-commands.ts";
+import { addServeCommand } from "./serve-command.ts";
+import { addValidateCommand } from "./validate-command.ts";
+
+const HELP = `
+Start a daemon in one terminal and a run in another:
+  troupe serve --config troupe.yaml
+  troupe run article "the history of tea"
+
+Exit code: 0 for completed, 1 for failed, 2 for a mistake in the command or a file.`;
+
+/** Runs the command in `args` and leaves its exit code in `process.exitCode`; never rejects. */
+export async function runCli(args: readonly string[]): Promise<void> {
+  const program = new Command("troupe")
+    .description("Runs teams of LLM agents as a service on NATS.")
+    .version(VERSION, "-V, --version", "Print the version.")
+    .helpOption("-h, --help", "Print help.")
+    .helpCommand(false)
+    .exitOverride()
+    .addHelpText("after", HELP);
+  addServeCommand(program);
+  addRunCommand(program);
+  addRunsCommands(program);
+  addCatalogCommands(program);
+  addEventsCommand(program);
+  addValidateCommand(program);
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    process.exitCode = reportError(error);
+  }
+}

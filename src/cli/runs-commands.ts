@@ -1,0 +1,130 @@
+/** `troupe runs …`: what there is to know of runs, and how to stop one. */
+import { type Command, Option } from "commander";
+import { TroupeError } from "../errors.ts";
+import type { RunListQuery, RunSummary } from "../runtime/hosts/run-list.ts";
+import type { RunEvent } from "../workflows/run-events.ts";
+import { isOver, RUN_STATUSES, type RunStatus } from "../workflows/run-status.ts";
+import { asksDaemon, does } from "./cli-command.ts";
+import { describeRun } from "./describe-run.ts";
+import { type Given, withClient } from "./open-client.ts";
+import { print, printJson } from "./print.ts";
+import { COMPLETED, FAILED } from "./report-error.ts";
+import { tellOutcome } from "./run-command.ts";
+import { runTeller } from "./run-lines.ts";
+import { dim, paintStatus } from "./style.ts";
+import { renderTable } from "./table.ts";
+import { cut } from "./terminal-text.ts";
+import { dateAndTime, durationBetween, inline, timeOfDay } from "./words.ts";
+
+const EXAMPLES = `
+Examples:
+  troupe runs list --status failed --since 2026-11-01T00:00:00Z
+  troupe runs get <run-id>
+  troupe runs result <run-id> --wait
+  troupe runs cancel <run-id> --reason "wrong topic"`;
+
+type Asked = Given & { json?: boolean };
+
+/** Adds the commands to the program. */
+export function addRunsCommands(program: Command): void {
+  const runs = program.command("runs").description("List, inspect and cancel runs.").addHelpText("after", EXAMPLES);
+
+  const list = runs
+    .command("list")
+    .description("List runs, newest first.")
+    .option("--workflow <name>", "Only runs of this workflow.")
+    .addOption(new Option("--status <status>", "Only runs with this status.").choices(RUN_STATUSES))
+    .option("--session-id <id>", "Only runs of this session.")
+    .option("--user-id <id>", "Only runs for this user.")
+    .option("--since <instant>", "Only runs created at or after it, such as 2026-11-20T09:00:00Z.")
+    .option("--until <instant>", "Only runs created before it.")
+    .option("--limit <n>", "How many at most, 1 to 500. (default: 50)", Number)
+    .option("--cursor <cursor>", "Goes on where the list before ended.");
+  does(asksDaemon(list), listRuns);
+
+  does(asksDaemon(runs.command("get").description("Show a run.").argument("<run-id>")), getRun);
+
+  const result = runs
+    .command("result")
+    .description("Print a run's output.")
+    .argument("<run-id>")
+    .option("--wait", "Wait for a run that is not finished.");
+  does(asksDaemon(result, "Print the finished run as JSON."), printResult);
+
+  const cancel = runs
+    .command("cancel")
+    .description("Stop a run.")
+    .argument("<run-id>")
+    .option("--reason <text>", "What is recorded as the reason.");
+  does(asksDaemon(cancel), cancelRun);
+
+  const journal = runs
+    .command("journal")
+    .description("Print everything that is recorded of a run.")
+    .argument("<run-id>");
+  does(asksDaemon(journal, "Print the events as JSON."), printJournal);
+}
+
+type ListGiven = Asked & {
+  workflow?: string;
+  status?: RunStatus;
+  sessionId?: string;
+  userId?: string;
+  since?: string;
+  until?: string;
+  limit?: number;
+  cursor?: string;
+};
+
+async function listRuns(given: ListGiven): Promise<void> {
+  const { workflow, status, sessionId, userId, since, until, limit, cursor } = given;
+  const query: RunListQuery = { workflow, status, sessionId, userId, since, until, limit, cursor };
+  const page = await withClient(given, (client) => client.list(query));
+  if (given.json) return printJson(page);
+  if (page.runs.length === 0) return print("No runs.");
+  print(renderTable(["RUN", "WORKFLOW", "STATUS", "CREATED", "TOOK", ""], page.runs.map(rowOf)));
+  if (page.cursor !== undefined) print(dim(`\nThere are more: --cursor ${page.cursor}`));
+}
+
+function rowOf({ runId, workflow, status, createdAt, startedAt, endedAt, waitingFor }: RunSummary): string[] {
+  const took = isOver(status) ? durationBetween(startedAt ?? createdAt, endedAt) : "";
+  return [runId, workflow, paintStatus(status), dateAndTime(createdAt), took, cut(inline(waitingFor ?? ""), 60)];
+}
+
+async function getRun(given: Asked, runId: string): Promise<void> {
+  const run = await withClient(given, (client) => client.get(runId));
+  if (given.json) printJson(run);
+  else print(describeRun(run));
+}
+
+async function printResult(given: Asked & { wait?: boolean }, runId: string): Promise<number> {
+  return withClient(given, async (client) => {
+    if (given.wait) for await (const _ of client.events(runId, { live: false }));
+    const run = await client.get(runId);
+    if (given.json) printJson(run);
+    if (!isOver(run.status)) {
+      throw new TroupeError("not_finished", `run ${runId} is ${run.status}, not finished; --wait waits for its end`);
+    }
+    if (!given.json) tellOutcome(run);
+    return run.status === "completed" ? COMPLETED : FAILED;
+  });
+}
+
+async function cancelRun(given: Asked & { reason?: string }, runId: string): Promise<void> {
+  const { reason } = given;
+  await withClient(given, (client) => client.cancel(runId, reason === undefined ? {} : { reason }));
+  if (given.json) printJson({ runId, status: "cancelling" });
+  else print(`cancelling ${runId}`);
+}
+
+async function printJournal(given: Asked, runId: string): Promise<void> {
+  const events = await withClient(given, (client) => client.journal(runId));
+  if (given.json) return printJson(events);
+  const tell = runTeller();
+  for (const event of events) print(tell(event) ?? tellBare(event));
+}
+
+/** A journal is shown whole, also what nobody would watch. */
+function tellBare({ at, type, data }: RunEvent): string {
+  return dim(`${timeOfDay(at)}  ${type}  ${cut(inline(data), 60)}`);
+}

@@ -1,0 +1,69 @@
+/** `troupe`: define agents and workflows, serve them, and run them from any process. */
+
+// Define
+export type { Agent, HandoffContextInput, HandoffEdge } from "./actors/agent.ts";
+export type { Message, ToolCall } from "./actors/conversation.ts";
+export type { AgentOptions } from "./actors/define-agent.ts";
+export { defineAgent } from "./actors/define-agent.ts";
+export type { ToolOptions } from "./actors/define-tool.ts";
+export { defineTool } from "./actors/define-tool.ts";
+export type { HandoffOptions } from "./actors/handoff.ts";
+export { handoff } from "./actors/handoff.ts";
+export type {
+  JsonSchema,
+  Model,
+  ModelCallContext,
+  ModelReply,
+  ModelRequest,
+  ModelSettings,
+  ToolSpec,
+  Usage,
+} from "./actors/model.ts";
+export type { Tool, ToolContext, ToolLogger } from "./actors/tool.ts";
+// Errors
+export type { ErrorRecord, Problem } from "./errors.ts";
+export {
+  DefinitionError,
+  FencedError,
+  ModelError,
+  NotFoundError,
+  PayloadTooLargeError,
+  PermissionError,
+  RunFailedError,
+  TroupeError,
+  UnavailableError,
+  UsageError,
+} from "./errors.ts";
+// Serve
+export type { TroupeConfig } from "./runtime/config/define-config.ts";
+export { defineConfig } from "./runtime/config/define-config.ts";
+export type { AgentListing, WorkflowListing } from "./runtime/edges/api.ts";
+// Run
+export type {
+  Client,
+  ConnectOptions,
+  EventsOptions,
+  FeedOptions,
+  ResultOptions,
+  StartOptions,
+} from "./runtime/edges/client.ts";
+export { connect } from "./runtime/edges/client.ts";
+export type { Daemon } from "./runtime/edges/daemon.ts";
+export type { LiveEvent } from "./runtime/edges/run-feed.ts";
+export type { ServeOptions } from "./runtime/edges/serve.ts";
+export { serve } from "./runtime/edges/serve.ts";
+export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
+export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
+export { openaiModel } from "./runtime/models/openai.ts";
+export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";
+export type {
+  DeterministicWorkflowOptions,
+  HandoffWorkflowOptions,
+  StepOptions,
+  WorkflowOptions,
+} from "./workflows/define-workflow.ts";
+export { defineWorkflow } from "./workflows/define-workflow.ts";
+export type { WorkflowDefinition } from "./workflows/definition.ts";
+export type { RunEvent, RunEventType } from "./workflows/run-events.ts";
+export type { RunRecord, StepRecord } from "./workflows/run-record.ts";
+export type { RunStatus } from "./workflows/run-status.ts";

@@ -1,0 +1,211 @@
+/**
+ * What comes in at a worker: tasks, new owners looking for them, and control messages about them.
+ *
+ * Invariants
+ * N1  A task is at work here at most once; the same task again only changes where its answers go.
+ * N2  A task whose outcome was made is answered with it, and nothing is done again.
+ * N3  What is sent for the first time has no journal, so none is read; anything else is folded before it is offered to its
+ *     agent: a later delivery, and a task that its owner had to send again because no answer came.
+ * N4  What may have waited for this process while it did not run is not begun: its owner has sent it elsewhere.
+ */
+import type { Logger } from "pino";
+import type { Agent } from "../../actors/agent.ts";
+import { readTask } from "../../actors/read-task.ts";
+import type { TaskStart } from "../../actors/resumable-task.ts";
+import type { Outcome, OwnerNotice, Task, TaskControl, TaskEntry } from "../../actors/task.ts";
+import { foldTask, TaskFoldError } from "../../actors/task-fold.ts";
+import { type ErrorRecord, toErrorRecord } from "../../errors.ts";
+import { parseTraceparent } from "../../tracing/traceparent.ts";
+import type { SegmentContext } from "../../tracing/tracing.ts";
+import type { Journals } from "../nats/journal.ts";
+import type { Msg, NatsError } from "../nats/nats.ts";
+import { SENT_AGAIN_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import type { SentOutcomes } from "./sent-outcomes.ts";
+import type { TaskAnswers } from "./task-answers.ts";
+import { openTaskJournal, type TaskJournal } from "./task-journal.ts";
+import type { TaskRegistry } from "./task-registry.ts";
+import { type TaskWork, taskKey } from "./task-work.ts";
+
+export type IntakeOptions = {
+  subjects: Subjects;
+  journals: Journals<TaskEntry>;
+  registry: TaskRegistry;
+  sent: SentOutcomes;
+  answers: TaskAnswers;
+  loggerFor(work: TaskWork): Logger;
+  logger: Logger;
+  /** Aborts when the host stops. */
+  stopping: AbortSignal;
+  /** Whether new tasks are refused. */
+  isDraining(): boolean;
+  /** Whether what arrives now may be old. */
+  isOld(): boolean;
+  /** Gives a task to its agent. */
+  offer(work: TaskWork, start: TaskStart): void;
+  /** Ends a task that has not begun. */
+  settle(work: TaskWork, outcome: Outcome): void;
+  /** Ends a task from outside. */
+  stopTask(work: TaskWork, error: ErrorRecord): void;
+};
+
+export type TaskIntake = {
+  onTask(agent: Agent, error: NatsError | null, msg: Msg): void;
+  onOwner(error: NatsError | null, msg: Msg): void;
+  onControl(error: NatsError | null, msg: Msg): void;
+};
+
+const NO_SEGMENT: SegmentContext = { traceId: "0".repeat(32), spanId: "0".repeat(16), sampled: false };
+
+/** Opens the intake of a worker. */
+export function openTaskIntake(options: IntakeOptions): TaskIntake {
+  const { subjects, journals, registry, sent, answers, logger } = options;
+  let taken = 0;
+  return { onTask, onOwner, onControl };
+
+  function onTask(agent: Agent, error: NatsError | null, msg: Msg): void {
+    if (error) {
+      logger.error({ agent: agent.name, err: error }, `cannot receive tasks for ${agent.name}`);
+      return;
+    }
+    const read = readTask(msg.string(), agent.name);
+    if (!read.ok) {
+      logger.warn({ agent: agent.name, taskId: read.taskId }, read.problem);
+      answers.malformed(msg, read.problem, read.taskId);
+      return;
+    }
+    const { task } = read;
+    const key = taskKey(task.runId, task.taskId);
+    const work = registry.byKey(key);
+    const outcome = work ? undefined : sent.get(key);
+    const reply = msg.reply || undefined;
+    if (work) rejoin(work, task, msg);
+    else if (outcome) answers.outcome(outcome, reply);
+    // N4
+    else if (options.isDraining() || options.isOld()) answers.busy({ task, delivery: task.delivery, reply });
+    else takeIn(agent, task, msg);
+  }
+
+  function takeIn(agent: Agent, task: Task, msg: Msg): void {
+    taken += 1;
+    const work: TaskWork = {
+      id: taken.toString(36),
+      key: taskKey(task.runId, task.taskId),
+      task,
+      agent,
+      startedAt: performance.now(),
+      phase: "recalling",
+      delivery: task.delivery,
+      reply: msg.reply || undefined,
+      segment: segmentOf(msg),
+      held: task.forwarded === true,
+      journal: journalOf(task, 0),
+      toolCalls: 0,
+    };
+    registry.add(work);
+    // N3
+    if (task.delivery === 1 && !msg.headers?.has(SENT_AGAIN_HEADER)) options.offer(work, { agent: () => agent, task });
+    else void recall(work);
+  }
+
+  /** Goes on from what another worker has left of the task. */
+  async function recall(work: TaskWork): Promise<void> {
+    const { task, agent } = work;
+    try {
+      const entries = await journals.read(subjects.task(task.runId, task.taskId));
+      if (!isHere(work)) return;
+      work.journal = journalOf(task, entries.at(-1)?.seq ?? 0);
+      const values = entries.map((entry) => entry.value);
+      const folded = foldTask(agent, task, values);
+      if (folded.type === "open") {
+        options.offer(work, { agent: () => agent, task, snapshot: folded.snapshot });
+        return;
+      }
+      // It was stored by another worker, or by this one before a restart, and goes out as it is.
+      const bytes = Buffer.from(JSON.stringify(folded.outcome));
+      sent.remember(work.key, bytes);
+      registry.remove(work, "discard");
+      answers.outcome(bytes, work.reply);
+    } catch (error) {
+      if (isHere(work)) cannotRecall(work, error);
+    }
+  }
+
+  function cannotRecall(work: TaskWork, error: unknown): void {
+    const record = toErrorRecord(error);
+    options.loggerFor(work).warn({ code: record.code }, `cannot go on with the task: ${record.message}`);
+    if (error instanceof TaskFoldError) {
+      // Another attempt is another task, with a journal of its own.
+      options.settle(work, { type: "failed", error: { ...record, retryable: true } });
+      return;
+    }
+    registry.remove(work, "discard");
+    answers.busy(work);
+  }
+
+  /** N1: its owner lost sight of it, or it has a new one. */
+  function rejoin(work: TaskWork, task: Task, msg: Msg): void {
+    // Whoever sends it again, and not for the first time, has it from the journal.
+    if (!task.forwarded || task.delivery > 1) registry.letGo(work, "release");
+    if (task.delivery > work.delivery) {
+      work.delivery = task.delivery;
+      work.segment = segmentOf(msg);
+    }
+    moveTo(work, msg.reply || undefined);
+  }
+
+  function moveTo(work: TaskWork, reply: string | undefined): void {
+    work.reply = reply;
+    if (work.phase === "waiting" || work.phase === "running") answers.say("accepted", work);
+    work.onMoved?.();
+  }
+
+  function onOwner(error: NatsError | null, msg: Msg): void {
+    const notice = error ? undefined : parse<OwnerNotice>(msg);
+    if (!notice || !Array.isArray(notice.tasks)) return;
+    for (const taskId of notice.tasks) {
+      const key = taskKey(notice.runId, taskId);
+      const reply = `${notice.reply}.${taskId}`;
+      const work = registry.byKey(key);
+      // N2
+      const outcome = work ? undefined : sent.get(key);
+      if (outcome) answers.outcome(outcome, reply);
+      if (!work) continue;
+      // It asks for what the journal knows.
+      registry.letGo(work, "release");
+      moveTo(work, reply);
+    }
+  }
+
+  function onControl(error: NatsError | null, msg: Msg): void {
+    if (error) return;
+    const work = registry.byId(answers.controlled(msg));
+    const control = work && parse<TaskControl>(msg);
+    if (!control || control.taskId !== work.task.taskId) return;
+    // Who controls a task has it in its journal.
+    registry.letGo(work, "release");
+    if (control.type !== "cancel") return;
+    options.stopTask(work, { code: "cancelled", message: `cancelled: ${control.reason || "no reason given"}` });
+  }
+
+  function isHere(work: TaskWork): boolean {
+    return registry.byId(work.id) === work;
+  }
+
+  function journalOf({ runId, taskId }: Task, expected: number): TaskJournal {
+    return openTaskJournal(journals, subjects.task(runId, taskId), { expected, signal: options.stopping });
+  }
+}
+
+function segmentOf(msg: Msg): SegmentContext {
+  const header = msg.headers?.get(TRACEPARENT_HEADER);
+  return (header && parseTraceparent(header)) || NO_SEGMENT;
+}
+
+function parse<T>(msg: Msg): T | undefined {
+  try {
+    return msg.json<T>();
+  } catch {
+    // Also what the broker sends where nobody hears an answer: nothing to act on.
+    return undefined;
+  }
+}

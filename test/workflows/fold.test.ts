@@ -1,0 +1,234 @@
+/** What a run is after its journal was read by another process: the same, at every entry. */
+import { describe, expect, test } from "vitest";
+import { defineAgent } from "../../src/actors/define-agent.ts";
+import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
+import type { DeterministicDefinition, WorkflowDefinition } from "../../src/workflows/definition.ts";
+import type { RunEvent, RunRequest } from "../../src/workflows/run-events.ts";
+import { FoldError, fold, type SupervisorSnapshot } from "../../src/workflows/supervisor.ts";
+import { RUN_START, type SupervisedRun, superviseRun } from "../helpers/supervised-run.ts";
+
+/** The part of a snapshot that decides; the plan is the definition's and is not data. */
+function essence({ value, status, context }: SupervisorSnapshot): unknown {
+  const { plan: _plan, ...rest } = context;
+  return JSON.parse(JSON.stringify({ value, status, context: rest }));
+}
+
+/** A seeded sequence of numbers from 0 to below 1 (mulberry32). */
+function randomFrom(seed: number) {
+  let state = seed;
+  const next = () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+  const below = (limit: number) => Math.floor(next() * limit);
+  return {
+    below,
+    chance: (probability: number) => next() < probability,
+    pick: <T>(items: readonly T[]): T => items[below(items.length)] as T,
+  };
+}
+
+type Random = ReturnType<typeof randomFrom>;
+
+function randomGraph(random: Random): DeterministicDefinition {
+  const count = 1 + random.below(8);
+  const steps = Array.from({ length: count }, (_, i) => {
+    const after = Array.from({ length: i }, (_, before) => `s${before}`).filter(() => random.chance(0.35));
+    const named = after.length > 0 && random.chance(0.4) ? random.pick(after) : undefined;
+    return {
+      id: `s${i}`,
+      agent: random.pick(["x", "y"]),
+      after,
+      ...(named !== undefined && { input: `{{ steps.${named}.output${random.chance(0.2) ? ".missing" : ""} }}` }),
+      retry: { maxAttempts: 1 + random.below(3), delayMs: 1 + random.below(2_000) },
+    };
+  });
+  return defineWorkflow({ name: "random", steps }) as DeterministicDefinition;
+}
+
+function randomTeam(random: Random): WorkflowDefinition {
+  const names = ["a0", "a1", "a2", "a3"];
+  const agents = names.map((name) =>
+    defineAgent({ name, instructions: "i", model: "m", handoffs: names.filter((other) => other !== name) }),
+  );
+  const limits = { maxHandoffs: random.below(6), maxVisits: 1 + random.below(3) };
+  return defineWorkflow({ name: "random-team", entry: "a0", agents, ...limits });
+}
+
+function randomRequest(random: Random): Partial<RunRequest> {
+  return {
+    input: random.pick(["bees", { topic: ["bees"] }, null]),
+    ...(random.chance(0.3) && { notBefore: new Date(RUN_START + 1_000).toISOString() }),
+    ...(random.chance(0.5) && { timeoutMs: 1 + random.below(20_000) }),
+  };
+}
+
+/** One thing that may happen to a run at this moment, sensible or not. */
+function happen(run: SupervisedRun, random: Random): void {
+  const open = run.open();
+  const timers = Object.keys(run.snapshot.context.timers);
+  const handoff = run.journal[0]?.[0]?.type === "run.accepted" && run.journal[0][0].data.kind === "handoff";
+  const dice = random.below(100);
+  if (dice < 3) return run.cancel(random.pick([undefined, "enough"]));
+  if (dice < 8) return run.completes(random.pick(["s0-1", "s1-2", "h0", "nobody", "constructor"]), "late or unknown");
+  if (dice < 10) return run.fires(random.pick(["start", "timeout", "cancel", "retry.s0", "nothing"]));
+  if (timers.length > 0 && (open.length === 0 || dice < 25)) {
+    const sensible = timers.filter((id) => id !== "timeout" || open.length === 0 || dice < 12);
+    if (sensible.length > 0) return run.fires(random.pick(sensible));
+  }
+  if (open.length === 0) return run.cancel();
+  const taskId = random.pick(open);
+  if (handoff && random.chance(0.7)) {
+    const to = random.pick(["a0", "a1", "a2", "a3", "a3", "nobody"]);
+    return run.handsOff(taskId, { to, transcript: [{ role: "assistant", content: `to ${to}` }], reason: "r" });
+  }
+  if (dice < 80) return run.completes(taskId, random.pick(["text", { a: [1, null] }, 7, null]));
+  return run.fails(taskId, { code: "model_error", message: "no", ...(random.chance(0.2) && { retryable: false }) });
+}
+
+function checkOneRandomRun(seed: number): RunEvent[] {
+  const random = randomFrom(seed);
+  const definition = random.chance(0.7) ? randomGraph(random) : randomTeam(random);
+  const run = superviseRun(definition, randomRequest(random));
+  const live = [essence(run.snapshot)];
+  for (let i = 0; i < 120 && run.snapshot.status !== "done"; i += 1) {
+    happen(run, random);
+    live.push(essence(run.snapshot));
+  }
+  for (let entries = 1; entries <= run.journal.length; entries += 1) {
+    expect(essence(fold(definition, run.journal.slice(0, entries).flat()))).toEqual(live[entries - 1]);
+  }
+  const journal = run.journal.flat();
+  if (definition.kind === "deterministic") checkOrder(definition, journal);
+  return journal;
+}
+
+/** No step before those it comes after, none twice, each attempt once, and a completed run has completed all. */
+function checkOrder({ steps }: DeterministicDefinition, journal: readonly RunEvent[]): void {
+  const completed = new Set<string>();
+  const started = new Set<string>();
+  const sent = new Set<string>();
+  for (const event of journal) {
+    if (event.type === "step.started") {
+      expect(started.has(event.data.step)).toBe(false);
+      started.add(event.data.step);
+      const { after } = steps.find(({ id }) => id === event.data.step) ?? { after: ["a step nobody defined"] };
+      expect(after.filter((id) => !completed.has(id))).toEqual([]);
+    }
+    if (event.type === "task.sent") {
+      expect(sent.has(event.data.taskId)).toBe(false);
+      sent.add(event.data.taskId);
+    }
+    if (event.type === "step.completed") completed.add(event.data.step);
+    if (event.type === "run.completed") expect(completed.size).toBe(steps.length);
+  }
+}
+
+test("folding any part of any journal comes to where the run was then", () => {
+  const ends = new Map<string, number>();
+  for (let seed = 1; seed <= 400; seed += 1) {
+    try {
+      const terminal = checkOneRandomRun(seed).filter(({ type }) => /^run\.(completed|failed|cancelled)$/.test(type));
+      expect(terminal).toHaveLength(1);
+      const end = terminal[0]?.type ?? "none";
+      ends.set(end, (ends.get(end) ?? 0) + 1);
+    } catch (error) {
+      throw new Error(`seed ${seed}`, { cause: error });
+    }
+  }
+  // The runs are of all sorts, or this would not say much.
+  for (const end of ["run.completed", "run.failed", "run.cancelled"]) expect(ends.get(end)).toBeGreaterThan(20);
+});
+
+describe("a fold stops where the definition does not lead to what is on record", () => {
+  const before = defineWorkflow({ name: "w", agents: ["a", "b"] });
+  const halfWay = () => {
+    const run = superviseRun(before);
+    run.completes("a-1");
+    return run.journal.flat();
+  };
+
+  test("because a step has another name, is gone, or is new", () => {
+    for (const agents of [["a", "c"], ["a"], ["b", "a"]]) {
+      expect(() => fold(defineWorkflow({ name: "w", agents }), halfWay())).toThrow(FoldError);
+    }
+    const parallel = defineWorkflow({
+      name: "w",
+      steps: [
+        { id: "a", agent: "a" },
+        { id: "b", agent: "b", after: "a" },
+        { id: "c", agent: "c" },
+      ],
+    });
+    expect(() => fold(parallel, halfWay())).toThrow(
+      "decision 3: expected step.completed a a-1 as recorded, got step.started c",
+    );
+  });
+
+  test("because a step is tried again that was given up, or the other way round", () => {
+    const patient = defineWorkflow({ name: "w", steps: [{ id: "a", agent: "a", retry: { maxAttempts: 2 } }] });
+    const strict = defineWorkflow({ name: "w", steps: [{ id: "a", agent: "a" }] });
+    for (const [now, then] of [
+      [patient, strict],
+      [strict, patient],
+    ] as const) {
+      const run = superviseRun(then);
+      run.fails("a-1");
+      expect(() => fold(now, run.journal.flat())).toThrow(FoldError);
+    }
+  });
+
+  test("because agents in between may not hand over any more", () => {
+    const team = (handoffs: string[]) => {
+      const agents = [
+        defineAgent({ name: "a", instructions: "i", model: "m", handoffs: ["b", ...handoffs] }),
+        defineAgent({ name: "b", instructions: "i", model: "m", handoffs: ["c"] }),
+        defineAgent({ name: "c", instructions: "i", model: "m" }),
+      ];
+      return defineWorkflow({ name: "t", entry: "a", agents });
+    };
+    const run = superviseRun(team(["c"]));
+    run.handsOff("h0", { to: "c" });
+    expect(fold(team(["c"]), run.journal.flat()).value).toBe("running");
+    expect(() => fold(team([]), run.journal.flat())).toThrow("expected task.sent h1 as recorded, got run.failed");
+  });
+
+  test("because a decision is missing or too many are there", () => {
+    const journal = halfWay();
+    const without = journal.filter(({ type }) => type !== "step.completed");
+    expect(() => fold(before, without)).toThrow(FoldError);
+    const again = [...journal, { ...(journal.at(-1) as RunEvent), n: journal.length + 1 }];
+    expect(() => fold(before, again)).toThrow("decision 6: expected task.sent b b-1 as recorded, got none");
+  });
+
+  test("because it does not begin as a journal does", () => {
+    expect(() => fold(before, [])).toThrow("the journal does not begin with run.accepted");
+    expect(() => fold(before, halfWay().slice(1))).toThrow(FoldError);
+  });
+});
+
+test("a fold passes over what the host wrote for itself", () => {
+  const definition = defineWorkflow({ name: "w", agents: ["a", "b"] });
+  const run = superviseRun(definition);
+  run.completes("a-1");
+  const journal = run.journal.flat();
+  const base = { v: 1, runId: "r1", epoch: 2, at: journal[0]?.at ?? "" } as const;
+  const host: RunEvent[] = [
+    { ...base, id: "x1", n: 0, type: "run.claimed", data: { host: "b", incarnation: "b1", reason: "takeover" } },
+    { ...base, id: "x2", n: 0, type: "task.waiting", data: { taskId: "a-1", agent: "a", reason: "nobody" } },
+    { ...base, id: "x3", n: 0, type: "task.accepted", data: { taskId: "a-1" } },
+    { ...base, id: "x4", n: 0, type: "signal.received", data: { seq: 1, kind: "cancel" } },
+    {
+      ...base,
+      id: "x5",
+      n: 0,
+      type: "task.sent",
+      data: { taskId: "a-1", agent: "a", step: "a", attempt: 1, delivery: 2, lost: { reason: "gone" } },
+    },
+  ];
+  const [first, ...rest] = run.journal;
+  const mixed = [...(first ?? []), ...host, ...rest.flat(), ...host];
+  expect(essence(fold(definition, mixed))).toEqual(essence(run.snapshot));
+});
