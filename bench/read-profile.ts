@@ -1,6 +1,6 @@
 /**
  * Reads a V8 CPU profile (the `.cpuprofile` of Chrome's tools and of `--cpu-prof`) into three rankings of processor time:
- * where it was spent, by package or file and by function, and on whose behalf.
+ * where it was spent, by package or file and by function, and on behalf of which function of ours.
  */
 
 type ProfileNode = {
@@ -18,7 +18,7 @@ export type Ranked = { name: string; ms: number; share: number };
 export type ProfileReading = {
   /** Time in which the thread did something, in milliseconds. */
   busyMs: number;
-  /** Own time of each package, file of ours, or part of Node. */
+  /** Own time of each package and file of ours, with what Node did for it. */
   byOrigin: Ranked[];
   /** Own time of each function. */
   byFunction: Ranked[];
@@ -36,6 +36,7 @@ export function readProfile(profile: CpuProfile): ProfileReading {
   const parents = new Map(
     profile.nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id] as const)),
   );
+  const tree = { nodes, parents };
   const own = ownTimes(profile);
   const origins = new Map<string, number>();
   const functions = new Map<string, number>();
@@ -45,9 +46,9 @@ export function readProfile(profile: CpuProfile): ProfileReading {
     const node = nodes.get(id);
     if (!node || node.callFrame.functionName === IDLE) continue;
     busyUs += us;
-    add(origins, originOf(node), us);
+    add(origins, originOf(node, tree), us);
     add(functions, placeOf(node), us);
-    add(causes, causeOf(node, { nodes, parents }), us);
+    add(causes, causeOf(node, tree), us);
   }
   const rank = (times: Map<string, number>) =>
     [...times]
@@ -63,11 +64,21 @@ function ownTimes({ samples, timeDeltas }: CpuProfile): Map<number, number> {
   return own;
 }
 
-function originOf({ callFrame: { functionName, url } }: ProfileNode): string {
-  if (url === "") return SPECIAL.test(functionName) ? functionName : "(built in)";
-  const inPackage = /.*\/node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url);
-  if (inPackage) return inPackage[1] as string;
-  return fileOf(url);
+type Tree = { nodes: ReadonlyMap<number, ProfileNode>; parents: ReadonlyMap<number, number> };
+
+/** The innermost of a function and its callers that fits. */
+function innermost(node: ProfileNode, { nodes, parents }: Tree, fits: (one: ProfileNode) => boolean) {
+  let at: ProfileNode | undefined = node;
+  while (at && !fits(at)) at = nodes.get(parents.get(at.id) ?? Number.NaN);
+  return at;
+}
+
+/** Who is to answer for a function: a package, a file of ours; what Node does for them counts as theirs. */
+function originOf(node: ProfileNode, tree: Tree): string {
+  const owner = innermost(node, tree, ({ callFrame: { url } }) => url !== "" && !url.startsWith("node:"));
+  if (!owner) return SPECIAL.test(node.callFrame.functionName) ? node.callFrame.functionName : "node by itself";
+  const { url } = owner.callFrame;
+  return /.*\/node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url)?.[1] ?? fileOf(url);
 }
 
 function placeOf({ callFrame: { functionName, url, lineNumber } }: ProfileNode): string {
@@ -75,14 +86,10 @@ function placeOf({ callFrame: { functionName, url, lineNumber } }: ProfileNode):
   return `${functionName || "(anonymous)"} ${fileOf(url)}:${lineNumber + 1}`;
 }
 
-type Tree = { nodes: ReadonlyMap<number, ProfileNode>; parents: ReadonlyMap<number, number> };
-
-function causeOf(node: ProfileNode, { nodes, parents }: Tree): string {
-  for (let at: ProfileNode | undefined = node; at; at = nodes.get(parents.get(at.id) ?? Number.NaN)) {
-    if (/^(src|bench)\//.test(fileOf(at.callFrame.url))) return placeOf(at);
-  }
+function causeOf(node: ProfileNode, tree: Tree): string {
+  const cause = innermost(node, tree, ({ callFrame: { url } }) => /^(src|bench)\//.test(fileOf(url)));
   // Nobody of ours is on the stack: what the socket brings, timers, collection.
-  return `by itself: ${originOf(node)}`;
+  return cause ? placeOf(cause) : `by itself: ${originOf(node, tree)}`;
 }
 
 /** A file as we speak of it: from the root of the project, or of the package. */

@@ -58,7 +58,7 @@ export function renderProfile(
   return [
     `Profile of the first daemon's main thread under load: busy ${perRun(busyMs).trim()}`,
     "",
-    ...render("Own time by package or file", byOrigin),
+    ...render("Own time by package or file, with what Node did for it", byOrigin),
     ...render("Own time by function", byFunction),
     ...render("All time, credited to the innermost function of ours on the stack", byCause),
   ].join("\n");

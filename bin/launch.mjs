@@ -9,13 +9,31 @@ import { runUnder } from "./run-under.mjs";
 /** Runs the CLI with the arguments of this process; under another Node where the running one is too old. */
 export async function launch() {
   const node = findFittingNode();
-  if (node === process.execPath) return loadCli();
+  if (node === process.execPath) {
+    if (process.argv[2] === "serve") becomeDaemon();
+    return loadCli();
+  }
   if (!node) {
     console.error(`troupe: expected Node ${minimumNode()} or newer, got ${process.version}; ${howToGetNode()}`);
     process.exitCode = 2;
     return;
   }
-  process.exitCode = await runUnder(node, process.argv.slice(1));
+  const flags = process.argv[2] === "serve" ? DAEMON_FLAGS : [];
+  process.exitCode = await runUnder(node, [...flags, ...process.argv.slice(1)]);
+}
+
+// A daemon's garbage is nearly all short-lived: a larger nursery lets it die there. Context that follows async calls costs
+// every promise of the process unless Node keeps it in frames, which newer versions do by themselves.
+const DAEMON_FLAGS = ["--max-semi-space-size=64", "--experimental-async-context-frame"];
+
+/** Replaces this process by one with the flags a daemon runs best with; where Node cannot, it runs as it is. */
+function becomeDaemon() {
+  const known = DAEMON_FLAGS.filter((flag) => process.allowedNodeEnvironmentFlags.has(flag.split("=")[0]));
+  const missing = known.filter((flag) => !process.execArgv.includes(flag));
+  // What a parent talks to over a channel has to stay the process it is.
+  if (missing.length === 0 || process.execve === undefined || process.connected) return;
+  hushExperimentalWarnings();
+  process.execve(process.execPath, [process.execPath, ...missing, ...process.execArgv, ...process.argv.slice(1)], process.env);
 }
 
 async function loadCli() {

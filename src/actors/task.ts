@@ -34,6 +34,8 @@ export type Task = {
   taskId: string;
   runId: string;
   workflow: string;
+  /** The hash of the workflow's definition the run is bound to. */
+  definition?: string;
   agent: string;
   /** Which attempt at the same piece of work this is, from 1. */
   attempt: number;
@@ -83,10 +85,11 @@ export type OutcomeMessage = { v: 1; taskId: string; attempt: number; delivery?:
 
 /**
  * What a worker says on the task's reply subject. `accepted` and `working` (every few seconds) may carry a reply subject of
- * their own, which takes {@link TaskControl}s; `busy` means: no room here, try again. The outcome is a request.
+ * their own, which takes {@link TaskControl}s; `busy` means: no room here, try again; `unknown` answers an
+ * {@link OwnerNotice}, so that the owner need not wait for those who have nothing to say. The outcome is a request.
  */
 export type TaskAnswer =
-  | { type: "accepted" | "working" | "busy"; taskId: string; delivery?: number; worker?: string }
+  | { type: "accepted" | "working" | "busy" | "unknown"; taskId: string; delivery?: number; worker?: string }
   | OutcomeMessage;
 
 /** What an owner tells a worker about a task it accepted. */
@@ -99,7 +102,10 @@ export type TaskControl =
 /** How an owner answers an outcome; no answer means: ask again, then store it in the task's journal. */
 export type OutcomeReceipt = { type: "recorded" } | { type: "superseded" };
 
-/** What a new owner asks on `<prefix>.owners`: whoever is at work on one of these answers as if the task had just come. */
+/**
+ * What a new owner asks on `<prefix>.owners`: whoever is at work on one of these answers as if the task had just come, or
+ * with its outcome. Workers of Troupe answer `unknown` where they have neither; others may be silent.
+ */
 export type OwnerNotice = {
   v: 1;
   runId: string;

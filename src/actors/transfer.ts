@@ -62,6 +62,7 @@ export function nextTask(
     taskId: handed.next.taskId,
     runId: task.runId,
     workflow: task.workflow,
+    ...(task.definition !== undefined && { definition: task.definition }),
     agent: handed.to,
     attempt: 1,
     delivery: 1,

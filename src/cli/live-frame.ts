@@ -5,7 +5,7 @@ import { bold, cyan, dim, green, paintStatus, red, yellow } from "./style.ts";
 import { cut, harmless, pad, widthOf } from "./terminal-text.ts";
 import { durationBetween, inline, tokens } from "./words.ts";
 
-export type ToolUse = { callId: string; tool: string; state: "running" | "done" | "failed" };
+type ToolUse = { callId: string; tool: string; state: "running" | "done" | "failed" };
 
 /** A task under way, as far as the live feed told. */
 export type TaskView = {

@@ -34,6 +34,8 @@ export class HeldLeaves {
   }
 
   hold(segmentId: string): void {
+    // Handed back and come again: what was discarded then does not count now.
+    this.#discarded.delete(segmentId);
     if (!this.#held.has(segmentId)) this.#held.set(segmentId, []);
   }
 

@@ -63,6 +63,8 @@ export class SpanQueue {
   #warnedAt = Number.NEGATIVE_INFINITY;
   #drained: (() => void) | undefined;
   #closed = false;
+  /** The lowest sequence that was still waiting when the queue closed. */
+  #lowestLeft = Number.POSITIVE_INFINITY;
 
   constructor(options: SpanQueueOptions) {
     this.#options = options;
@@ -83,7 +85,7 @@ export class SpanQueue {
 
   /** The lowest stream sequence some waiting span was caused by; undefined when none waits. */
   lowestPending(): number | undefined {
-    let lowest = Number.POSITIVE_INFINITY;
+    let lowest = this.#lowestLeft;
     for (const batch of [this.#waiting, ...this.#inFlight]) {
       for (const { seq } of batch) if (seq !== undefined && seq < lowest) lowest = seq;
     }
@@ -112,6 +114,8 @@ export class SpanQueue {
     this.#closed = true;
     clearTimeout(this.#timer);
     const left = [this.#waiting, ...this.#inFlight].flat();
+    // What was not sent by now is not exported: the mark stays below it, and others make it again.
+    this.#lowestLeft = this.lowestPending() ?? Number.POSITIVE_INFINITY;
     this.#waiting = [];
     this.#inFlight.clear();
     this.#options.sender.close();

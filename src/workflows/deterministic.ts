@@ -114,6 +114,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
       taskId,
       runId: setup.runId,
       workflow: definition.name,
+      definition: definition.hash,
       agent: step.agent,
       attempt,
       delivery: 1,

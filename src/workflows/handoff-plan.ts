@@ -23,6 +23,7 @@ export function handoffPlan(definition: HandoffDefinition): Plan<State> {
         taskId: FIRST_HANDOFF_TASK,
         runId: setup.runId,
         workflow: definition.name,
+      definition: definition.hash,
         agent: definition.entry,
         attempt: 1,
         delivery: 1,

@@ -5,9 +5,10 @@ import pino from "pino";
 import { expect, it } from "vitest";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import type { Task } from "../../src/actors/task.ts";
+import type { TroupeConfig } from "../../src/runtime/config/define-config.ts";
 import { connect } from "../../src/runtime/edges/client.ts";
 import { serve } from "../../src/runtime/edges/serve.ts";
-import { connect as connectNats, createInbox } from "../../src/runtime/nats/nats.ts";
+import { connect as connectNats, createInbox, type NatsConnection } from "../../src/runtime/nats/nats.ts";
 import { say } from "../../src/testing/replies.ts";
 import { rulesModel } from "../../src/testing/rules-model.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
@@ -17,48 +18,108 @@ import { until } from "../helpers/until.ts";
 const DOCUMENT = new URL("../../docs/protocol.md", import.meta.url);
 
 it("a daemon, a client and a worker need no more than the allow-lists of docs/protocol.md", async () => {
-  const configExtra = await documentedConfig();
-  await using nats = await startTestNats({ configExtra });
+  await using nats = await startTestNats({ configExtra: await documentedPermissions() });
   const denied: string[] = [];
-  const logger = pino({ level: "warn" }, { write: (line: string) => void (/denied/i.test(line) && denied.push(line)) });
+  const note = (line: string) => void (/denied|permissions violation/i.test(line) && denied.push(line));
   const data = await mkdtemp(join(tmpdir(), "troupe-docs-"));
+  const logger = pino({ level: "warn" }, { write: note });
   const daemon = await serve(fleet({ nats: nats.url, data }), { logger, telemetry: false, env: {} });
-  const client = await connect({ servers: nats.url, user: "client", password: "change-me-2" });
-  const worker = await connectNats({ servers: nats.url, user: "worker", pass: "change-me-3", inboxPrefix: "_INBOX_worker" });
-  void (async () => {
-    for await (const { type, data: what } of worker.status()) if (type === "error") denied.push(`worker: ${String(what)}`);
-  })();
-  const control = createInbox("_INBOX_worker");
-  worker.subscribe(control, { callback: () => {} });
-  worker.subscribe("troupe.owners", { callback: () => {} });
-  worker.subscribe("troupe.agents.shout", {
-    queue: "workers",
-    callback: (_error, message) => {
-      const { taskId, attempt, input } = message.json<Task>();
-      worker.publish(message.reply ?? "", JSON.stringify({ type: "accepted", taskId, worker: "test/1" }), { reply: control });
-      const outcome = { v: 1, taskId, attempt, type: "completed", output: String(input).toUpperCase() };
-      void worker.request(message.reply ?? "", JSON.stringify(outcome), { timeout: 5_000 });
-    },
+  const user = { user: "client", password: "change-me-2" };
+  const client = await connect({ servers: nats.url, ...user });
+  const anyClient = await connectNats({
+    servers: nats.url,
+    user: user.user,
+    pass: user.password,
+    inboxPrefix: "_INBOX_client",
   });
+  const worker = await connectNats({
+    servers: nats.url,
+    user: "worker",
+    pass: "change-me-3",
+    inboxPrefix: "_INBOX_worker",
+  });
+  for (const connection of [anyClient, worker]) void watch(connection, note);
+  serveShout(worker);
+  const results: unknown[] = [];
+  anyClient.subscribe("results.loud", { callback: (_error, message) => results.push(message.json()) });
 
   try {
-    const results: unknown[] = [];
-    client_results(results);
-    const { runId } = await client.start("loud", "hello", { replyTo: "results.loud" });
-    await expect(client.result(runId)).resolves.toMatch(/HELLO/);
-    expect(await eventTypes(runId)).toContain("run.completed");
+    const request = JSON.stringify({ input: "hello", runId: "loud-1", replyTo: "results.loud" });
+    const stored = await anyClient.request("troupe.requests.loud", request, { timeout: 5_000 });
+    expect(stored.json()).toMatchObject({ stream: "TROUPE_REQUESTS" });
+    await until("the result came to replyTo", () => results.length > 0);
+    expect(results[0]).toMatchObject({
+      runId: "loud-1",
+      status: "completed",
+      output: expect.stringContaining("HELLO"),
+    });
+    const types: string[] = [];
+    for await (const { type } of client.events("loud-1")) types.push(type);
+    expect(types.at(-1)).toBe("run.completed");
     expect((await client.list()).runs).toHaveLength(1);
+
     const slow = await client.start("slow", "x");
-    await until("the slow task is sent", async () => (await client.get(slow.runId)).current.length > 0);
+    await until("the slow task is at work", async () => (await client.get(slow.runId)).current.length > 0);
     await client.cancel(slow.runId);
     await expect(client.result(slow.runId)).rejects.toThrow("cancelled");
-    expect(denied).toEqual([]);
   } finally {
     await client.close();
+    await anyClient.close();
     await worker.close();
     await daemon.drain();
     await rm(data, { recursive: true });
   }
-  // Draining used permissions as well.
+  // Draining needs permissions as well.
   expect(denied).toEqual([]);
 });
+
+async function documentedPermissions(): Promise<string> {
+  const text = await readFile(DOCUMENT, "utf8");
+  const block = /<!-- permissions -->\n```\n(.*?)```/s.exec(text)?.[1];
+  if (!block) throw new Error("docs/protocol.md: expected a block between <!-- permissions --> marks, got none");
+  return block;
+}
+
+function fleet({ nats, data }: { nats: string; data: string }): TroupeConfig {
+  const model = rulesModel([
+    { agent: "polite", reply: say("good day") },
+    { agent: "slow", reply: say("late", { delayMs: 60_000 }) },
+  ]);
+  const about = { provider: "scripted", model: "none", instructions: "" };
+  return {
+    agents: [
+      defineAgent({ name: "polite", ...about, instructions: "Be polite." }),
+      defineAgent({ name: "slow", ...about, instructions: "Take your time." }),
+      defineAgent({ name: "shout", remote: true }),
+    ],
+    workflows: [
+      defineWorkflow({ name: "loud", agents: ["polite", "shout"] }),
+      defineWorkflow({ name: "slow", agents: ["slow"] }),
+    ],
+    providers: { scripted: model },
+    daemon: { nats: [nats], user: "daemon", password: "change-me-1", data, httpPort: 0 },
+  };
+}
+
+/** A worker as the document describes it, in its shortest form. */
+function serveShout(nc: NatsConnection): void {
+  const control = createInbox("_INBOX_worker");
+  nc.subscribe(control, { callback: () => {} });
+  nc.subscribe("troupe.owners", { callback: () => {} });
+  nc.subscribe("troupe.agents.shout", {
+    queue: "workers",
+    callback(_error, message) {
+      const { taskId, attempt, delivery, input } = message.json<Task>();
+      const reply = message.reply ?? "";
+      nc.publish(reply, JSON.stringify({ type: "accepted", taskId, delivery, worker: "test/1" }), { reply: control });
+      const outcome = { v: 1, taskId, attempt, type: "completed", output: String(input).toUpperCase() };
+      void nc.request(reply, JSON.stringify(outcome), { timeout: 5_000 });
+    },
+  });
+}
+
+async function watch(nc: NatsConnection, note: (line: string) => void): Promise<void> {
+  for await (const { type, permissionContext } of nc.status()) {
+    if (type === "error") note(`denied: ${JSON.stringify(permissionContext)}`);
+  }
+}

@@ -9,6 +9,8 @@ import type { DaemonAnswer, DaemonQuestion, DaemonSetup } from "./daemon-process
 import { numberedAgents, numberedWorkflows } from "./numbered-fleet.ts";
 import { numberedModel } from "./numbered-model.ts";
 
+// Its parent is gone: nobody else would end it.
+process.on("disconnect", () => process.exit(1));
 const setup = JSON.parse(process.argv[2] ?? "") as DaemonSetup;
 const { options } = resolveOptions({ flags: { httpPort: 0, ...setup.options } });
 const model = numberedModel(setup.modelUrl);
@@ -30,7 +32,6 @@ process.on("SIGTERM", () => {
 process.on("message", (question: DaemonQuestion) => {
   if (question === "memory") say({ type: "memory", heapUsed: heapAfterCollection() });
 });
-process.on("disconnect", () => process.exit(1));
 say({ type: "ready", host: daemon.host, incarnation: daemon.incarnation, at: Date.now() });
 
 function say(answer: DaemonAnswer) {

@@ -54,7 +54,9 @@ export function auditRuns({ runIds, runs, tasks, calls }: AuditInput): Audit {
     const key = keyOf(call.runId, call.taskId, call.turn);
     const before = recorded.get(key);
     if (before && call.at > before.at) {
-      problems.push(`${key}: call ${call.n} came ${Math.ceil(call.at - before.at)} ms after reply ${before.n} was recorded`);
+      const [early, late] = [calls[before.n - 1]?.pid, call.pid];
+      const ms = Math.ceil(call.at - before.at);
+      problems.push(`${key}: process ${late} made call ${call.n} ${ms} ms after reply ${before.n} (of ${early}) was recorded`);
     }
   }
   return { problems, recorded: recorded.size, repeated: calls.length - recorded.size };
@@ -199,12 +201,15 @@ export function tasksInFlight({ at, pid }: Loss, { runs, calls }: Pick<AuditInpu
   return [...lastPid].filter(([task, by]) => by === pid && (settledAt.get(task) ?? Number.POSITIVE_INFINITY) > at).length;
 }
 
+/** How long a run stood still, in milliseconds, and its journal from before to after. */
+export type Standstill = { ms: number; story: string };
+
 /**
  * How long each run of a lost daemon stood still, in milliseconds: from the loss to the first entry of another owner that
  * does more than claim. Runs whose next owner was lost before it got so far are left out: they count from that loss on.
  */
-export function standstills(losses: readonly Loss[], runs: readonly Stored<RunEvent[]>[]): number[] {
-  const times: number[] = [];
+export function standstills(losses: readonly Loss[], runs: readonly Stored<RunEvent[]>[]): Standstill[] {
+  const times: Standstill[] = [];
   for (const entries of byRun(runs).values()) {
     const owners = entries.flatMap(({ value, at }) =>
       value.flatMap((event) => (event.type === "run.claimed" ? [{ at, incarnation: event.data.incarnation }] : [])),
@@ -217,10 +222,25 @@ export function standstills(losses: readonly Loss[], runs: readonly Stored<RunEv
       if (!step) continue;
       const between = owners.filter((claim) => claim.at > at && claim.at <= step.at).slice(0, -1);
       const again = between.some((claim) => losses.some((loss) => loss.incarnation === claim.incarnation && loss.at <= step.at));
-      if (!again) times.push(step.at - at);
+      if (again) continue;
+      const story = entries
+        .filter((entry) => entry.at >= last.at && entry.at <= step.at)
+        .map((entry) => `${Math.round(entry.at - at)} ms: ${entry.value.map(tell).join(", ")}`);
+      times.push({ ms: step.at - at, story: `${step.subject} ${story.join("; ")}` });
     }
   }
-  return times.sort((a, b) => a - b);
+  return times.sort((a, b) => a.ms - b.ms);
+}
+
+function tell(event: RunEvent): string {
+  switch (event.type) {
+    case "run.claimed":
+      return `claimed by ${event.data.host}/${event.data.incarnation.slice(-4)} (${event.data.reason})`;
+    case "task.sent":
+      return `sent ${event.data.taskId} #${event.data.delivery} ${event.data.lost?.reason ?? ""}`;
+    default:
+      return event.type;
+  }
 }
 
 /** A quantile of ascending numbers, `0.99` for p99. */

@@ -2,6 +2,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RawJournals } from "./raw-journals.ts";
 import { byRun } from "./raw-journals.ts";
+import { until } from "./until.ts";
+
+/** Ids for `count` runs. */
+export function numberedIds(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `run-${i + 1}`);
+}
 
 /** Publishes one request for each id; the workflows take turns. */
 export async function requestRuns({ nc }: RawJournals, runIds: readonly string[], workflows: readonly string[]): Promise<void> {
@@ -11,6 +17,11 @@ export async function requestRuns({ nc }: RawJournals, runIds: readonly string[]
       js.publish(`troupe.requests.${workflows[i % workflows.length]}`, JSON.stringify({ input: { topic: runId }, runId })),
     ),
   );
+}
+
+/** Waits until so many runs are under way or over. */
+export async function runsBegun(journals: RawJournals, count: number): Promise<void> {
+  await until(`${count} runs`, async () => byRun(await journals.runs()).size >= count);
 }
 
 /** Waits until every run has ended; fails with those that have not. */

@@ -1,35 +1,32 @@
 import { loadavg } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { startDaemonProcesses } from "../helpers/daemon-process.ts";
-import { startTestNats } from "../helpers/nats-server.ts";
-import { startNumberedModel } from "../helpers/numbered-model-server.ts";
-import { startTestReceiver } from "../helpers/otlp-receiver.ts";
-import { openRawJournals } from "../helpers/raw-journals.ts";
 import { auditRuns, type Loss, quantile, standstills, tasksInFlight } from "../helpers/run-audit.ts";
-import { requestRuns, runsEnded } from "../helpers/start-runs.ts";
+import { openStage } from "../helpers/stage.ts";
+import { numberedIds, requestRuns, runsBegun, runsEnded } from "../helpers/start-runs.ts";
 import { checkTraces } from "../helpers/trace-checker.ts";
+import { until } from "../helpers/until.ts";
 
 const RUNS = 200;
 const KILLS = 12;
 
 test("three daemons under SIGKILL every second end 200 runs of both kinds exactly once", { timeout: 180_000 }, async () => {
-  await using nats = await startTestNats();
-  await using model = await startNumberedModel({ delayMs: (_ask, n) => 50 + ((n * 37) % 250) });
-  await using collector = await startTestReceiver();
-  await using journals = await openRawJournals(nats.url);
-  const setup = { modelUrl: model.url, otlpUrl: collector.url, options: { nats: [nats.url], ackWaitMs: 5_000, maxRuns: 40 } };
-  await using daemons = await startDaemonProcesses(3, setup);
-
-  const runIds = Array.from({ length: RUNS }, (_, i) => `run-${i + 1}`);
+  await using stage = await openStage({
+    daemons: 3,
+    traced: true,
+    options: { maxRuns: 40 },
+    model: { delayMs: (_ask, n) => 50 + ((n * 37) % 250) },
+  });
+  const { daemons, journals, model, collector } = stage;
+  const runIds = numberedIds(RUNS);
   await requestRuns(journals, runIds, ["diamond", "relay"]);
+
   const losses: Loss[] = [];
   const restarts: Promise<unknown>[] = [];
-  for (let i = 0; i < KILLS; i += 1) {
+  for (let i = 0; losses.length < KILLS; i += 1) {
     await sleep(1_000);
-    const running = daemons.filter(({ life }) => life.isRunning());
-    const victim = running[i % running.length];
-    if (!victim) continue;
+    const victim = daemons[i % daemons.length];
+    if (!victim?.life.isRunning()) continue;
     const { pid, incarnation } = victim.life;
     losses.push({ at: Date.now(), pid, incarnation });
     await victim.kill();
@@ -42,16 +39,72 @@ test("three daemons under SIGKILL every second end 200 runs of both kinds exactl
   const audit = auditRuns({ runIds, ...facts });
   const inFlight = losses.reduce((sum, loss) => sum + tasksInFlight(loss, facts), 0);
   const still = standstills(losses, facts.runs);
-  const [p50, p99] = [quantile(still, 0.5), quantile(still, 0.99)].map(Math.round);
   console.log(
-    `${losses.length} kills; ${audit.recorded} model replies recorded, ${audit.repeated} calls repeated, ${inFlight} tasks in flight at the kills; ` +
-      `${still.length} runs orphaned, next step after p50 ${p50} ms, p99 ${p99} ms; load ${loadavg()[0]?.toFixed(1)}`,
+    `${losses.length} kills; ${audit.recorded} model replies recorded, ${audit.repeated} calls repeated, ` +
+      `${inFlight} tasks in flight at the kills; ${told(still)}`,
   );
   expect(audit.problems).toEqual([]);
-  expect(losses.length).toBeGreaterThanOrEqual(10);
   expect(audit.repeated).toBeLessThanOrEqual(inFlight);
-  expect(p99).toBeLessThan(4_000);
-
-  await collector.until(() => checkTraces(collector.spans, { runIds }).length === 0).catch(() => {});
+  expect(p99(still), slowest(still)).toBeLessThan(4_000);
+  await until("whole traces", () => checkTraces(collector.spans, { runIds }).length === 0).catch(() => {});
   expect(checkTraces(collector.spans, { runIds }).slice(0, 20)).toEqual([]);
 });
+
+test("the runs of a daemon that is killed for good go on elsewhere within four seconds", { timeout: 120_000, retry: 2 }, async () => {
+  await using stage = await openStage({ daemons: 3, model: { delayMs: () => 150 } });
+  const { daemons, journals, model } = stage;
+  const runIds = numberedIds(600);
+  await requestRuns(journals, runIds, ["diamond", "relay"]);
+  await runsBegun(journals, 150);
+  const { pid, incarnation } = stage.daemon.life;
+  const loss = { at: Date.now(), pid, incarnation };
+  await daemons[0]?.kill();
+  await runsEnded(journals, runIds, 60_000);
+
+  const facts = { runs: await journals.runs(), tasks: await journals.tasks(), calls: model.calls };
+  const audit = auditRuns({ runIds, ...facts });
+  const still = standstills([loss], facts.runs);
+  console.log(`a kill for good: ${told(still)}; ${audit.repeated} calls repeated, ${tasksInFlight(loss, facts)} tasks in flight`);
+  expect(audit.problems).toEqual([]);
+  expect(audit.repeated).toBeLessThanOrEqual(tasksInFlight(loss, facts));
+  expect(still.length).toBeGreaterThan(10);
+  expect(p99(still), slowest(still)).toBeLessThan(4_000);
+});
+
+test("a lone daemon that is killed and started again goes on within a second of being ready", { timeout: 120_000, retry: 2 }, async () => {
+  await using stage = await openStage({ model: { delayMs: () => 150 } });
+  const { daemon, journals, model } = stage;
+  const runIds = numberedIds(100);
+  await requestRuns(journals, runIds, ["diamond", "relay"]);
+  await runsBegun(journals, 60);
+  const { pid, incarnation } = daemon.life;
+  const loss = { at: Date.now(), pid, incarnation };
+  await daemon.kill();
+  const { readyAt } = await daemon.start();
+  await runsEnded(journals, runIds, 60_000);
+
+  const facts = { runs: await journals.runs(), tasks: await journals.tasks(), calls: model.calls };
+  const audit = auditRuns({ runIds, ...facts });
+  const still = standstills([loss], facts.runs).map(({ ms, story }) => ({ ms: ms - (readyAt - loss.at), story }));
+  console.log(`a lone daemon, counted from being ready: ${told(still)}`);
+  expect(audit.problems).toEqual([]);
+  expect(audit.repeated).toBeLessThanOrEqual(tasksInFlight(loss, facts));
+  expect(still.length).toBeGreaterThan(10);
+  expect(still.at(-1)?.ms, slowest(still)).toBeLessThan(1_000);
+});
+
+type Still = ReturnType<typeof standstills>;
+
+function p99(still: Still): number {
+  return quantile(still.map(({ ms }) => ms), 0.99);
+}
+
+function told(still: Still): string {
+  const p50 = quantile(still.map(({ ms }) => ms), 0.5);
+  const load = loadavg()[0]?.toFixed(1);
+  return `${still.length} runs orphaned, next step after p50 ${Math.round(p50)} ms, p99 ${Math.round(p99(still))} ms (load ${load})`;
+}
+
+function slowest(still: Still): string {
+  return still.slice(-5).map(({ story }) => story).join("\n");
+}

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { defineWorkflow, type StepOptions } from "../../src/workflows/define-workflow.ts";
 import { RUN_START, superviseRun } from "../helpers/supervised-run.ts";
 
-const after = (seconds: number) => new Date(RUN_START + seconds * 1_000).toISOString();
+const secondsIn = (seconds: number) => new Date(RUN_START + seconds * 1_000).toISOString();
 const graph = (...steps: StepOptions[]) => defineWorkflow({ name: "graph", steps });
 
 describe("a chain", () => {
@@ -186,10 +186,10 @@ describe("retries", () => {
       graph({ id: "a", agent: "x", retry: { maxAttempts: 3, backoff: "fixed", delayMs: 1_500 } }),
     );
     run.fails("a-1");
-    expect(run.decisions).toContainEqual({ type: "timer.set", data: { id: "retry.a", dueAt: after(2.5) } });
+    expect(run.decisions).toContainEqual({ type: "timer.set", data: { id: "retry.a", dueAt: secondsIn(2.5) } });
     run.fires("retry.a");
     run.fails("a-2");
-    expect(run.decisions).toContainEqual({ type: "timer.set", data: { id: "retry.a", dueAt: after(4.5) } });
+    expect(run.decisions).toContainEqual({ type: "timer.set", data: { id: "retry.a", dueAt: secondsIn(4.5) } });
   });
 
   test("of one branch leave the other alone", () => {

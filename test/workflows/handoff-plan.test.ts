@@ -163,7 +163,7 @@ describe("what the next agent sees", () => {
     },
     { role: "tool", toolCallId: "c1", content: "handed over" },
   ];
-  const after = (context: "full" | "summary" | "last" | "none", input?: unknown) => {
+  const seenOn = (context: "full" | "summary" | "last" | "none", input?: unknown) => {
     const billing = agent("billing");
     const triage = agent("triage", [handoff(billing, { context, ...(input !== undefined && { input: z.any() }) })]);
     const run = superviseRun(defineWorkflow({ name: "support", entry: triage, agents: [triage, billing] }), {
@@ -174,13 +174,13 @@ describe("what the next agent sees", () => {
   };
 
   test("is the whole conversation on a full edge", () => {
-    const task = after("full");
+    const task = seenOn("full");
     expect(task.messages).toEqual([{ role: "user", content: "My bill is wrong." }, ...transcript]);
     expect(task.input).toBe("My bill is wrong.");
   });
 
   test("is the request and the handing model's summary on a summary edge", () => {
-    expect(after("summary").messages).toEqual([
+    expect(seenOn("summary").messages).toEqual([
       {
         role: "user",
         content: "Original request:\nMy bill is wrong.\n\nSo far:\nowes 3\n\ntriage hands over to you: money",
@@ -189,13 +189,13 @@ describe("what the next agent sees", () => {
   });
 
   test("is the request and the last words on a last edge", () => {
-    expect(after("last").messages?.[0]?.content).toBe(
+    expect(seenOn("last").messages?.[0]?.content).toBe(
       "Original request:\nMy bill is wrong.\n\nSo far:\nI will ask billing.\n\ntriage hands over to you: money",
     );
   });
 
   test("is nothing but the payload and the reason on a none edge, also for those after it", () => {
-    const task = after("none", { amount: 3 });
+    const task = seenOn("none", { amount: 3 });
     expect(task.messages).toEqual([{ role: "user", content: 'triage hands over to you: money\n\n{"amount":3}' }]);
     expect(JSON.stringify(task)).not.toContain("My bill");
     expect(task.input).toEqual({ amount: 3 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
 import { RUN_START, superviseRun } from "../helpers/supervised-run.ts";
 
-const after = (seconds: number) => new Date(RUN_START + seconds * 1_000).toISOString();
+const secondsIn = (seconds: number) => new Date(RUN_START + seconds * 1_000).toISOString();
 const article = defineWorkflow({ name: "article", agents: ["researcher", "writer"] });
 const pair = defineWorkflow({
   name: "pair",
@@ -14,49 +14,49 @@ const pair = defineWorkflow({
 
 describe("a run with a time to start at", () => {
   test("does nothing before it, then begins", () => {
-    const run = superviseRun(article, { notBefore: after(60) });
+    const run = superviseRun(article, { notBefore: secondsIn(60) });
     expect(run.snapshot.value).toBe("scheduled");
     expect(run.told()).toEqual(["timer.set start"]);
-    expect(run.effects).toEqual([{ type: "timer", id: "start", dueAt: after(60) }]);
+    expect(run.effects).toEqual([{ type: "timer", id: "start", dueAt: secondsIn(60) }]);
     run.fires("start");
     expect(run.snapshot.value).toBe("running");
     expect(run.open()).toEqual(["researcher-1"]);
   });
 
   test("begins at once when that time is over already", () => {
-    const run = superviseRun(article, { notBefore: after(-60) });
+    const run = superviseRun(article, { notBefore: secondsIn(-60) });
     expect(run.snapshot.value).toBe("running");
   });
 
   test("is not begun by another timer", () => {
-    const run = superviseRun(article, { notBefore: after(60) });
+    const run = superviseRun(article, { notBefore: secondsIn(60) });
     run.fires("timeout");
     run.fires("retry.researcher");
     expect(run.snapshot.value).toBe("scheduled");
   });
 
   test("has its whole time from then on", () => {
-    const run = superviseRun(article, { notBefore: after(60), timeoutMs: 5_000 });
+    const run = superviseRun(article, { notBefore: secondsIn(60), timeoutMs: 5_000 });
     run.fires("start");
-    expect(run.decisions).toContainEqual({ type: "timer.set", data: { id: "timeout", dueAt: after(65) } });
-    expect(run.task("researcher-1").deadline).toBe(after(65));
+    expect(run.decisions).toContainEqual({ type: "timer.set", data: { id: "timeout", dueAt: secondsIn(65) } });
+    expect(run.task("researcher-1").deadline).toBe(secondsIn(65));
   });
 
   test("has its whole time even when that time was over before it was accepted", () => {
-    const run = superviseRun(article, { notBefore: after(-3_600), timeoutMs: 5_000 });
+    const run = superviseRun(article, { notBefore: secondsIn(-3_600), timeoutMs: 5_000 });
     expect(run.told()).toContain("timer.set timeout");
-    expect(run.task("researcher-1").deadline).toBe(after(5));
+    expect(run.task("researcher-1").deadline).toBe(secondsIn(5));
   });
 
   test("understands an instant in another time zone", () => {
     const run = superviseRun(article, { notBefore: "2026-01-01T01:01:00+01:00", timeoutMs: 1_000 });
     expect(run.snapshot.value).toBe("scheduled");
     run.fires("start");
-    expect(run.task("researcher-1").deadline).toBe(after(61));
+    expect(run.task("researcher-1").deadline).toBe(secondsIn(61));
   });
 
   test("is cancelled before it begins without anybody being asked", () => {
-    const run = superviseRun(article, { notBefore: after(60) });
+    const run = superviseRun(article, { notBefore: secondsIn(60) });
     run.cancel("changed my mind");
     expect(run.told()).toEqual(["timer.set start", "run.cancelled"]);
     expect(run.end()?.data).toEqual({ reason: "changed my mind" });
@@ -101,7 +101,7 @@ describe("cancelling", () => {
     run.cancel("enough");
     expect(run.snapshot.value).toBe("cancelling");
     expect(run.effects).toEqual([
-      { type: "timer", id: "cancel", dueAt: after(6) },
+      { type: "timer", id: "cancel", dueAt: secondsIn(6) },
       { type: "stop", child: "a-1" },
       { type: "stop", child: "b-1" },
     ]);
@@ -123,7 +123,7 @@ describe("cancelling", () => {
   test("gives tasks ten seconds where nothing is said", () => {
     const run = superviseRun(pair);
     run.fact({ type: "run.cancelling", data: {} });
-    expect(run.decisions).toEqual([{ type: "timer.set", data: { id: "cancel", dueAt: after(11) } }]);
+    expect(run.decisions).toEqual([{ type: "timer.set", data: { id: "cancel", dueAt: secondsIn(11) } }]);
   });
 
   test("is over at once while a step only waits to be tried again, and that step is not", () => {
@@ -175,7 +175,7 @@ describe("cancelling", () => {
     completed.completes("writer-1");
     const failed = superviseRun(article);
     failed.fails("researcher-1", { code: "no", message: "no", retryable: false });
-    const cancelled = superviseRun(article, { notBefore: after(60) });
+    const cancelled = superviseRun(article, { notBefore: secondsIn(60) });
     cancelled.cancel();
     for (const run of [completed, failed, cancelled]) {
       const told = run.told();

@@ -81,6 +81,9 @@ const OPTIONS = {
     "100ms",
     "How often the embedded nats-server syncs to disk, which bounds what a power loss takes; `always` costs throughput.",
   ),
+  replicas: optional(integer(1, 5), "On how many servers of a NATS cluster every stream is kept.", {
+    defaultDoc: "as the streams are; `1` for new ones",
+  }),
   retentionMs: option(
     duration({ least: 60_000, most: YEARS_10_MS }),
     7 * 86_400_000,
@@ -117,7 +120,7 @@ const OPTIONS = {
   ),
   ackWaitMs: option(
     duration({ least: 1_000 }),
-    30_000,
+    5_000,
     "How long a request may be in a daemon's hands before it goes to another.",
   ),
   beatMs: option(duration({ least: 10 }), 500, "How often a daemon says that it is alive."),

@@ -26,7 +26,7 @@ import { holdDefinitions } from "../hosts/definitions.ts";
 import { openDoor } from "../hosts/door.ts";
 import { followExports } from "../hosts/exports.ts";
 import { takeHostSlot } from "../hosts/host-slot.ts";
-import { type Beat, startPresence } from "../hosts/presence.ts";
+import { type Beat, chooseOwner, startPresence } from "../hosts/presence.ts";
 import { answerRepeatedRequests } from "../hosts/repeated-requests.ts";
 import { startRetention } from "../hosts/retention.ts";
 import { startRunHost } from "../hosts/run-host.ts";
@@ -116,6 +116,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
       health.natsUp = true;
       log.info({ server }, "NATS is back");
     },
+    failed: (error) => log.error({ err: error }, "a message could not be handled"),
     denied: (subject) => log.error({ subject }, "NATS denied an operation"),
   });
   health.natsUp = true;
@@ -155,8 +156,9 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     logger: log,
     worker,
     inboxPrefix,
-    handoffsOf(workflow, agent) {
-      const definition = definitions.current(workflow);
+    // Only by the definition the run is bound to: by another one's edges its owner would refuse the handoff.
+    handoffsOf(workflow, agent, hash) {
+      const definition = hash === undefined ? undefined : definitions.pinned(workflow, hash);
       return definition?.kind === "handoff" ? definition.agents[agent] : undefined;
     },
     options: { workingEveryMs: options.workingEveryMs },
@@ -181,6 +183,11 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     acceptTimeoutMs: options.taskAcceptTimeoutMs,
     silenceMs: options.taskSilenceMs,
     cancelGraceMs: options.cancelGraceMs,
+    workersOf: (agent) =>
+      presence
+        .living()
+        .filter(({ agents }) => agents.includes(agent))
+        .map((beat) => `${beat.host}/${beat.incarnation}`),
     exportMark: (gone) => exports.mark(gone),
     metrics,
   });
@@ -206,9 +213,18 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     bus,
     subjects,
     logger: log,
-    deliver: (runId, seq, { kind, reason, by }) =>
-      kind === "cancel" &&
-      runs.cancel(runId, seq, { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) }),
+    deliver(runId, seq, { kind, reason, by }) {
+      if (kind !== "cancel") return false;
+      const cancel = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+      if (runs.cancel(runId, seq, cancel)) return true;
+      if (index.get(runId)?.parked === undefined) return false;
+      // Nobody owns a parked run, so one of all has to say that it is over.
+      if (chooseOwner(runId, presence.living())?.incarnation !== incarnation) return false;
+      runs
+        .cancelParked(runId, { ...cancel, seq })
+        .catch((error: unknown) => log.warn({ runId, err: error }, "could not cancel a parked run"));
+      return true;
+    },
   });
   const repeated = answerRepeatedRequests({ bus, subjects, journals, index });
 
@@ -261,7 +277,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     bus,
     subjects,
     logger: log,
-    room: () => options.maxRuns - runs.size(),
+    room: () => options.maxRuns - runs.busy(),
     whoRuns(workflow) {
       if (definitions.current(workflow)) return "here";
       const elsewhere = presence
@@ -274,6 +290,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
       if (result === "accepted") signals.release(incoming.runId);
       return result;
     },
+    deadLettered: () => metrics.deadLettered("requests"),
     repeated: (incoming) => {
       repeated
         .add(incoming)
@@ -381,10 +398,10 @@ function natsOptions(options: ResolvedOptions, servers: readonly string[], name:
 }
 
 /** JetStream may come up after the connection does, and the connection may go in between. */
-async function provisionWhenPossible(bus: Bus, subjects: Subjects, { ackWaitMs }: ResolvedOptions, logger: Logger) {
+async function provisionWhenPossible(bus: Bus, subjects: Subjects, { ackWaitMs, replicas }: ResolvedOptions, logger: Logger) {
   for (let said = false; ; said = true) {
     try {
-      await provision(bus, subjects, { ackWaitMs });
+      await provision(bus, subjects, { ackWaitMs, replicas });
       return;
     } catch (error) {
       if (!said) logger.warn({ err: error }, "the streams cannot be made yet; trying on");

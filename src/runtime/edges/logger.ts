@@ -9,7 +9,10 @@ export function openLogger({ logLevel, logFormat }: Pick<ResolvedOptions, "logLe
   const settings = { level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime };
   if (!readable) return pino({ ...settings, formatters: { level: (label) => ({ level: label }) } });
   // In this thread and at once: a line that explains why the process ends must not stay behind in another.
-  return pino(settings, pretty({ sync: true, translateTime: "SYS:HH:MM:ss.l", colorize: wantsColour() }));
+  return pino(
+    settings,
+    pretty({ sync: true, singleLine: true, translateTime: "SYS:HH:MM:ss.l", colorize: wantsColour() }),
+  );
 }
 
 function wantsColour(): boolean {

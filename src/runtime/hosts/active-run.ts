@@ -10,7 +10,7 @@
  * R5  A supervisor or a journal that cannot be handled parks this run with its reason; it never throws into the daemon.
  */
 import type { Logger } from "pino";
-import type { OutcomeMessage } from "../../actors/task.ts";
+import type { OutcomeMessage, TaskControl } from "../../actors/task.ts";
 import { type ErrorRecord, FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import { formatTraceparent } from "../../tracing/traceparent.ts";
@@ -88,6 +88,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   const waiting = new Set<string>();
   /** When each open task was sent, in milliseconds of the clock. */
   const sentAt = new Map<string, number>();
+  /** The step of each open task. */
+  const steps = new Map<string, string>();
   let { seq, n, epoch } = start.position;
   let snapshot = start.snapshot;
   let queue: Happening[] = [];
@@ -110,6 +112,15 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     },
     get cancelling() {
       return snapshot?.value === "cancelling";
+    },
+    /** What the run was accepted with. */
+    get setup(): RunSetup | undefined {
+      return snapshot?.context.setup;
+    },
+    /** Whether nothing is at work on it: it waits for its time, for a worker, or for a retry. */
+    get isIdle() {
+      if (!snapshot) return false;
+      return snapshot.value === "scheduled" || Object.keys(snapshot.context.open).every((taskId) => waiting.has(taskId));
     },
     openTasks: (): OpenTask[] => (snapshot ? Object.values(snapshot.context.open) : []),
     snapshot: () => snapshot,
@@ -140,6 +151,14 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       happen({ type: "note", body });
     },
 
+    /** A task the broker does not carry. */
+    unsendable(taskId: string, error: unknown) {
+      const task = snapshot?.context.open[taskId]?.task;
+      if (!task) return;
+      const record = { ...toErrorRecord(error), retryable: false };
+      happen({ type: "fact", body: failed(taskId, task.agent, record) });
+    },
+
     /** Sends a task again under a new delivery; in a run that is being cancelled it counts as stopped instead. */
     redeliver(taskId: string, lost: { worker?: string; reason: string }) {
       happen({ type: "redeliver", taskId, lost });
@@ -160,8 +179,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     },
 
     stray(taskId: string, holder: Holder) {
-      if (isAhead(taskId)) early.set(taskId, holder);
-      else desk.tellHolder(holder, { type: "cancel", taskId, reason: "the run does not wait for this task" });
+      if (isAhead(taskId) && !self.cancelling) early.set(taskId, holder);
+      else desk.tellHolder(holder, notWaitedFor(taskId));
     },
 
     traceparent: (taskId: string) => formatTraceparent(projection.segment(taskId, deliveries.get(taskId) ?? 1)),
@@ -179,6 +198,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       for (const cancel of timers.values()) cancel();
       timers.clear();
       for (const taskId of Object.keys(snapshot?.context.open ?? {})) desk.forget(runId, taskId);
+      // Tasks of handoffs that never came on record are nobody's.
+      if (why === "ended") for (const [taskId, holder] of early) desk.tellHolder(holder, notWaitedFor(taskId));
       for (const happening of queue.splice(0)) {
         if (happening.type === "begin" || happening.type === "claim") happening.done.reject(new FencedError(subject));
         // The run is over, so what came too late is answered; otherwise the next owner answers.
@@ -223,8 +244,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     try {
       await append(draft);
     } catch (error) {
+      if (error instanceof PayloadTooLargeError) return divide(batch, error);
       for (const { reject } of draft.settles) reject(error);
-      if (error instanceof PayloadTooLargeError) return shrink(batch, error);
       if (error instanceof FencedError) {
         logger.debug({ runId, epoch }, "fenced: another daemon owns the run");
         return self.close("fenced");
@@ -355,7 +376,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
             ...(reason !== undefined && { reason }),
             transcript,
             ...(messages && { messages }),
-            next: next ?? { taskId: parts.newTaskId(hops.length + 1), forwarded: false },
+            next: isNew(draft, next?.taskId) && next ? next : { taskId: parts.newTaskId(hops.length + 1), forwarded: false },
             ...(usage && { usage }),
           },
         };
@@ -382,9 +403,17 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     for (const { resolve } of draft.settles) resolve();
     // R3: a claim may have been followed by a release while it was in flight.
     if (!open) return;
-    for (const effect of draft.effects) perform(effect);
-    for (const act of draft.after) act();
+    for (const act of [...draft.effects.map((effect) => () => perform(effect)), ...draft.after]) attempt(act);
     if (snapshot && isDone(snapshot)) self.close("ended");
+  }
+
+  /** One effect that fails must not keep the others from happening: all of them are on record. */
+  function attempt(act: () => void) {
+    try {
+      act();
+    } catch (error) {
+      logger.error({ runId, err: error }, "something that is on record could not be done");
+    }
   }
 
   function measure(events: readonly RunEvent[]) {
@@ -396,7 +425,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       if (since === undefined) continue;
       parts.metrics.stepEnded({
         workflow: definition.name,
-        step: taskId.replace(/-\d+$/, ""),
+        // Ids of handed-off tasks are random; as a label each would be a series of its own.
+        step: steps.get(taskId) ?? agent,
         agent,
         seconds: (clock.now() - since) / 1_000,
         ...(outcome.type === "failed" && { error: outcome.error.code }),
@@ -411,6 +441,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
         // Decided and over within one batch.
         if (!snapshot || !Object.hasOwn(snapshot.context.open, task.taskId)) return;
         sentAt.set(task.taskId, clock.now());
+        if (effect.open.step !== undefined) steps.set(task.taskId, effect.open.step);
         const holder = early.get(task.taskId);
         early.delete(task.taskId);
         if (forwarded) desk.expect(task, self.traceparent(task.taskId), holder);
@@ -438,12 +469,15 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     waiting.delete(child);
     deliveries.delete(child);
     sentAt.delete(child);
+    steps.delete(child);
     desk.forget(runId, child);
   }
 
   /** Tells the worker; where nobody has the task it has stopped already. */
   function cancelTask(taskId: string) {
     if (desk.tell(runId, { type: "cancel", taskId, reason: "the run is being cancelled" })) return;
+    // It may be in a worker's hands without our knowing yet; then the worker is told when it says so.
+    if (desk.withdraw(runId, taskId)) return;
     const task = snapshot?.context.open[taskId]?.task;
     if (task) happen({ type: "fact", body: stopped(taskId, task.agent) });
   }
@@ -466,25 +500,22 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     return Object.keys(snapshot.context.open).every((current) => (hopOf(current) ?? Number.POSITIVE_INFINITY) < hop);
   }
 
-  /** An entry the broker would not take: what came in is replaced by an error that says so. */
-  function shrink(batch: readonly Happening[], error: PayloadTooLargeError) {
-    const record = toErrorRecord(error);
-    for (const happening of batch) {
-      if (happening.type !== "outcome") {
-        // Nothing of ours is that large by itself, so it may have been innocent company.
-        if (batch.length > 1) happen(happening);
-        else park(error);
-        continue;
-      }
-      const { message, answer } = happening;
-      if (batch.length > 1 && fits(message)) happen(happening);
-      else happen({ type: "outcome", message: { v: 1, taskId: message.taskId, attempt: message.attempt, type: "failed", error: { ...record, retryable: false } }, answer });
+  /** An entry the broker would not take: in parts it may fit; what does not fit alone becomes an error that says so. */
+  async function divide(batch: readonly Happening[], error: PayloadTooLargeError): Promise<void> {
+    const [only] = batch;
+    if (batch.length > 1) {
+      const middle = batch.length >> 1;
+      await record(batch.slice(0, middle));
+      if (open) await record(batch.slice(middle));
+    } else if (only?.type === "outcome") {
+      const { message, answer } = only;
+      const { taskId, attempt } = message;
+      const replaced: OutcomeMessage = { v: 1, taskId, attempt, type: "failed", error: { ...toErrorRecord(error), retryable: false } };
+      await record([{ type: "outcome", message: replaced, answer }]);
+    } else {
+      if (only?.type === "begin" || only?.type === "claim") only.done.reject(error);
+      park(error);
     }
-  }
-
-  function fits(message: OutcomeMessage): boolean {
-    // An entry repeats an output at most three times: settled, completed, and the event's frame.
-    return JSON.stringify(message).length * 3 < PAYLOAD_GUESS;
   }
 
   function park(error: unknown) {
@@ -505,7 +536,6 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
 }
 
 const NO_USAGE = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
-const PAYLOAD_GUESS = 900_000;
 
 function ended({ snapshot }: Draft): boolean {
   return snapshot !== undefined && isDone(snapshot);
@@ -517,6 +547,14 @@ function failed(taskId: string, agent: string, error: ErrorRecord): FactBody {
 
 function stopped(taskId: string, agent: string): FactBody {
   return failed(taskId, agent, { code: "cancelled", message: "stopped before a worker had it" });
+}
+
+function isNew({ snapshot }: Draft, taskId: string | undefined): boolean {
+  return taskId !== undefined && !Object.hasOwn(snapshot?.context.open ?? {}, taskId);
+}
+
+function notWaitedFor(taskId: string): TaskControl {
+  return { type: "cancel", taskId, reason: "the run does not wait for this task" };
 }
 
 /** The hop a handed-off task belongs to: `h3-x7f2q1` is 3. */

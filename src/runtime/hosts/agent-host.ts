@@ -49,7 +49,7 @@ export type AgentHostOptions = {
   /** The prefix of the control inbox, as the connection's own. @default "_INBOX" */
   inboxPrefix?: string;
   /** Whom an agent of a workflow may hand over to; undefined where this daemon does not know the workflow. */
-  handoffsOf?: (workflow: string, agent: string) => HandoffOption[] | undefined;
+  handoffsOf?: (workflow: string, agent: string, definition?: string) => HandoffOption[] | undefined;
   options?: {
     /** How often a task at work or waiting says so, in milliseconds. @default 5000 */
     workingEveryMs?: number;

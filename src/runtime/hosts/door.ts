@@ -8,7 +8,7 @@
  * G3  A request that only another living daemon can run is put back for it; one that nobody can run becomes a failed run.
  */
 import type { Logger } from "pino";
-import { UnavailableError } from "../../errors.ts";
+import { type ErrorRecord, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { ConsumerMessages, JsMsg } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
@@ -24,6 +24,8 @@ export type DoorOptions = {
   /** Whether this daemon, another living one, or nobody can drive a workflow. */
   whoRuns: (workflow: string) => "here" | "elsewhere" | "nobody";
   accept: (incoming: IncomingRequest) => Promise<"accepted" | "exists">;
+  /** Something went to the dead letters. */
+  deadLettered: () => void;
   /** The request is a run already; whoever asked again still waits for the result. */
   repeated: (incoming: IncomingRequest) => void;
 };
@@ -33,6 +35,22 @@ export type Door = {
   close(): Promise<void>;
 };
 
+/** What stands at `<prefix>.dead.requests.<workflow>`. */
+export type DeadLetter = {
+  v: 1;
+  at: string;
+  /** Where it was sent to. */
+  subject: string;
+  reason: ErrorRecord;
+  runId: string;
+  /** How long the message was. */
+  bytes: number;
+  /** Its text, or the beginning of it. */
+  data: string;
+};
+
+// Leaves room in a message of the broker's default limit, 1 MiB, after the text is quoted as JSON.
+const MAX_DEAD_TEXT = 200_000;
 // One pull asks for at most this many; more would only be held by the broker's bookkeeping.
 const MAX_PULL = 256;
 const PULL_EXPIRES_MS = 10_000;
@@ -44,7 +62,7 @@ const ELSEWHERE_MS = 50;
 
 /** Opens the door; it waits by itself for a broker that is not there. */
 export function openDoor(options: DoorOptions): Door {
-  const { bus, subjects, logger, room, whoRuns, accept, repeated } = options;
+  const { bus, subjects, logger, room, whoRuns, accept, repeated, deadLettered } = options;
   const inHand = new Set<Promise<void>>();
   let pull: ConsumerMessages | undefined;
   let open = true;
@@ -102,7 +120,29 @@ export function openDoor(options: DoorOptions): Door {
       if (result === "exists") repeated(incoming);
     } catch (error) {
       if (error instanceof UnavailableError) return;
-      logger.error({ runId: incoming.runId, workflow: incoming.workflow, err: error }, "the request could not be made a run");
+      await bury(message, incoming, error);
+    }
+  }
+
+  /** A request that cannot even become a failed run goes to the dead letters, with the reason; else it would come for ever. */
+  async function bury(message: JsMsg, { runId, workflow }: IncomingRequest, error: unknown): Promise<void> {
+    const record = toErrorRecord(error);
+    logger.error({ runId, workflow, err: error }, "the request could not be made a run; it goes to the dead letters");
+    const letter: DeadLetter = {
+      v: 1,
+      at: new Date().toISOString(),
+      subject: message.subject,
+      reason: record,
+      runId,
+      bytes: message.data.length,
+      data: message.string().slice(0, MAX_DEAD_TEXT),
+    };
+    try {
+      await bus.js.publish(subjects.dead("requests", workflow), JSON.stringify(letter));
+      deadLettered();
+      message.term();
+    } catch (failure) {
+      logger.error({ runId, err: failure }, "the dead letter could not be stored; the request will come again");
       message.nak(RETRY_MAX_MS);
     }
   }

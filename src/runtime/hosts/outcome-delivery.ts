@@ -98,7 +98,7 @@ function forwarding(
   { bus, subjects, tracing, handoffsOf }: DeliveryOptions,
 ): (() => boolean) | undefined {
   const edge = task.handoffs.find((option) => option.to === outcome.to);
-  const targetHandoffs = handoffsOf?.(task.workflow, outcome.to);
+  const targetHandoffs = handoffsOf?.(task.workflow, outcome.to, task.definition);
   const own = `.${task.taskId}`;
   if (!edge || !targetHandoffs || !reply?.endsWith(own)) return undefined;
   const next: Task = nextTask(task, { ...outcome, next: { taskId, forwarded: true } }, edge, targetHandoffs);

@@ -136,7 +136,8 @@ export function startPresence(options: PresenceOptions): Presence {
   function parse(message: Msg): Beat | undefined {
     try {
       const heard = message.json<Beat>();
-      if (heard.v === 1 && typeof heard.host === "string" && typeof heard.incarnation === "string") return heard;
+      const names = [heard.host, heard.incarnation, ...heard.agents, ...heard.workflows];
+      if (heard.v === 1 && names.every((name) => typeof name === "string")) return heard;
     } catch {
       // Falls through to the same words.
     }

@@ -1,4 +1,5 @@
 /** A request as it comes through the door: an envelope, or a body that is the input itself. DESIGN section 5, "Request". */
+import { hash } from "node:crypto";
 import { z } from "zod";
 import type { RunRequest } from "../../workflows/run-events.ts";
 import type { JsMsg } from "../nats/nats.ts";
@@ -15,6 +16,16 @@ export type IncomingRequest = {
 
 const RUN_ID = "expected 1 to 128 letters, digits, \"-\" or \"_\"";
 
+const REPLY_TO = "expected a NATS subject without wildcards, outside `$…`";
+// Tokens of printable characters: whitespace would end the subject on the wire and begin something else.
+const REPLY_SUBJECT = /^(?!\$)[^\s.*>\p{Cc}]+(\.[^\s.*>\p{Cc}]+)*$/u;
+const LONGEST_SUBJECT = 512;
+
+/** Whether a result may be sent there: the daemon has rights that whoever asks has not, as over JetStream's own subjects. */
+function isReplySubject(subject: string): boolean {
+  return subject.length <= LONGEST_SUBJECT && REPLY_SUBJECT.test(subject);
+}
+
 /** The envelope's fields apart from `input`; the API checks its requests with the same. */
 export const requestFields = {
   runId: z.string({ error: RUN_ID }).refine(isToken, { error: RUN_ID }).optional(),
@@ -23,21 +34,19 @@ export const requestFields = {
   metadata: z.record(z.string(), z.unknown()).optional(),
   notBefore: z.iso.datetime({ offset: true, error: "expected an ISO 8601 instant such as 2030-01-31T09:00:00Z" }).optional(),
   timeoutMs: z.number().int().positive().optional(),
-  replyTo: z
-    .string()
-    .regex(/^[^\s*>]+$/, { error: "expected a NATS subject without wildcards" })
-    .optional(),
+  replyTo: z.string({ error: REPLY_TO }).refine(isReplySubject, { error: REPLY_TO }).optional(),
 };
 
 const envelopeSchema = z.strictObject({ input: z.unknown(), ...requestFields });
 
 /** Reads a message of the door. Nothing is refused here: what is wrong becomes a failed run that says so. */
 export function readRequest(message: JsMsg): IncomingRequest {
+  const [prefix = ""] = message.subject.split(".");
   const workflow = message.subject.slice(message.subject.lastIndexOf(".") + 1);
   const given = message.headers?.get("Nats-Msg-Id");
   const traceparent = message.headers?.get(TRACEPARENT_HEADER);
   const base = { workflow, ...(traceparent && { traceparent }) };
-  const fallbackId = given && isToken(given) ? given : derivedId(message);
+  const fallbackId = given ? idOf(given) : derivedId(message);
 
   const body = parseBody(message);
   if (!isEnvelope(body)) return { ...base, runId: fallbackId, request: { input: body } };
@@ -45,10 +54,16 @@ export function readRequest(message: JsMsg): IncomingRequest {
   const parsed = envelopeSchema.safeParse(body);
   if (!parsed.success) {
     const problem = parsed.error.issues.map((issue) => `${issue.path.join(".") || "request"}: ${issue.message}`).join("; ");
-    const replyTo = typeof body.replyTo === "string" ? { replyTo: body.replyTo } : {};
-    return { ...base, runId: fallbackId, request: { input: body.input, ...replyTo }, problem };
+    const replyTo = requestFields.replyTo.safeParse(body.replyTo).data;
+    const mayReply = replyTo !== undefined && !replyTo.startsWith(`${prefix}.`);
+    return { ...base, runId: fallbackId, request: { input: body.input, ...(mayReply && { replyTo }) }, problem };
   }
-  const { runId = fallbackId, ...request } = parsed.data;
+  const { runId = fallbackId, replyTo, ...rest } = parsed.data;
+  if (replyTo?.startsWith(`${prefix}.`)) {
+    const problem = `replyTo: expected a subject outside \`${prefix}.\`, got ${JSON.stringify(replyTo)}`;
+    return { ...base, runId, request: { input: rest.input }, problem };
+  }
+  const request = { ...rest, replyTo };
   return { ...base, runId, request: withoutUndefined(request) as RunRequest };
 }
 
@@ -63,6 +78,11 @@ function parseBody(message: JsMsg): unknown {
 
 function isEnvelope(body: unknown): body is { [key: string]: unknown; input: unknown } {
   return typeof body === "object" && body !== null && !Array.isArray(body) && Object.hasOwn(body, "input");
+}
+
+/** A message id that cannot be a run id stands for one all the same, always for the same one. */
+function idOf(given: string): string {
+  return isToken(given) ? given : `m${hash("sha256", given, "hex").slice(0, 32)}`;
 }
 
 /** The same for every delivery of one stored message, and never the same for two: a recreated stream counts from 1 again. */

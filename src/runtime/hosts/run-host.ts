@@ -15,8 +15,9 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { RunSetup } from "../../workflows/plan.ts";
 import { isTerminal, type RunEvent, type RunEventBody, type RunTrace } from "../../workflows/run-events.ts";
-import { FoldError, fold, isDone } from "../../workflows/supervisor.ts";
+import { FoldError, fold, isDone, setupOf } from "../../workflows/supervisor.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Entry, Journals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
@@ -61,6 +62,8 @@ export type RunHostOptions = {
   silenceMs: number;
   cancelGraceMs: number;
   metrics: Metrics;
+  /** The living daemons that host an agent, each as `host/incarnation`. */
+  workersOf: (agent: string) => readonly string[];
   /** How far a host said that its durable spans are exported. */
   exportMark: (host: string) => Mark | undefined;
 };
@@ -76,6 +79,8 @@ export type RunHost = {
   /** Takes over a run whose owner is gone. */
   adopt(runId: string, reason: ClaimReason): Promise<"adopted" | "ended" | "elsewhere" | "parked" | "unknown">;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
+  /** Cancels a run that stands still because nobody can continue it. */
+  cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<void>;
   owns(runId: string): boolean;
   /** Another daemon's claim was seen in the journal. */
   superseded(runId: string, epoch: number): void;
@@ -83,6 +88,8 @@ export type RunHost = {
   serversChanged(): void;
   /** Runs in this daemon's hands. */
   size(): number;
+  /** Those of them that something is at work on; the others only wait. */
+  busy(): number;
   /** The same by workflow. */
   byWorkflow(): Map<string, number>;
   /** Resolves when nothing is on its way to a journal. */
@@ -95,13 +102,20 @@ export type RunHost = {
 /** How a `run.parked` begins that ends by itself when a daemon with the definition appears. */
 export const NO_DEFINITION = "no_definition:";
 
-// How long a new owner waits to hear who is at work on a run's tasks before it sends them again.
-const WHEREABOUTS_MS = 150;
+// Enough for the tasks of runs that failed or were cancelled within the last seconds at full load.
+const MAX_OVER = 10_000;
+
+/** As much of a run as telling others about it takes. */
+type Told = { runId: string; workflow: string; setup: RunSetup | undefined };
 
 /** Starts the run host of a daemon. */
 export function startRunHost(options: RunHostOptions): RunHost {
   const { bus, subjects, journals, taskJournals, definitions, tracing, clock, logger, inbox, writer, observer, metrics } = options;
   const runs = new Map<string, ActiveRun>();
+  /** Requests whose journal is being opened: a redelivery waits for the answer, because it is acknowledged by it. */
+  const beginning = new Map<string, Promise<"accepted" | "exists">>();
+  /** Runs that ended here lately, for workers that still hold a task of theirs. */
+  const over = new Set<string>();
   const stopping = new AbortController();
   const eventPrefix = nuid.next();
   let eventCount = 0;
@@ -109,7 +123,9 @@ export function startRunHost(options: RunHostOptions): RunHost {
   const listener: DeskListener = {
     outcome(runId, message, answer) {
       // Without the run here there is no answer (D4): its owner's inbox will be told to the worker.
-      runs.get(runId)?.outcome(message, answer);
+      const run = runs.get(runId);
+      if (run) run.outcome(message, answer);
+      else if (over.has(runId)) answer({ type: "superseded" });
     },
     lost(runId, taskId, lost) {
       logger.warn({ runId, taskId, ...lost }, "task lost; sending it again");
@@ -117,7 +133,12 @@ export function startRunHost(options: RunHostOptions): RunHost {
     },
     unserved: (runId, taskId) => runs.get(runId)?.unserved(taskId),
     accepted: (runId, taskId, worker) => runs.get(runId)?.accepted(taskId, worker),
-    stray: (runId, taskId, holder) => runs.get(runId)?.stray(taskId, holder),
+    unsendable: (runId, taskId, error) => runs.get(runId)?.unsendable(taskId, error),
+    stray(runId, taskId, holder) {
+      const run = runs.get(runId);
+      if (run) run.stray(taskId, holder);
+      else if (over.has(runId)) desk.tellHolder(holder, { type: "cancel", taskId, reason: "the run is over" });
+    },
   };
   const desk: TaskDesk = openTaskDesk({
     bus,
@@ -127,6 +148,10 @@ export function startRunHost(options: RunHostOptions): RunHost {
     listener,
     acceptTimeoutMs: options.acceptTimeoutMs,
     silenceMs: options.silenceMs,
+    workersOf: options.workersOf,
+    checkOwnership: async () => {
+      await Promise.all([...runs.values()].map(checkOwnership));
+    },
   });
   const parts: RunHostParts = {
     journals,
@@ -139,8 +164,9 @@ export function startRunHost(options: RunHostOptions): RunHost {
     writer,
     stopping: stopping.signal,
     metrics,
-    recorded: (run, events, texts, seq) => tell(run.workflow, run.runId, events, texts, seq),
+    recorded: (run, events, texts, seq) => tell(run, events, texts, seq),
     closed(run, why) {
+      if (why === "ended") remember(run.runId);
       if (runs.get(run.runId) === run) runs.delete(run.runId);
       logClose(run, why);
     },
@@ -149,13 +175,17 @@ export function startRunHost(options: RunHostOptions): RunHost {
   return {
     async accept(incoming, cancel) {
       const { runId } = incoming;
+      const begun = beginning.get(runId);
+      if (begun) return begun.then(() => "exists");
       if (runs.has(runId)) return "exists";
       const definition = definitions.current(incoming.workflow);
       if (cancel) return endAtOnce(incoming, cancelledAtOnce(cancel), definition);
       const refusal = refusalOf(incoming, definition);
       if (refusal || !definition)
         return refuse(incoming, refusal ?? { code: "unknown_workflow", message: incoming.workflow });
-      return start(incoming, definition);
+      const starting = start(incoming, definition);
+      beginning.set(runId, starting);
+      return starting.finally(() => beginning.delete(runId));
     },
 
     async adopt(runId, reason) {
@@ -178,6 +208,16 @@ export function startRunHost(options: RunHostOptions): RunHost {
       return true;
     },
 
+    async cancelParked(runId, cancel) {
+      const entries = await journals.read(subjects.run(runId));
+      const events = entries.flatMap(({ value }) => value);
+      const [accepted] = events;
+      const last = events.at(-1);
+      if (accepted?.type !== "run.accepted" || !last || last.type !== "run.parked") return;
+      const position = { seq: entries.at(-1)?.seq ?? 0, n: last.n, epoch: last.epoch + 1 };
+      const bodies = [claimedEvent("takeover"), ...cancelledAtOnce(cancel)];
+      await appendAlone(runId, accepted.data.workflow, accepted.data.trace, bodies, position, events);
+    },
     owns: (runId) => runs.has(runId),
     superseded(runId, epoch) {
       const run = runs.get(runId);
@@ -186,6 +226,11 @@ export function startRunHost(options: RunHostOptions): RunHost {
     workerGone: (incarnation) => desk.workerGone(incarnation),
     serversChanged: () => desk.serversChanged(),
     size: () => runs.size,
+    busy() {
+      let busy = 0;
+      for (const run of runs.values()) if (!run.isIdle) busy += 1;
+      return busy;
+    },
     byWorkflow() {
       const counts = new Map<string, number>();
       for (const { workflow } of runs.values()) counts.set(workflow, (counts.get(workflow) ?? 0) + 1);
@@ -243,7 +288,10 @@ export function startRunHost(options: RunHostOptions): RunHost {
     } catch (failure) {
       if (failure instanceof FencedError) return "exists";
       if (!(failure instanceof PayloadTooLargeError)) throw failure;
-      await write({ ...accepted, data: { ...accepted.data, input: null, metadata: {} } });
+      // Whatever was too large, what remains is small: names, times and the trace.
+      const { workflow, replyTo, trace, version, hash, kind } = accepted.data;
+      const known = { ...(version !== undefined && { version }), ...(hash !== undefined && { hash }), ...(kind && { kind }) };
+      await write({ ...accepted, data: { input: null, ...(replyTo !== undefined && { replyTo }), workflow, trace, ...known } });
     }
     return "accepted";
 
@@ -288,16 +336,15 @@ export function startRunHost(options: RunHostOptions): RunHost {
     }
     exportAgain(entries, exported, run.lastSeq);
     if (!snapshot || isDone(snapshot)) {
-      run.note({
-        type: "run.parked",
-        data: { reason: folded.reason ?? "the journal's facts end the run, its events do not" },
-      });
-      run.close("parked");
+      run.park(new FoldError(folded.reason ?? "the journal's facts end the run, its events do not"));
       return "parked";
     }
     logger.info({ runId, workflow: data.workflow, reason, epoch: run.epoch }, "run taken over");
     run.resumeTimers();
-    await findTasks(run);
+    // Not waited for: claims are what there is little time for, and those who answer have all the time they need.
+    findTasks(run, reason === "handed-over" ? lastOwner(events) : undefined).catch((error: unknown) =>
+      logger.error({ runId, err: error }, "could not look for the run's tasks"),
+    );
     return "adopted";
   }
 
@@ -355,22 +402,34 @@ export function startRunHost(options: RunHostOptions): RunHost {
     const projection = tracing.run(runId, workflow, trace);
     if (before.length > 0) projection.replayed(before);
     projection.recorded(events, seq);
-    tell(workflow, runId, events, texts, seq);
+    const [accepted] = [...before, ...events];
+    const setup = accepted?.type === "run.accepted" ? setupOf(accepted) : undefined;
+    tell({ runId, workflow, setup }, events, texts, seq);
     return seq;
   }
 
+  /** Lets go of a run that was taken over while this process did not run. */
+  async function checkOwnership(run: ActiveRun) {
+    // What is on its way to the journal finds out by itself.
+    await run.idle();
+    const { lastSeq } = run;
+    try {
+      const last = await journals.last(subjects.run(run.runId));
+      if (run.lastSeq === lastSeq && last && last.seq > lastSeq) run.close("fenced");
+    } catch (error) {
+      logger.debug({ runId: run.runId, err: error }, "could not check who owns the run");
+    }
+  }
+
   /** Learns where a taken-over run's tasks are: done, at work somewhere, or to be sent again. */
-  async function findTasks(run: ActiveRun) {
+  async function findTasks(run: ActiveRun, leaver: string | undefined) {
     const open = run.openTasks();
     if (open.length === 0) return;
-    desk.whereAre(
-      run.runId,
-      open.map(({ task }) => task),
-      open.map(({ task }) => run.traceparent(task.taskId)),
-    );
+    const sought = open.map(({ task }) => ({ task, traceparent: run.traceparent(task.taskId) }));
+    const found = desk.whereAre(run.runId, sought, leaver);
     const stored = await Promise.all(open.map(({ task }) => storedOutcome(run.runId, task.taskId)));
     for (const entry of stored) if (entry?.type === "outcome") run.outcome(entry.outcome, () => {});
-    await new Promise((resolve) => setTimeout(resolve, WHEREABOUTS_MS));
+    await found;
     for (const { task } of open) {
       if (!run.isOpen || desk.isTaken(run.runId, task.taskId)) continue;
       run.redeliver(task.taskId, { reason: "not found after a takeover" });
@@ -389,7 +448,8 @@ export function startRunHost(options: RunHostOptions): RunHost {
   }
 
   // H2
-  function tell(workflow: string, runId: string, events: readonly RunEvent[], texts: readonly string[], seq: number) {
+  function tell(run: Told, events: readonly RunEvent[], texts: readonly string[], seq: number) {
+    const { runId, workflow } = run;
     observer.entry(runId, workflow, events, seq);
     for (let i = 0; i < events.length; i += 1) {
       const event = events[i] as RunEvent;
@@ -397,24 +457,25 @@ export function startRunHost(options: RunHostOptions): RunHost {
     }
     if (events[0]?.type === "run.accepted") metrics.runAccepted(workflow);
     const last = events.at(-1);
-    if (last && isTerminal(last.type)) sendResult(workflow, runId, last, events);
+    if (last && isTerminal(last.type)) sendResult(run, last);
   }
 
-  function sendResult(workflow: string, runId: string, terminal: RunEvent, events: readonly RunEvent[]) {
-    const [first] = events;
-    const setup = runs.get(runId)?.snapshot()?.context.setup;
-    const accepted = first?.type === "run.accepted" ? first : undefined;
+  function sendResult({ runId, workflow, setup }: Told, terminal: RunEvent) {
     const result = resultOf(workflow, runId, terminal);
     if (!result) return;
-    const replyTo = accepted?.data.replyTo ?? setup?.request.replyTo;
-    if (replyTo) bus.nc.publish(replyTo, JSON.stringify(result));
-    const since = Date.parse(accepted?.at ?? setup?.acceptedAt ?? terminal.at);
+    if (setup?.request.replyTo) bus.nc.publish(setup.request.replyTo, JSON.stringify(result));
+    const since = Date.parse(setup?.acceptedAt ?? terminal.at);
     metrics.runEnded({
       workflow,
       status: result.status,
       seconds: (Date.parse(terminal.at) - since) / 1_000,
       ...(result.error && { error: result.error.code }),
     });
+  }
+
+  function remember(runId: string) {
+    over.add(runId);
+    if (over.size > MAX_OVER) over.delete(over.values().next().value as string);
   }
 
   function acceptedEvent(incoming: IncomingRequest, definition: WorkflowDefinition | undefined) {
@@ -466,6 +527,12 @@ function foldOrReason(definition: WorkflowDefinition, events: readonly RunEvent[
     const { code, message } = toErrorRecord(error, "cannot_fold");
     return { snapshot: undefined, reason: `${code}: ${message}` };
   }
+}
+
+/** The worker of the daemon that owned a run last. */
+function lastOwner(events: readonly RunEvent[]): string | undefined {
+  const claim = events.findLast((event) => event.type === "run.claimed");
+  return claim?.type === "run.claimed" ? `${claim.data.host}/${claim.data.incarnation}` : undefined;
 }
 
 function deliveriesOf(events: readonly RunEvent[]): Map<string, number> {

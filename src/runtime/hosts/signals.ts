@@ -84,10 +84,8 @@ export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions
   };
 
   function hear(runId: string, seq: number, data: Uint8Array) {
-    let signal: Signal;
-    try {
-      signal = JSON.parse(Buffer.from(data).toString("utf8")) as Signal;
-    } catch {
+    const signal = readSignal(data);
+    if (!signal) {
       logger.warn({ runId, seq }, "not a signal");
       return;
     }
@@ -95,5 +93,17 @@ export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions
     // N2: kept even where it was delivered, because the owner may change before it is on record.
     kept.set(runId, [...(kept.get(runId) ?? []), { seq, signal }]);
     if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value as string);
+  }
+}
+
+/** Anybody may write to the stream, so nothing is taken for granted. */
+function readSignal(data: Uint8Array): Signal | undefined {
+  try {
+    const signal = JSON.parse(Buffer.from(data).toString("utf8")) as Partial<Signal> | null;
+    const { kind, reason, by } = signal ?? {};
+    const isWords = [reason, by].every((words) => words === undefined || typeof words === "string");
+    return (kind === "cancel" || kind === "signal") && isWords ? (signal as Signal) : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -6,7 +6,8 @@
  *     disagree for a moment the journal's append decides.
  * T2  Every run whose owner is gone is looked at until somebody owns it or it is over: at once when the owner goes, and on a
  *     slow clock from the run index whatever happened to the first try.
- * T3  A daemon that restarts takes up its own runs at once; the others leave them to it for one round of the slow clock.
+ * T3  A daemon that restarts takes up its own runs at once; the others leave them to it for a moment, and then take those it
+ *     has not got round to.
  */
 import type { Logger } from "pino";
 import { type ClaimReason, NO_DEFINITION, type RunHost } from "./run-host.ts";
@@ -48,6 +49,8 @@ export type Takeover = {
 const AT_ONCE = 32;
 // The entries of a daemon that just died may still be on their way into the index.
 const LATE_ENTRIES_MS = 400;
+// From its first beat to the claims of its own runs a daemon needs some tenths of a second.
+const RESTART_MS = 1_000;
 
 /** Starts watching for runs without an owner. */
 export function startTakeover(options: TakeoverOptions): Takeover {
@@ -57,8 +60,9 @@ export function startTakeover(options: TakeoverOptions): Takeover {
   let stopped = false;
 
   presence.onGone((beat, reason) => {
-    sweep(beat, reason);
-    const again = setTimeout(() => sweep(beat, reason), LATE_ENTRIES_MS);
+    // T3
+    if (reason !== "restarted") sweep(beat, reason);
+    const again = setTimeout(() => sweep(beat, reason), reason === "restarted" ? RESTART_MS : LATE_ENTRIES_MS);
     again.unref();
   });
   const timer = setInterval(lookAround, lookAroundMs);
@@ -79,8 +83,7 @@ export function startTakeover(options: TakeoverOptions): Takeover {
   };
 
   function sweep({ host, incarnation }: Beat, reason: GoneReason) {
-    // T3
-    if (stopped || reason === "restarted") return;
+    if (stopped) return;
     const claim = reason === "left" ? "handed-over" : "takeover";
     let found = 0;
     for (const row of unfinished()) {

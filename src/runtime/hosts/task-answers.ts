@@ -13,6 +13,8 @@ export type TaskAnswers = {
   say(type: "accepted" | "working", work: TaskWork): void;
   /** Not here: the owner sends it elsewhere. */
   busy(work: Pick<TaskWork, "task" | "delivery" | "reply">): void;
+  /** To an owner that looks for a task which is not here. */
+  unknown(taskId: string, reply: string): void;
   /** Sends an outcome that is made already; whether it is still wanted is the affair of whoever asked. */
   outcome(bytes: Uint8Array, reply: string | undefined): void;
   malformed(msg: Msg, problem: string, taskId: string | undefined): void;
@@ -29,6 +31,7 @@ export function openTaskAnswers(bus: Bus, worker: string, logger: Logger, inboxP
     controlled: (msg) => msg.subject.slice(inbox.length + 1),
     say: (type, work) => publish(work.reply, status(type, work), work.id),
     busy: (work) => publish(work.reply, status("busy", work)),
+    unknown: (taskId, reply) => publish(reply, JSON.stringify({ type: "unknown", taskId, worker })),
     outcome,
     malformed(msg, problem, taskId) {
       if (!msg.reply) return;

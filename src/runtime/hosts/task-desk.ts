@@ -13,11 +13,14 @@
  * D5  A task that nobody answered for is asked for everywhere before it is sent again, and then says so: the answer, not the
  *     worker, may have been lost, and what another worker has recorded of the task must not be done again.
  * D6  A task has one holder. Another worker that has it too changes nothing, until the holder is gone or an outcome comes.
- * D7  A process that was itself paused has not listened: everybody gets their time anew.
+ * D7  A process that was itself paused has not listened: everybody gets their time anew, and nothing is sent again before it
+ *     is known that its runs are still its own.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskAnswer, TaskControl } from "../../actors/task.ts";
 import type { Bus } from "../nats/connection.ts";
+import { checkOutcome } from "../../actors/check-outcome.ts";
+import { PayloadTooLargeError } from "../../errors.ts";
 import { headers, type Msg } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 
@@ -33,6 +36,8 @@ export type DeskListener = {
   lost(runId: string, taskId: string, lost: { worker?: string; reason: string }): void;
   /** Nobody serves this agent. */
   unserved(runId: string, taskId: string): void;
+  /** The broker does not carry it. */
+  unsendable(runId: string, taskId: string, error: unknown): void;
   /** A worker has it. */
   accepted(runId: string, taskId: string, worker: string | undefined): void;
   /** A worker has a task this desk does not track: it is over, or its handoff is not on record yet. */
@@ -50,6 +55,10 @@ export type TaskDeskOptions = {
   acceptTimeoutMs: number;
   /** A worker silent for this long has lost its task, in milliseconds. */
   silenceMs: number;
+  /** Who would say so if a task of this agent were not with them: the living daemons that host it. */
+  workersOf: (agent: string) => readonly string[];
+  /** Resolves once runs that others have taken over are let go of. */
+  checkOwnership: () => Promise<void>;
 };
 
 export type TaskDesk = {
@@ -57,13 +66,18 @@ export type TaskDesk = {
   send(task: Task, traceparent: string): void;
   /** Takes note of a task that the agent handing off has sent; `holder` is the worker that said so before the journal did. */
   expect(task: Task, traceparent: string, holder?: Holder): void;
-  /** Asks everywhere who is at work on these tasks of a run. */
-  whereAre(runId: string, tasks: readonly Task[], traceparents: readonly string[]): void;
+  /**
+   * Asks everywhere who has these tasks of a run. Resolves when each is found or everybody has said that it is not with them;
+   * `leaver` is a worker to be heard that does not count as living any more.
+   */
+  whereAre(runId: string, tasks: readonly SoughtTask[], leaver?: string): Promise<void>;
   /** Whether a worker is known to have it. */
   isTaken(runId: string, taskId: string): boolean;
   /** Tells a task's worker; false when none is known. */
   tell(runId: string, control: TaskControl): boolean;
   tellHolder(holder: Holder, control: TaskControl): void;
+  /** Gives a task up that may be on its way to a worker: it is lost when nobody says to have it. False when none is on its way. */
+  withdraw(runId: string, taskId: string): boolean;
   forget(runId: string, taskId: string): void;
   /** Tasks of a worker that is presumed dead are lost. */
   workerGone(incarnation: string): void;
@@ -72,26 +86,39 @@ export type TaskDesk = {
   stop(): void;
 };
 
+/** A task with the trace context it travels with. */
+export type SoughtTask = { task: Task; traceparent: string };
+
+/** A question everybody is asked: who has not answered yet, and what to do when there is nobody left. */
+type Search = { awaited: Set<string>; found: () => void };
+
 type Tracked = {
   readonly task: Task;
   readonly traceparent: string;
   /** Its worker holds back its spans until it hears that the journal knows the task. */
   readonly forwarded: boolean;
+  /** Nobody waits for it any more; it is only still to be learned whether somebody has it. */
+  withdrawn?: true;
+  /** Who sent an outcome of it. */
+  reporter?: string;
   state:
-    /** Sent, nobody said anything yet; `askedAt` is when everybody was asked who has it. */
-    | { is: "sent"; at: number; tries: number; askedAt?: number }
+    /** Sent, nobody said anything yet; `asked` says since when everybody is asked who has it. */
+    | { is: "sent"; at: number; tries: number; asked?: Search & { at: number } }
     /** To be sent again at a time: nobody had room, or nobody is there. `sent` means that it was, and nobody answered. */
     | { is: "held"; until: number; tries: number; why: "busy" | "unserved"; since: number; said: boolean; sent: boolean }
     /** Asked for after a takeover; nobody is sent anything until the answer is in. */
-    | { is: "asked" }
+    | { is: "asked"; asked: Search }
     | ({ is: "taken"; heard: number } & Holder);
 };
 
 const TICK_MS = 100;
+// Room for the trace context and a mark.
+const HEADER_ROOM = 256;
 // Whoever handed off has sent the task to somebody who answers to another inbox if the owner is new.
 const ASK_FOR_FORWARDED_MS = 200;
-// How long those at work on a task get to say so; see `run-host.ts`.
-const WHEREABOUTS_MS = 150;
+// How long is waited for somebody who does not say whether a task is with them: a daemon that died just now, or a foreign
+// worker, which need not answer.
+const WHEREABOUTS_MS = 600;
 // Ticks further apart than this mean that the process did not run in between.
 const PAUSED_MS = 500;
 const BUSY_MIN_MS = 10;
@@ -103,13 +130,15 @@ const UNSERVED_SAID_AFTER_MS = 1_000;
 
 /** Opens the desk of one daemon. */
 export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
-  const { bus, subjects, logger, inbox, listener, acceptTimeoutMs, silenceMs } = options;
+  const { bus, subjects, logger, inbox, listener, acceptTimeoutMs, silenceMs, workersOf } = options;
   const { nc } = bus;
+  const encoder = new TextEncoder();
   const tracked = new Map<string, Tracked>();
   const inboxDepth = inbox.split(".").length;
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(tick, TICK_MS);
   let lastTick = performance.now();
+  let checking = false;
 
   return {
     send(task, traceparent) {
@@ -119,14 +148,21 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       const entry = track(task, traceparent, true);
       if (holder) take(entry, holder);
     },
-    whereAre(runId, tasks, traceparents) {
-      tasks.forEach((task, i) => {
-        track(task, traceparents[i] ?? "", true).state = { is: "asked" };
+    async whereAre(runId, tasks, leaver) {
+      const searches = tasks.map(({ task, traceparent }) => {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const asked = searchFor(task, resolve, leaver);
+        track(task, traceparent, true).state = { is: "asked", asked };
+        return promise;
       });
       ask(
         runId,
-        tasks.map(({ taskId }) => taskId),
+        tasks.map(({ task }) => task.taskId),
       );
+      const { promise: over, resolve: giveUp } = Promise.withResolvers<void>();
+      const timer = setTimeout(giveUp, WHEREABOUTS_MS);
+      await Promise.race([Promise.all(searches), over]);
+      clearTimeout(timer);
     },
     isTaken: (runId, taskId) => tracked.get(keyOf(runId, taskId))?.state.is === "taken",
     tell(runId, control) {
@@ -136,7 +172,23 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       return true;
     },
     tellHolder,
-    forget: (runId, taskId) => void tracked.delete(keyOf(runId, taskId)),
+    withdraw(runId, taskId) {
+      const entry = tracked.get(keyOf(runId, taskId));
+      if (entry?.state.is !== "sent" && entry?.state.is !== "asked") return false;
+      entry.withdrawn = true;
+      return true;
+    },
+    forget(runId, taskId) {
+      const entry = tracked.get(keyOf(runId, taskId));
+      if (!entry) return;
+      const { state, reporter } = entry;
+      // D6: the outcome came from elsewhere.
+      if (state.is === "taken" && reporter !== undefined && reporter !== state.worker) {
+        tellHolder(state, { type: "cancel", taskId, reason: "another worker was first" });
+      }
+      tracked.delete(keyOf(runId, taskId));
+      if (state.is === "asked") state.asked.found();
+    },
     workerGone(incarnation) {
       for (const { task, state } of [...tracked.values()]) {
         if (state.is === "taken" && state.worker?.endsWith(`/${incarnation}`)) lose(task, state.worker, "worker gone");
@@ -175,10 +227,15 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     // D5
     if (again) hdrs.set(SENT_AGAIN_HEADER, "1");
     hdrs.set(TRACEPARENT_HEADER, traceparent);
-    nc.publish(subjects.mailbox(task.agent), JSON.stringify(task), {
-      headers: hdrs,
-      reply: `${inbox}.${task.runId}.${task.taskId}`,
-    });
+    try {
+      const body = encoder.encode(JSON.stringify(task));
+      const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
+      if (body.length + HEADER_ROOM > limit) throw new PayloadTooLargeError(`task for ${task.agent}`, body.length, limit);
+      nc.publish(subjects.mailbox(task.agent), body, { headers: hdrs, reply: `${inbox}.${task.runId}.${task.taskId}` });
+    } catch (error) {
+      tracked.delete(keyOf(task.runId, task.taskId));
+      listener.unsendable(task.runId, task.taskId, error);
+    }
   }
 
   function hear(message: Msg) {
@@ -203,7 +260,11 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         // D6
         else if (entry.state.worker === answer.worker) lose(entry.task, answer.worker, "handed back");
         return;
+      case "unknown":
+        if (entry) noteUnknown(entry, answer.worker);
+        return;
       default:
+        if (entry) noteReport(entry, answer.worker);
         // D4
         listener.outcome(runId, answer, (receipt) => message.respond(JSON.stringify(receipt)));
     }
@@ -215,12 +276,14 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     if (state.is === "taken" && state.worker !== holder.worker) return;
     entry.state = { is: "taken", ...holder, heard: performance.now() };
     if (state.is === "taken") return;
+    if (state.is === "asked") state.asked.found();
     if (forwarded) tellHolder(holder, { type: "known", taskId: task.taskId });
     listener.accepted(task.runId, task.taskId, holder.worker);
   }
 
   function hold(entry: Tracked, why: "busy" | "unserved") {
     if (entry.state.is === "taken" || entry.state.is === "asked") return;
+    if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
     const now = performance.now();
     const before = entry.state;
     const tries = before.tries + 1;
@@ -248,7 +311,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     // D7
     const paused = now - lastTick > PAUSED_MS;
     lastTick = now;
-    if (paused) return graceForAll(now);
+    if (paused) void recover();
+    if (checking) return;
     for (const entry of [...tracked.values()]) {
       const { task, state } = entry;
       switch (state.is) {
@@ -280,20 +344,49 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   /** D5 */
   function chase(entry: Tracked, state: Tracked["state"] & { is: "sent" }, now: number) {
     const { runId, taskId, agent } = entry.task;
-    const { at, askedAt, tries } = state;
+    const { at, asked, tries } = state;
     const due = at + acceptTimeoutMs * tries;
-    if (askedAt === undefined) {
+    if (!asked) {
       if (now < (entry.forwarded && tries === 1 ? at + Math.min(ASK_FOR_FORWARDED_MS, acceptTimeoutMs) : due)) return;
-      state.askedAt = now;
+      state.asked = { ...searchFor(entry.task, () => {}), at: now };
       ask(runId, [taskId]);
-    } else if (now >= Math.max(due, askedAt + WHEREABOUTS_MS)) {
+    } else if (now >= due && (asked.awaited.size === 0 || now >= asked.at + WHEREABOUTS_MS)) {
+      if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
       logger.debug({ runId, taskId, agent }, "nobody took the task; sending it again");
       entry.state = { is: "sent", at: now, tries: tries + 1 };
       publish(entry, { again: true });
     }
   }
 
-  function graceForAll(now: number) {
+  function searchFor({ agent }: Task, found: () => void, leaver?: string): Search {
+    const awaited = new Set(workersOf(agent));
+    if (leaver !== undefined) awaited.add(leaver);
+    // Whoever serves it need not say that it has nothing.
+    if (awaited.size === 0) awaited.add("a foreign worker");
+    return { awaited, found };
+  }
+
+  function noteUnknown({ state }: Tracked, worker: string | undefined) {
+    const asked = state.is === "asked" || state.is === "sent" ? state.asked : undefined;
+    if (!asked || worker === undefined || !asked.awaited.delete(worker)) return;
+    if (asked.awaited.size === 0) asked.found();
+  }
+
+  /** Whoever has the outcome of a task has the task, until the run has made up its mind about it. */
+  function noteReport(entry: Tracked, worker: string | undefined) {
+    const { state } = entry;
+    if (worker !== undefined) entry.reporter = worker;
+    if (state.is === "taken") return;
+    entry.state = { is: "taken", worker, control: undefined, heard: performance.now() };
+    if (state.is === "asked") state.asked.found();
+  }
+
+  async function recover() {
+    if (checking) return;
+    checking = true;
+    await options.checkOwnership();
+    checking = false;
+    const now = performance.now();
     for (const { state } of tracked.values()) {
       if (state.is === "sent") state.at = now;
       else if (state.is === "taken") state.heard = now;
@@ -307,10 +400,12 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         case "accepted":
         case "working":
         case "busy":
+        case "unknown":
+          return typeof answer.taskId === "string" ? answer : undefined;
         case "completed":
         case "handoff":
         case "failed":
-          return answer;
+          return checkOutcome(answer);
         default:
           answer satisfies never;
       }

@@ -169,6 +169,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       // N2
       const outcome = work ? undefined : sent.get(key);
       if (outcome) answers.outcome(outcome, reply);
+      else if (!work) answers.unknown(taskId, reply);
       if (!work) continue;
       // It asks for what the journal knows.
       registry.letGo(work, "release");
@@ -181,8 +182,8 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     const work = registry.byId(answers.controlled(msg));
     const control = work && parse<TaskControl>(msg);
     if (!control || control.taskId !== work.task.taskId) return;
-    // Who controls a task has it in its journal.
-    registry.letGo(work, "release");
+    // Whoever cancels a task without ever having called it known has it in no journal.
+    registry.letGo(work, control.type === "cancel" ? "discard" : "release");
     if (control.type !== "cancel") return;
     options.stopTask(work, { code: "cancelled", message: `cancelled: ${control.reason || "no reason given"}` });
   }

@@ -42,6 +42,8 @@ export type ConnectionWatcher = {
   /** The broker is gone; the client goes on trying by itself. */
   lost?(reason: string): void;
   restored?(server: string): void;
+  /** A subscription's callback threw: a defect, told here because it must not stop the connection. */
+  failed?(error: unknown): void;
   /** The broker denied something that no caller waits for. */
   denied?(message: string): void;
 };
@@ -74,6 +76,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   const nc = await connect(connectionOptions(options));
   let connected = true;
   let manager: Promise<JetStreamManager> | undefined;
+  guardCallbacks(nc, (error) => watcher.failed?.(error));
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
   void watch();
 
@@ -109,6 +112,28 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       }
     }
   }
+}
+
+/**
+ * Makes every subscription survive its callback. The client stops reading from the socket for good when one throws, and the
+ * process goes deaf while it looks alive.
+ */
+function guardCallbacks(nc: NatsConnection, failed: (error: unknown) => void): void {
+  const subscribe = nc.subscribe.bind(nc);
+  nc.subscribe = (subject, options) => {
+    const { callback } = options ?? {};
+    if (!callback) return subscribe(subject, options);
+    return subscribe(subject, {
+      ...options,
+      callback(error, message) {
+        try {
+          callback(error, message);
+        } catch (thrown) {
+          failed(thrown);
+        }
+      },
+    });
+  };
 }
 
 function connectionOptions(options: NatsOptions): ConnectionOptions {

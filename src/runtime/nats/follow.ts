@@ -220,7 +220,12 @@ export function followStream(options: FollowOptions): Follower {
     const batch: Item[] = [];
     const taken = current.queue.splice(0, BATCH);
     for (const item of taken) if (!("flowControl" in item)) batch.push(item);
-    if (batch.length > 0) options.entries(batch);
+    try {
+      if (batch.length > 0) options.entries(batch);
+    } catch (error) {
+      // A reader that fails on an entry must not take the process down, nor meet the same entry again at every start.
+      logger.error({ err: error, stream }, "entries of the stream could not be handled");
+    }
     for (const item of taken) if ("flowControl" in item) item.flowControl.respond();
     // The reader may have asked to start over.
     if (current !== attempt) return;

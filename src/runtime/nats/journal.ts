@@ -47,13 +47,15 @@ export type Journals<T> = {
 };
 
 type PubAck = { seq?: number; duplicate?: boolean; error?: { code: number; err_code?: number; description: string } };
-type StoredMessage = { message?: { seq: number; data?: string }; error?: { code: number; description: string } };
+type StoredMessage = { message?: { seq: number; data?: string }; error?: { err_code?: number; description: string } };
 
 const REQUEST_TIMEOUT_MS = 5_000;
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 2_000;
 const EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence";
 const READ_BATCH = 500;
+// The subject is empty. A missing stream answers with the same `code` 404, but says nothing about the subject.
+const NO_MESSAGE_FOUND = 10_037;
 
 /** Opens the journals kept in `stream`. */
 export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
@@ -107,7 +109,10 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
       return entries;
     },
 
-    last: (subject) => lastStored(subject),
+    async last(subject) {
+      const last = await lastStored(subject);
+      return last && { seq: last.seq, value: JSON.parse(last.text) as T };
+    },
 
     async purge(subject) {
       const jsm = await bus.jsm();
@@ -136,7 +141,7 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
     for (let wait = RETRY_MIN_MS; ; wait = Math.min(wait * 2, RETRY_MAX_MS)) {
       try {
         const last = await lastStored(subject);
-        if (last && entryId(last.value) === id) return { type: "mine", seq: last.seq };
+        if (last && entryId(last.text) === id) return { type: "mine", seq: last.seq };
         return (last?.seq ?? 0) === expected ? { type: "nothing stored" } : { type: "fenced" };
       } catch (error) {
         throwIfFinal(error, subject);
@@ -145,21 +150,26 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
     }
   }
 
-  async function lastStored(subject: string): Promise<Entry<T> | undefined> {
+  async function lastStored(subject: string): Promise<{ seq: number; text: string } | undefined> {
     const request = JSON.stringify({ last_by_subj: subject });
     // STREAM.MSG.GET is answered by the leader; a direct get may come from a replica that lags.
     const reply = await bus.request(`$JS.API.STREAM.MSG.GET.${stream}`, request, { timeoutMs: REQUEST_TIMEOUT_MS });
     const { message, error } = JSON.parse(decoder.decode(reply.data)) as StoredMessage;
-    if (error?.code === 404) return undefined;
+    if (error?.err_code === NO_MESSAGE_FOUND) return undefined;
     if (!message) throw new UnavailableError(`${subject}: ${error?.description ?? "no message in the answer"}`);
-    const data = Buffer.from(message.data ?? "", "base64").toString("utf8");
-    return { seq: message.seq, value: JSON.parse(data) as T };
+    return { seq: message.seq, text: Buffer.from(message.data ?? "", "base64").toString("utf8") };
   }
 }
 
-function entryId(value: unknown): unknown {
-  const head: unknown = Array.isArray(value) ? value[0] : value;
-  return typeof head === "object" && head !== null && "id" in head ? head.id : undefined;
+/** Undefined for what is no entry: it is surely not the one that was appended here. */
+function entryId(text: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    const head: unknown = Array.isArray(value) ? value[0] : value;
+    return typeof head === "object" && head !== null && "id" in head ? head.id : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Rethrows what waiting cannot mend. */

@@ -17,8 +17,8 @@ import {
 } from "./nats.ts";
 
 export type ProvisionOptions = {
-  /** Replicas of every stream. @default 1 */
-  replicas?: number;
+  /** Replicas of every stream. @default what a stream has; 1 for new ones */
+  replicas?: number | undefined;
   /** How long a request may stay unacknowledged before another daemon gets it, in milliseconds. */
   ackWaitMs: number;
 };
@@ -32,18 +32,20 @@ const MAX_ACK_PENDING = 65_536;
 /** Makes sure that all streams and the door's consumer are there and have the settings this version relies on. */
 export async function provision(bus: Bus, subjects: Subjects, options: ProvisionOptions): Promise<void> {
   const jsm = await bus.jsm();
-  for (const stream of wantedStreams(subjects, options.replicas ?? 1)) await provisionStream(jsm, stream);
+  for (const stream of wantedStreams(subjects, options.replicas)) await provisionStream(jsm, stream);
   await provisionDoor(jsm, subjects, options.ackWaitMs);
 }
 
-function wantedStreams({ streams, ...names }: Subjects, replicas: number): WantedStream[] {
-  const log = { retention: RetentionPolicy.Limits, num_replicas: replicas, allow_direct: true };
+function wantedStreams({ streams, ...names }: Subjects, replicas: number | undefined): WantedStream[] {
+  // What nobody chose is left as an operator may have set it.
+  const chosen = replicas === undefined ? {} : { num_replicas: replicas };
+  const log = { retention: RetentionPolicy.Limits, allow_direct: true, ...chosen };
   return [
     {
       name: streams.requests,
       subjects: [names.allRequests],
       retention: RetentionPolicy.Workqueue,
-      num_replicas: replicas,
+      ...chosen,
       // A full door refuses loudly; the default would drop the oldest request.
       discard: DiscardPolicy.New,
       description: "Requests that no daemon has taken yet",

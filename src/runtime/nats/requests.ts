@@ -4,7 +4,7 @@
  *
  * Invariants
  * Q1  Every request settles: by its answer, by the broker's "no responders", by a denial, by its deadline, or when the
- *     connection is lost (its answer may have been lost with it, so waiting on would be in vain).
+ *     connection is lost or back (the question or its answer was lost with it, so waiting on would be in vain).
  * Q2  An answer that comes after its request has settled is dropped.
  */
 import { PermissionError, TroupeError, UnavailableError } from "../../errors.ts";
@@ -52,6 +52,8 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
   const ticker = setInterval(expire, TICK_MS);
   ticker.unref();
   void watch();
+  // Not where the status ends, for a connection that is closed does not end it.
+  void nc.closed().then(end);
 
   return {
     request(subject, data, { timeoutMs = DEFAULT_TIMEOUT_MS, header } = {}) {
@@ -93,13 +95,17 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
   // Q1
   async function watch() {
     for await (const { type, permissionContext } of nc.status()) {
-      if (type === Events.Disconnect) {
+      // What is asked while the connection is away is not kept by the client: every new try to connect drops it.
+      if (type === Events.Disconnect || type === Events.Reconnect) {
         rejectAll(({ subject }) => new UnavailableError(`${subject}: the connection was lost`));
       } else if (type === Events.Error && permissionContext?.operation === "publish") {
         const denied = permissionContext.subject;
         rejectAll(({ subject }) => (subject === denied ? new PermissionError(subject, "publish") : undefined));
       }
     }
+  }
+
+  function end() {
     clearInterval(ticker);
     rejectAll(({ subject }) => new UnavailableError(`${subject}: the connection is closed`));
   }

@@ -1,0 +1,58 @@
+import { expect, test } from "vitest";
+import { runTeller } from "../../src/cli/run-lines.ts";
+import type { RunEvent, RunEventBody } from "../../src/workflows/run-events.ts";
+
+const trace = { traceId: "0".repeat(32), sampled: true };
+const usage = { inputTokens: 10, outputTokens: 5, modelCalls: 1 };
+
+/** Tells a story about one run, without its times. */
+function tell(bodies: readonly RunEventBody[], named = false): (string | undefined)[] {
+  const teller = runTeller({ named });
+  return bodies.map((body, index) => {
+    const at = new Date(Date.UTC(2026, 0, 1, 0, 0, index)).toISOString();
+    const event: RunEvent = { v: 1, id: "x", runId: "r1", n: index + 1, at, epoch: 1, ...body };
+    return teller(event)?.slice(14).replaceAll(/ {2,}/g, "  ");
+  });
+}
+
+const accepted: RunEventBody = {
+  type: "run.accepted",
+  data: { input: { a: 1 }, workflow: "w", kind: "deterministic", trace },
+};
+
+test("a run that is lost, found, retried and fails is told in words", () => {
+  const error = { code: "x", message: "no\nluck" };
+  const lines = tell([
+    accepted,
+    { type: "task.sent", data: { taskId: "t", agent: "a", step: "s", attempt: 1, delivery: 1 } },
+    { type: "task.waiting", data: { taskId: "t", agent: "a", reason: "nobody hosts it" } },
+    { type: "run.claimed", data: { host: "h2", incarnation: "i", reason: "takeover" } },
+    {
+      type: "task.sent",
+      data: { taskId: "t", agent: "a", step: "s", attempt: 1, delivery: 2, lost: { reason: "gone" } },
+    },
+    { type: "task.settled", data: { taskId: "t", agent: "a", outcome: { type: "failed", error, usage } } },
+    { type: "run.failed", data: { error } },
+  ]);
+  expect(lines).toEqual([
+    'accepted  w: {"a":1}',
+    "started  a (step s)",
+    "waiting  a: nobody hosts it",
+    "taken over  by h2 (takeover)",
+    "sent again  a (step s): gone",
+    "failed  a: no luck",
+    "failed  in 6.0 s, 1 model call, 10→5 tokens: no luck",
+  ]);
+});
+
+test("several runs are told apart by their ids, and what matters to nobody is left out", () => {
+  const lines = tell([accepted, { type: "step.started", data: { step: "s", agent: "a" } }], true);
+  expect(lines).toEqual(['r1  accepted  w: {"a":1}', undefined]);
+});
+
+test("a run that is joined in the middle is told as far as it is known", () => {
+  const teller = runTeller();
+  const at = "2026-01-01T00:00:00.000Z";
+  const line = teller({ v: 1, id: "x", runId: "r", n: 9, at, epoch: 1, type: "run.completed", data: { output: 1 } });
+  expect(line?.slice(14).trim()).toBe("completed");
+});

@@ -1,0 +1,254 @@
+/** Real messages of every kind: a daemon is put through what it can do, and everything on its NATS is written down. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pino from "pino";
+import { z } from "zod";
+import { defineAgent } from "../../src/actors/define-agent.ts";
+import { defineTool } from "../../src/actors/define-tool.ts";
+import type { Task } from "../../src/actors/task.ts";
+import { ModelError } from "../../src/errors.ts";
+import type { TroupeConfig } from "../../src/runtime/config/define-config.ts";
+import { type Client, connect } from "../../src/runtime/edges/client.ts";
+import type { Daemon } from "../../src/runtime/edges/daemon.ts";
+import { serve } from "../../src/runtime/edges/serve.ts";
+import { connect as connectNats, type Msg, type NatsConnection } from "../../src/runtime/nats/nats.ts";
+import { callTool, fail, handOff, type ScriptedReply, say } from "../../src/testing/replies.ts";
+import { rulesModel } from "../../src/testing/rules-model.ts";
+import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
+import { startTestNats } from "../helpers/nats-server.ts";
+import { until } from "../helpers/until.ts";
+
+/** A message and the channel of docs/asyncapi.yaml it belongs to: by its subject, or by name where it went to a reply. */
+export type RecordedMessage = { on: { subject: string } | { channel: string }; body: unknown };
+
+const OWNER_INBOX = "_INBOX_troupe_daemon.owner.";
+
+/** Runs the whole tour. */
+export async function recordMessages(): Promise<RecordedMessage[]> {
+  await using nats = await startTestNats();
+  const data = await mkdtemp(join(tmpdir(), "troupe-docs-"));
+  const nc = await connectNats({ servers: nats.url });
+  const recorder = openRecorder(nc);
+  const daemons: Daemon[] = [];
+  const start = async (name: string) => {
+    const config = fleet({ nats: [nats.url], data: join(data, name), httpPort: 0, beatMs: 100 });
+    daemons.push(await serve(config, { logger: pino({ level: "silent" }), env: {}, telemetry: false }));
+  };
+  await start("first");
+  const client = await connect({ servers: nats.url });
+  try {
+    await runEveryKind(client, nc, recorder);
+    await askTheApi(client, nc, recorder);
+    await start("second");
+    await changeOwner(client, daemons[0] as Daemon);
+    await until("the exported marks are out", () => recorder.has("troupe.exported."));
+  } finally {
+    await client.close();
+    for (const daemon of daemons) await daemon.drain();
+    await nc.close();
+    await rm(data, { recursive: true });
+  }
+  return recorder.messages;
+}
+
+type Recorder = ReturnType<typeof openRecorder>;
+
+function openRecorder(nc: NatsConnection) {
+  const messages: RecordedMessage[] = [];
+  const subjects = ["requests", "runs", "tasks", "signals", "events", "exported", "api"].map(
+    (kind) => `troupe.${kind}.>`,
+  );
+  for (const subject of [...subjects, "troupe.presence", "troupe.owners"]) {
+    nc.subscribe(subject, { callback: (_error, message) => note({ subject: message.subject }, message) });
+  }
+  nc.subscribe("_INBOX_troupe_daemon.>", { callback: (_error, message) => noteReply(message) });
+  nc.subscribe("results", { callback: (_error, message) => note({ channel: "results" }, message) });
+  return {
+    messages,
+    note,
+    has: (prefix: string) => messages.some(({ on }) => "subject" in on && on.subject.startsWith(prefix)),
+    /** Not before a run has waited: whoever listens to a mailbox counts as serving it. */
+    listenToMailboxes() {
+      nc.subscribe("troupe.agents.*", { callback: (_error, message) => note({ subject: message.subject }, message) });
+    },
+  };
+
+  function note(on: RecordedMessage["on"], message: Msg) {
+    // The ways of a message inside JetStream: acknowledgements, and empty answers that say nobody listens.
+    if (message.data.length > 0) messages.push({ on, body: parse(message) });
+  }
+
+  function noteReply(message: Msg) {
+    if (message.subject.startsWith(OWNER_INBOX)) return note({ channel: "taskAnswers" }, message);
+    const { type } = Object(parse(message)) as { type?: string };
+    if (type === "recorded" || type === "superseded") note({ channel: "receipts" }, message);
+    if (type === "known" || type === "cancel") note({ channel: "taskControl" }, message);
+  }
+}
+
+function parse(message: Msg): unknown {
+  try {
+    return message.json();
+  } catch {
+    return message.string();
+  }
+}
+
+async function runEveryKind(client: Client, nc: NatsConnection, recorder: Recorder) {
+  const abroad = await client.start(
+    "abroad",
+    { text: "hello" },
+    { sessionId: "s", userId: "u", metadata: { of: "me" } },
+  );
+  await until("the run waits for a worker", async () => (await client.get(abroad.runId)).status === "waiting");
+  await client.get(abroad.runId);
+  recorder.listenToMailboxes();
+  serveForeign(nc, recorder);
+  await client.result(abroad.runId);
+
+  await client.run("article", { topic: "tea" }, { replyTo: "results", timeoutMs: 60_000 });
+  await client.run("retried", "x");
+  await client.run("broken", "x").catch(() => {});
+  await client.run("support", "Was I charged twice?");
+  for (const body of ["bare text", '{"bare":"json"}', '{"input":1,"replyto":"misspelt"}']) {
+    nc.publish("troupe.requests.article", body);
+  }
+  nc.publish("troupe.requests.nothing", JSON.stringify({ input: 1, replyTo: "results" }));
+  const slow = await client.start("slow", 1);
+  await until("the slow task is at work", async () => (await client.get(slow.runId)).current.length > 0);
+  await client.cancel(slow.runId, { reason: "changed my mind", by: "me" });
+  await client.result(slow.runId).catch(() => {});
+}
+
+async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder) {
+  const { runId } = await client.start("slow", 1, { notBefore: new Date(Date.now() + 3_600_000) });
+  const done = (await client.list({ workflow: "article", status: "completed" })).runs[0]?.runId;
+  const questions: [endpoint: string, body: object][] = [
+    ["runs.get", { runId: done }],
+    ["runs.get", { runId: "nobody-knows-it" }],
+    ["runs.list", { limit: 2 }],
+    ["runs.result", { runId: done }],
+    ["runs.result", { runId, waitMs: 10 }],
+    ["runs.signal", { runId, name: "approved", payload: { by: "me" } }],
+    ["runs.cancel", { runId: done }],
+    ["runs.journal", { runId: done, from: 1 }],
+    ["runs.start", { workflow: "article", input: { topic: "again" }, runId: done }],
+    ["workflows.list", {}],
+    ["workflows.get", { workflow: "support" }],
+    ["workflows.get", { workflow: "article" }],
+    ["agents.list", {}],
+  ];
+  for (const [endpoint, body] of questions) {
+    const answer = await nc.request(`troupe.api.${endpoint}`, JSON.stringify(body), { timeout: 5_000 });
+    recorder.note({ channel: "apiAnswers" }, answer);
+  }
+}
+
+/** The owner leaves while a task is at work somewhere else. */
+async function changeOwner(client: Client, owner: Daemon) {
+  const runs = await Promise.all(Array.from({ length: 4 }, (_, n) => client.start("abroad", { held: n })));
+  for (const { runId } of runs) {
+    await until("the task is at work", async () => (await client.get(runId)).current.length > 0);
+  }
+  await owner.drain();
+  for (const { runId } of runs) await client.result(runId);
+}
+
+/** A worker that is not of Troupe, as docs/protocol.md describes it. */
+function serveForeign(nc: NatsConnection, recorder: Recorder) {
+  const replies = new Map<string, string>();
+  nc.subscribe("_INBOX_foreign", { callback: (_error, message) => recorder.note({ channel: "taskControl" }, message) });
+  nc.subscribe("troupe.owners", {
+    callback(_error, message) {
+      const { runId, tasks, reply } = message.json<{ runId: string; tasks: string[]; reply: string }>();
+      for (const taskId of tasks) {
+        if (!replies.has(`${runId} ${taskId}`)) continue;
+        replies.set(`${runId} ${taskId}`, `${reply}.${taskId}`);
+        accept(`${reply}.${taskId}`, taskId);
+      }
+    },
+  });
+  nc.subscribe("troupe.agents.foreign", {
+    queue: "workers",
+    callback(_error, message) {
+      const task = message.json<Task>();
+      const key = `${task.runId} ${task.taskId}`;
+      const isKnown = replies.has(key);
+      replies.set(key, message.reply ?? "");
+      accept(message.reply ?? "", task.taskId);
+      if (!isKnown) void work(task, key);
+    },
+  });
+
+  function accept(reply: string, taskId: string) {
+    for (const type of ["accepted", "working"]) {
+      nc.publish(reply, JSON.stringify({ type, taskId, worker: "foreign/1" }), { reply: "_INBOX_foreign" });
+    }
+  }
+
+  async function work({ taskId, attempt, input }: Task, key: string) {
+    // A held task outlives its owner.
+    if (Object(input).held !== undefined) await new Promise((resolve) => setTimeout(resolve, 1_000));
+    const outcome = { v: 1, taskId, attempt, type: "completed", output: input };
+    for (;;) {
+      const receipt = await nc
+        .request(replies.get(key) ?? "", JSON.stringify(outcome), { timeout: 1_000 })
+        .catch(() => undefined);
+      if (receipt) return recorder.note({ channel: "receipts" }, receipt);
+    }
+  }
+}
+
+function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
+  const replies: ScriptedReply[] = [
+    fail(new ModelError("rate_limited", "slow down", { retryable: true })),
+    say("fine"),
+  ];
+  const model = rulesModel([
+    { agent: "researcher", reply: say("Three facts.") },
+    { agent: "writer", reply: say("An article.") },
+    { agent: "flaky", reply: () => replies.shift() ?? say("fine") },
+    { agent: "broken", reply: fail(new ModelError("unauthorized", "no key", { retryable: false })) },
+    { agent: "slow", reply: say("late", { delayMs: 60_000 }) },
+    { agent: "triage", reply: handOff("billing", { reason: "about money" }) },
+    { agent: "billing", afterTool: false, reply: callTool("lookup", { number: "INV-1" }) },
+    { agent: "billing", reply: say("It was charged once.") },
+  ]);
+  const about = { provider: "scripted", model: "none", instructions: "Do it." };
+  const lookup = defineTool({
+    name: "lookup",
+    description: "Looks an invoice up.",
+    parameters: z.object({ number: z.string() }),
+    execute: () => ({ charges: 1 }),
+  });
+  const billing = defineAgent({ name: "billing", description: "Money.", ...about, tools: [lookup] });
+  const triage = defineAgent({ name: "triage", ...about, handoffs: [billing] });
+  return {
+    agents: [
+      ...["researcher", "writer", "broken", "slow"].map((name) => defineAgent({ name, ...about })),
+      defineAgent({ name: "flaky", ...about, maxModelAttempts: 1 }),
+      defineAgent({ name: "foreign", remote: true }),
+      triage,
+      billing,
+    ],
+    workflows: [
+      defineWorkflow({
+        name: "article",
+        description: "Writes.",
+        input: z.object({ topic: z.string() }),
+        agents: ["researcher", "writer"],
+      }),
+      defineWorkflow({
+        name: "retried",
+        steps: [{ id: "only", agent: "flaky", retry: { maxAttempts: 2, delayMs: 20 } }],
+      }),
+      defineWorkflow({ name: "broken", agents: ["broken"] }),
+      defineWorkflow({ name: "slow", agents: ["slow"] }),
+      defineWorkflow({ name: "abroad", agents: ["foreign"] }),
+      defineWorkflow({ name: "support", entry: triage, agents: [triage, billing] }),
+    ],
+    providers: { scripted: model },
+    daemon,
+  };
+}
