@@ -75,17 +75,16 @@ async function reach(servers: readonly string[], options: ResolvedOptions): Prom
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = new UnavailableError(`it does not answer within ${PATIENCE_MS / 1_000} s`);
-    timer = setTimeout(() => reject(error), PATIENCE_MS);
+    timer = setTimeout(() => {
+      reject(error);
+      // Nobody would close one that comes through after all.
+      connecting.then((client) => client.close()).catch(() => {});
+    }, PATIENCE_MS);
   });
   try {
     return await Promise.race([connecting, late]);
   } finally {
     clearTimeout(timer);
-    // One that comes through after all would keep the process.
-    connecting.then(
-      (client) => client,
-      () => {},
-    );
   }
 }
 

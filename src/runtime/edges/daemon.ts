@@ -183,6 +183,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     acceptTimeoutMs: options.taskAcceptTimeoutMs,
     silenceMs: options.taskSilenceMs,
     cancelGraceMs: options.cancelGraceMs,
+    known: (runId) => index.known(runId),
     workersOf: (agent) =>
       presence
         .living()
@@ -283,7 +284,8 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
       const elsewhere = presence
         .living()
         .some((beat) => beat.workflows.some((offer) => offer.startsWith(`${workflow}@`)));
-      return elsewhere ? "elsewhere" : "nobody";
+      if (elsewhere) return "elsewhere";
+      return presence.offeredLately(workflow) ? "nobody now" : "nobody";
     },
     async accept(incoming) {
       const result = await runs.accept(incoming, signals.cancelOf(incoming.runId));

@@ -6,6 +6,7 @@
  *     stored. What happens while an append is in flight waits for the next entry.
  * R2  What one batch of happenings leads to is one entry: fact, decisions and the end of the run cannot be torn apart.
  * R3  An append that finds another writer ends this object silently: no answer, no effect, no further write.
+ *     An answer that took long may have waited for this process to run again: it is believed only after another look.
  * R4  After a terminal event nothing is recorded any more.
  * R5  A supervisor or a journal that cannot be handled parks this run with its reason; it never throws into the daemon.
  */
@@ -44,7 +45,13 @@ export type RunHostParts = {
 export type CloseReason = "ended" | "fenced" | "released" | "parked";
 
 /** Where a journal stands. */
-export type Position = { seq: number; n: number; epoch: number };
+export type Position = {
+  seq: number;
+  n: number;
+  epoch: number;
+  /** When its newest event was written, in milliseconds since the epoch. @default 0 */
+  at?: number;
+};
 
 export type ActiveRun = ReturnType<typeof activateRun>;
 
@@ -72,6 +79,8 @@ type Settle = { resolve: () => void; reject: (error: unknown) => void };
 
 type Draft = { at: string; bodies: RunEventBody[]; effects: Effect[]; after: (() => void)[]; settles: Settle[]; snapshot?: SupervisorSnapshot };
 
+/** Far below the time after which another daemon takes over, far above what an append takes. */
+const OLD_ANSWER_MS = 500;
 /** A task lost this often takes its workers down with it. */
 const MAX_DELIVERIES = 10;
 
@@ -95,7 +104,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   let queue: Happening[] = [];
   let pumping: Promise<void> | undefined;
   let open = true;
-  let lastAt = 0;
+  let lastAt = start.position.at ?? 0;
 
   const self = {
     runId,
@@ -394,8 +403,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const texts = events.map((event) => JSON.stringify(event));
     const body = encoder.encode(`[${texts.join(",")}]`);
     const id = (events[0] as RunEvent).id;
+    const askedAt = performance.now();
     seq = await journals.append(subject, body, { expected: seq, id, signal: parts.stopping });
     n += events.length;
+    if (performance.now() - askedAt > OLD_ANSWER_MS) await checkOwnership();
     snapshot = draft.snapshot;
     projection.recorded(events, seq);
     measure(events);
@@ -414,6 +425,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     } catch (error) {
       logger.error({ runId, err: error }, "something that is on record could not be done");
     }
+  }
+
+  // R3
+  async function checkOwnership() {
+    const last = await journals.last(subject);
+    if (last && last.seq > seq) throw new FencedError(subject);
   }
 
   function measure(events: readonly RunEvent[]) {

@@ -29,7 +29,7 @@ export type DeliveryOptions = {
   sent: SentOutcomes;
   outcomeTimeoutMs: number;
   outcomeAttempts: number;
-  handoffsOf?: (workflow: string, agent: string) => HandoffOption[] | undefined;
+  handoffsOf?: (workflow: string, agent: string, definition?: string) => HandoffOption[] | undefined;
   /** Aborts when the host drains or stops: then nobody who is not there is waited for. */
   hurry: AbortSignal;
 };

@@ -45,6 +45,8 @@ export type Presence = {
   /** Living daemons, this one included unless it is leaving. */
   living(): Beat[];
   isLiving(incarnation: string): boolean;
+  /** Whether a daemon that is gone now offered this workflow within the last half minute. */
+  offeredLately(workflow: string): boolean;
   /** Called when a daemon is presumed gone. */
   onGone(listener: (beat: Beat, reason: GoneReason) => void): void;
   /** Called when a daemon appears or serves something new. */
@@ -54,6 +56,9 @@ export type Presence = {
   stop(): void;
 };
 
+// Longer than a daemon takes to restart: what it alone can run is not called unknown meanwhile.
+const LATELY_MS = 30_000;
+
 type Seen = { beat: Beat; at: number; offers: string };
 
 /** Starts beating and listening; resolves once the first beat is out. */
@@ -62,6 +67,8 @@ export function startPresence(options: PresenceOptions): Presence {
   const seen = new Map<string, Seen>();
   const goneListeners: ((beat: Beat, reason: GoneReason) => void)[] = [];
   const changeListeners: (() => void)[] = [];
+  /** When a gone daemon last offered a workflow. */
+  const lately = new Map<string, number>();
   let leaving = false;
   let lastTick = performance.now();
 
@@ -72,6 +79,7 @@ export function startPresence(options: PresenceOptions): Presence {
   return {
     living: () => [...(leaving ? [] : [self()]), ...[...seen.values()].map((entry) => entry.beat)],
     isLiving: (incarnation) => (!leaving && self().incarnation === incarnation) || seen.has(incarnation),
+    offeredLately: (workflow) => performance.now() - (lately.get(workflow) ?? Number.NEGATIVE_INFINITY) < LATELY_MS,
     onGone: (listener) => void goneListeners.push(listener),
     onChange: (listener) => void changeListeners.push(listener),
     async leave() {
@@ -128,7 +136,10 @@ export function startPresence(options: PresenceOptions): Presence {
   }
 
   function lose(lost: Beat, reason: GoneReason) {
-    if (!seen.delete(lost.incarnation)) return;
+    const known = seen.get(lost.incarnation);
+    if (!known) return;
+    seen.delete(lost.incarnation);
+    for (const offer of known.beat.workflows) lately.set(offer.slice(0, offer.lastIndexOf("@")), performance.now());
     logger.warn({ host: lost.host, incarnation: lost.incarnation, reason }, "daemon gone");
     for (const listener of goneListeners) listener(lost, reason);
   }

@@ -62,6 +62,8 @@ export type RunHostOptions = {
   silenceMs: number;
   cancelGraceMs: number;
   metrics: Metrics;
+  /** Whether an id has ever been a run's, as far as this daemon has seen. */
+  known: (runId: string) => boolean;
   /** The living daemons that host an agent, each as `host/incarnation`. */
   workersOf: (agent: string) => readonly string[];
   /** How far a host said that its durable spans are exported. */
@@ -177,7 +179,8 @@ export function startRunHost(options: RunHostOptions): RunHost {
       const { runId } = incoming;
       const begun = beginning.get(runId);
       if (begun) return begun.then(() => "exists");
-      if (runs.has(runId)) return "exists";
+      // A journal past its retention is gone, but its id is still taken.
+      if (runs.has(runId) || options.known(runId)) return "exists";
       const definition = definitions.current(incoming.workflow);
       if (cancel) return endAtOnce(incoming, cancelledAtOnce(cancel), definition);
       const refusal = refusalOf(incoming, definition);
@@ -311,7 +314,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     const definition = data.hash === undefined ? undefined : definitions.pinned(data.workflow, data.hash);
     if (!definition) return parkUnread(accepted, entries);
     const last = events.at(-1) as RunEvent;
-    const position = { seq: entries.at(-1)?.seq ?? 0, n: last.n, epoch: last.epoch };
+    const position = { seq: entries.at(-1)?.seq ?? 0, n: last.n, epoch: last.epoch, at: Date.parse(last.at) };
     const projection = tracing.run(runId, data.workflow, data.trace);
     projection.replayed(events);
     const exported = exportedUpTo(entries, options.exportMark);

@@ -1,4 +1,4 @@
-import { execFileSync, fork } from "node:child_process";
+import { spawn } from "node:child_process";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Beat, chooseOwner, type Presence, startPresence } from "../../../src/runtime/hosts/presence.ts";
@@ -137,11 +137,10 @@ describe("a daemon that could not hear", () => {
     const a = daemon("a", { suspectAfterMs: 400 });
     const beating = spawnBeats("b", "b1");
     await until("b is known", () => a.isLiving("b1"));
-    const until_ = performance.now() + 1_200;
-    while (performance.now() < until_);
+    for (const end = performance.now() + 1_200; performance.now() < end; );
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(a.gone).toEqual([]);
-    beating.kill();
+    beating.kill("SIGKILL");
     await until("b is missed once it is really gone", () => a.gone.length === 1);
   });
 
@@ -150,7 +149,10 @@ describe("a daemon that could not hear", () => {
     const buses = await Promise.all(
       ["a", "b"].map((name) => connectBus({ servers: own.url, name, inboxPrefix: `_INBOX_${name}` })),
     );
-    const [a, b] = buses.map((on, i) => daemon(["a", "b"][i] as string, { on, suspectAfterMs: 900 })) as [Daemon, Daemon];
+    const [a, b] = buses.map((on, i) => daemon(["a", "b"][i] as string, { on, suspectAfterMs: 900 })) as [
+      Daemon,
+      Daemon,
+    ];
     await until("they know each other", () => names(a).length === 2 && names(b).length === 2);
     await own.kill();
     await new Promise((resolve) => setTimeout(resolve, 1_500));
@@ -202,10 +204,14 @@ function spawnBeats(host: string, incarnation: string) {
     const { connect } = await import("nats");
     const nc = await connect({ servers: process.env.NATS });
     setInterval(() => nc.publish(process.env.SUBJECT, process.env.BEAT), 50);`;
-  const child = fork("-e", [code], {
-    execArgv: ["--input-type=module"],
-    env: { ...process.env, NATS: nats.url, SUBJECT: subjects.presence, BEAT: JSON.stringify(beatOf(host, incarnation)) },
+  const child = spawn(process.execPath, ["--input-type=module", "-e", code], {
+    env: {
+      ...process.env,
+      NATS: nats.url,
+      SUBJECT: subjects.presence,
+      BEAT: JSON.stringify(beatOf(host, incarnation)),
+    },
   });
-  return { kill: () => child.kill("SIGKILL") };
+  started.push({ stop: () => void child.kill("SIGKILL") });
+  return child;
 }
-void execFileSync;
