@@ -4,6 +4,7 @@ import { parse } from "yaml";
 import type { JsonSchema } from "../../src/actors/model.ts";
 import { validateOutput } from "../../src/actors/schemas.ts";
 import { apiRequests } from "../../src/runtime/edges/api-requests.ts";
+import type { DeadLetter } from "../../src/runtime/hosts/door.ts";
 import { subjectsFor } from "../../src/runtime/subjects.ts";
 import type { RunEventType } from "../../src/workflows/run-events.ts";
 import { type RecordedMessage, recordMessages } from "./recorded-messages.ts";
@@ -40,6 +41,17 @@ const EVENT_TYPES: { [Type in RunEventType]: true } = {
   "signal.received": true,
 };
 
+/** The one message that only a defect or a broken broker brings about. */
+const DEAD_LETTER: DeadLetter = {
+  v: 1,
+  at: "2030-01-31T09:00:00.000Z",
+  subject: "troupe.requests.article",
+  reason: { code: "internal", message: "why" },
+  runId: "order-7",
+  bytes: 3,
+  data: "tea",
+};
+
 const source = await readFile(new URL("../../docs/asyncapi.yaml", import.meta.url), "utf8");
 const text = await readFile(new URL("../../docs/protocol.md", import.meta.url), "utf8");
 const document = parse(source) as Document;
@@ -61,7 +73,7 @@ describe("docs/asyncapi.yaml", () => {
   it("has an operation for every channel that is not another one's reply", () => {
     const used = new Set(JSON.stringify(document.operations).match(/#\/channels\/\w+/g));
     const idle = Object.keys(document.channels).filter((name) => !used.has(`#/channels/${name}`));
-    expect(idle).toEqual(["deadLetters"]);
+    expect(idle).toEqual([]);
   });
 
   it("knows every type of journal event", () => {
@@ -72,7 +84,7 @@ describe("docs/asyncapi.yaml", () => {
   describe("beside a running daemon", () => {
     let recorded: RecordedMessage[];
     beforeAll(async () => {
-      recorded = await recordMessages();
+      recorded = [...(await recordMessages()), { on: { subject: "troupe.dead.requests.article" }, body: DEAD_LETTER }];
     }, 60_000);
 
     it("has a schema that every message fits", () => {
@@ -108,7 +120,9 @@ describe("docs/asyncapi.yaml", () => {
 describe("docs/protocol.md", () => {
   it("names every subject, endpoint and type of event", () => {
     const subjects = Object.values(document.channels).flatMap(({ address }) =>
-      address && !address.includes("{kind}") ? [address.replaceAll("{", "<").replaceAll("}", ">")] : [],
+      address
+        ? [address.replace("{kind}.{name}", "requests.{workflow}").replaceAll("{", "<").replaceAll("}", ">")]
+        : [],
     );
     const missing = [
       ...subjects.filter((subject) => !subject.includes(".api.")),

@@ -11,8 +11,7 @@ export function addOptionFlags(command: Command, keys: readonly OptionKey[] = OP
 function flagsFor(key: OptionKey): Flag[] {
   const { kind, doc } = optionOf(key);
   const name = flagOf(key);
-  if (kind.placeholder)
-    return [new Flag(`${name} <${kind.placeholder}>`, `${plain(doc)}${defaultOf(key)}`)];
+  if (kind.placeholder) return [new Flag(`${name} <${kind.placeholder}>`, `${plain(doc)}${defaultOf(key)}`)];
   return [new Flag(name, plain(doc)), new Flag(name.replace("--", "--no-"), "The opposite.").hideHelp()];
 }
 

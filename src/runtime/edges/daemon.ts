@@ -40,12 +40,12 @@ import { provision } from "../nats/provision.ts";
 import { type NatsServerProcess, startNatsServer } from "../nats/server.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { type AgentListing, startApi } from "./api.ts";
-import { type HttpEdge, type HttpOptions, startHttp } from "./http.ts";
+import { type HttpEdge, type HttpOptions, PORT_TAKEN, startHttp } from "./http.ts";
 
 export type DaemonOptions = {
   options: ResolvedOptions;
-  agents: Iterable<Agent>;
-  workflows: Iterable<WorkflowDefinition>;
+  agents: readonly Agent[];
+  workflows: readonly WorkflowDefinition[];
   modelFor: (agent: Agent) => Model;
   logger: Logger;
   tracing: Tracing;
@@ -82,7 +82,7 @@ const BROKER_WAIT_MS = 500;
  */
 export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
   const { options, modelFor, logger, tracing, metrics, version } = daemon;
-  const hosted = hostedAgents([...daemon.agents], options.agents);
+  const hosted = hostedAgents(daemon.agents, options.agents);
   const definitions = holdDefinitions(daemon.workflows);
   const subjects = subjectsFor(options.prefix);
   const inboxPrefix = `_INBOX_${options.prefix}_daemon`;
@@ -261,7 +261,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     version,
     workflows: () => definitions.all(),
     offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
-    agents: () => listAgents([...daemon.agents], presence.living()),
+    agents: () => listAgents(daemon.agents, presence.living()),
   });
   const retention = startRetention({
     index,
@@ -433,7 +433,7 @@ async function serveHealth(
   try {
     return await startHttp({ host: httpHost, port: httpPort, ...pages });
   } catch (error) {
-    const isTaken = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+    const isTaken = error instanceof UsageError && error.code === PORT_TAKEN;
     if (!isTaken || httpPort !== optionOf("httpPort").default) throw error;
     const http = await startHttp({ host: httpHost, port: 0, ...pages });
     logger.warn({ wanted: httpPort, http: http.url }, "the default HTTP port is taken; using a free one");

@@ -31,6 +31,9 @@ export type HttpEdge = {
   [Symbol.asyncDispose](): Promise<void>;
 };
 
+/** The code of the error for a port that somebody else has. */
+export const PORT_TAKEN = "port_taken";
+
 const PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8";
 
 /**
@@ -87,7 +90,7 @@ function whyNotBound(error: NodeJS.ErrnoException, host: string, port: number): 
   const got = `${host}:${port}`;
   switch (error.code) {
     case "EADDRINUSE":
-      return new UsageError(`--http-port: expected a free port, got ${got}, which is in use; 0 takes any free one`);
+      return new UsageError(`--http-port: expected a free port, got ${got}, which is in use; 0 takes any free one`, PORT_TAKEN);
     case "EACCES":
       return new UsageError(`--http-port: expected a port this user may have, got ${got}`);
     case "EADDRNOTAVAIL":

@@ -81,6 +81,7 @@ type Draft = { at: string; bodies: RunEventBody[]; effects: Effect[]; after: (()
 
 /** Far below the time after which another daemon takes over, far above what an append takes. */
 const OLD_ANSWER_MS = 500;
+const CHECK_AGAIN_MS = 250;
 /** A task lost this often takes its workers down with it. */
 const MAX_DELIVERIES = 10;
 
@@ -429,8 +430,18 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
 
   // R3
   async function checkOwnership() {
-    const last = await journals.last(subject);
-    if (last && last.seq > seq) throw new FencedError(subject);
+    for (;;) {
+      try {
+        const last = await journals.last(subject);
+        if (last && last.seq > seq) throw new FencedError(subject);
+        return;
+      } catch (error) {
+        if (error instanceof FencedError) throw error;
+        if (parts.stopping.aborted) throw new UnavailableError(`${subject}: stopped before it was known who owns the run`);
+        logger.debug({ runId, err: error }, "could not check who owns the run; trying again");
+      }
+      await new Promise((resolve) => setTimeout(resolve, CHECK_AGAIN_MS));
+    }
   }
 
   function measure(events: readonly RunEvent[]) {

@@ -56,7 +56,9 @@ export function readRequest(message: JsMsg): IncomingRequest {
     const problem = parsed.error.issues.map((issue) => `${issue.path.join(".") || "request"}: ${issue.message}`).join("; ");
     const replyTo = requestFields.replyTo.safeParse(body.replyTo).data;
     const mayReply = replyTo !== undefined && !replyTo.startsWith(`${prefix}.`);
-    return { ...base, runId: fallbackId, request: { input: body.input, ...(mayReply && { replyTo }) }, problem };
+    // Whoever chose an id looks for the run, and its error, under it.
+    const runId = requestFields.runId.safeParse(body.runId).data ?? fallbackId;
+    return { ...base, runId, request: { input: body.input, ...(mayReply && { replyTo }) }, problem };
   }
   const { runId = fallbackId, replyTo, ...rest } = parsed.data;
   if (replyTo?.startsWith(`${prefix}.`)) {

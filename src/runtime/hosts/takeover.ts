@@ -101,7 +101,9 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     if (stopped) return;
     for (const row of unfinished()) {
       const dropped = row.ownerIncarnation === self().incarnation && !runs.owns(row.runId);
-      if ((isOrphaned(row) || dropped) && isMine(row)) enqueue(row.runId, "takeover");
+      // Its owner lives, but can only say why the run stands still.
+      const waits = row.parked?.startsWith(NO_DEFINITION) ?? false;
+      if ((isOrphaned(row) || dropped || waits) && isMine(row)) enqueue(row.runId, waits ? "resume" : "takeover");
     }
   }
 

@@ -101,12 +101,16 @@ describe("an envelope", () => {
     ["a time that is none", { notBefore: "tomorrow" }, /^notBefore: expected an ISO 8601 instant/],
     ["a time limit of nothing", { timeoutMs: 0 }, /^timeoutMs: /],
     ["a time limit in parts", { timeoutMs: 1.5 }, /^timeoutMs: /],
-    ["a time limit beyond all calendars", { timeoutMs: Number.MAX_SAFE_INTEGER }, /^timeoutMs: /],
+    [
+      "a reply into Troupe's own subjects",
+      () => ({ replyTo: subjects.run("other") }),
+      /^replyTo: expected a subject outside/,
+    ],
     ["metadata that is a list", { metadata: [] }, /^metadata: /],
     ["a wildcard to reply to", { replyTo: "answers.>" }, /^replyTo: expected a NATS subject without wildcards/],
     ["a field nobody knows", { sesionId: "s" }, /sesionId/],
-  ])("with %s is refused with the reason and keeps its input", async (_, fields, problem) => {
-    const request = await read(envelope(fields));
+  ])("with %s is refused with the reason and keeps its input", async (_, fields: object | (() => object), problem) => {
+    const request = await read(envelope(typeof fields === "function" ? fields() : fields));
     expect(request.problem).toMatch(problem);
     expect(request.request.input).toBe("bees");
     expect(request.runId).toMatch(/^r[0-9a-z]+-[0-9a-z]+$/);
@@ -122,7 +126,7 @@ describe("an envelope", () => {
     }
   });
 
-  test("that is refused keeps the run id it gave, if that can be one", async () => {
+  test("that is refused keeps the run id it gave, so that its sender finds it", async () => {
     expect((await read(envelope({ runId: "mine-2", timeoutMs: -1 }))).runId).toBe("mine-2");
   });
 });
@@ -132,7 +136,19 @@ describe("the run id", () => {
     expect((await read("bees", { "Nats-Msg-Id": "order-17" })).runId).toBe("order-17");
     expect((await read(envelope({}), { "Nats-Msg-Id": "order-18" })).runId).toBe("order-18");
     expect((await read(envelope({ runId: "mine" }), { "Nats-Msg-Id": "order-19" })).runId).toBe("mine");
-    expect((await read("bees", { "Nats-Msg-Id": "order 20" })).runId).toMatch(/^r[0-9a-z]+-[0-9a-z]+$/);
+  });
+
+  test("stands for a message id that cannot be one, always the same for the same", async () => {
+    const ids = [];
+    for (const id of ["order 20", "order 21"]) {
+      const body = nuid.next();
+      ids.push((await read(body, { "Nats-Msg-Id": id })).runId);
+    }
+    expect(ids[0]).toMatch(/^[A-Za-z0-9_-]{1,128}$/);
+    expect(ids[1]).not.toBe(ids[0]);
+    await (await bus.jsm()).streams.delete(subjects.streams.requests);
+    await provision(bus, subjects, { ackWaitMs: 30_000 });
+    expect((await read("bees", { "Nats-Msg-Id": "order 20" })).runId).toBe(ids[0]);
   });
 
   test("is the same at every delivery of one message, and another for every message", async () => {

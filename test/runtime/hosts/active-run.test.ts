@@ -1,0 +1,362 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { defineAgent } from "../../../src/actors/define-agent.ts";
+import { nuid } from "../../../src/runtime/nats/nats.ts";
+import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
+import type { RunEvent } from "../../../src/workflows/run-events.ts";
+import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
+import { until } from "../../helpers/until.ts";
+
+let bench: RunBench;
+let agent: string;
+let worker: HandWorker;
+
+beforeAll(async () => {
+  bench = await startRunBench();
+});
+/** Every test has an agent of its own, so that they share a server and nothing else. */
+beforeEach(async () => {
+  agent = `agent-${nuid.next()}`;
+  worker = await bench.worker(agent);
+});
+afterEach(() => worker.stop());
+afterAll(() => bench[Symbol.asyncDispose]());
+
+/** Steps of the one agent, each after the one before unless it says otherwise. */
+const chain = (...ids: string[]) =>
+  defineWorkflow({
+    name: "chain",
+    steps: ids.map((id, i) => ({ id, agent, after: ids.slice(Math.max(0, i - 1), i) })),
+  });
+
+describe("what a run leads to", () => {
+  test("is in the journal as one entry for each thing that happened", async () => {
+    const host = await bench.host("a", [chain("one", "two")]);
+    const runId = await bench.start(host, "chain");
+    await worker.gets("one-1");
+    expect(await worker.completes("one-1")).toBe("recorded");
+    await worker.gets("two-1");
+    expect(await worker.completes("two-1")).toBe("recorded");
+    const entries = await bench.journals.read(bench.subjects.run(runId));
+    expect(entries.map(({ value }) => value.map(({ type }) => type))).toEqual([
+      ["run.accepted", "run.claimed", "step.started", "task.sent"],
+      ["task.settled", "step.completed", "step.started", "task.sent"],
+      ["task.settled", "step.completed", "run.completed"],
+    ]);
+    const events = entries.flatMap(({ value }) => value);
+    expect(events.map(({ n }) => n)).toEqual(events.map((_, i) => i + 1));
+    expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
+    expect(new Set(events.map(({ runId }) => runId))).toEqual(new Set([runId]));
+    expect(host.owns(runId)).toBe(false);
+  });
+
+  test("is told live in the order of the journal, and the result goes where the request said", async () => {
+    const host = await bench.host("a", [chain("one")]);
+    const live: RunEvent[] = [];
+    const results: unknown[] = [];
+    const replyTo = `answers.${nuid.next()}`;
+    const heard = [
+      bench.bus.nc.subscribe(bench.subjects.allEvents, { callback: (_, m) => live.push(m.json<RunEvent>()) }),
+      bench.bus.nc.subscribe(replyTo, { callback: (_, m) => results.push(m.json()) }),
+    ];
+    await bench.bus.nc.flush();
+    const runId = await bench.start(host, "chain", { replyTo });
+    await worker.gets("one-1");
+    await worker.completes("one-1", { text: "done" });
+    await until("the result is there", () => results.length > 0);
+    expect(results).toEqual([{ runId, workflow: "chain", status: "completed", output: { text: "done" } }]);
+    expect(live.filter((event) => event.runId === runId)).toEqual(await bench.events(runId));
+    for (const subscription of heard) subscription.unsubscribe();
+  });
+
+  test("an outcome sent again after it was recorded changes nothing", async () => {
+    const host = await bench.host("a", [chain("one", "two")]);
+    const runId = await bench.start(host, "chain");
+    await worker.gets("one-1");
+    const receipts = await Promise.all([worker.completes("one-1"), worker.completes("one-1", "other")]);
+    expect(receipts.sort()).toEqual(["recorded", "superseded"]);
+    await worker.gets("two-1");
+    expect(await worker.completes("two-1")).toBe("recorded");
+    expect(await worker.completes("two-1")).toBe("superseded");
+    expect((await bench.told(runId)).filter((words) => words.startsWith("task.settled"))).toHaveLength(2);
+  });
+
+  test("steps with the names of handed-off tasks are answered like others", async () => {
+    const both = defineWorkflow({
+      name: "chain",
+      steps: [
+        { id: "h1", agent },
+        { id: "h2", agent },
+      ],
+    });
+    const host = await bench.host("a", [both]);
+    await bench.start(host, "chain");
+    await Promise.all([worker.gets("h1-1"), worker.gets("h2-1")]);
+    expect(await worker.completes("h2-1")).toBe("recorded");
+    expect(await worker.completes("h2-1")).toBe("superseded");
+    expect(await worker.completes("h1-1")).toBe("recorded");
+  });
+
+  test("a hundred runs at once each end once with their own output", async () => {
+    const host = await bench.host("a", [chain("one", "two")]);
+    worker.answersWith(({ input }) => input);
+    const runIds = await Promise.all(Array.from({ length: 100 }, (_, i) => bench.start(host, "chain", { input: i })));
+    await until("all runs are over", () => host.size() === 0);
+    for (const [i, runId] of runIds.entries()) {
+      const events = await bench.events(runId);
+      expect(events.filter(({ type }) => type === "run.completed")).toHaveLength(1);
+      const end = events.at(-1) as RunEvent & { type: "run.completed" };
+      expect(end.data.output).toContain(`<request>\n${i}\n</request>`);
+    }
+  });
+});
+
+describe("outputs near the broker's limit", () => {
+  const text = (kilobytes: number) => "x".repeat(kilobytes * 1_024);
+  const parallel = (count: number) => {
+    const ids = Array.from({ length: count }, (_, i) => `s${i}`);
+    return defineWorkflow({ name: "wide", steps: ids.map((id) => ({ id, agent, input: "go" })) });
+  };
+
+  test("that come together but fit only apart are all recorded", async () => {
+    const host = await bench.host("a", [parallel(9)]);
+    const runId = await bench.start(host, "wide");
+    await until("all tasks are there", () => worker.tasks.length === 9);
+    const receipts = await Promise.all(worker.tasks.slice(1).map(({ taskId }) => worker.completes(taskId, text(200))));
+    expect(receipts).toEqual(receipts.map(() => "recorded"));
+    expect(host.owns(runId)).toBe(true);
+    expect((await bench.told(runId)).filter((words) => words.startsWith("step.completed"))).toHaveLength(8);
+    await worker.settle("s0-1", { type: "failed", error: { code: "enough", message: "no" } });
+    expect(await bench.end(runId)).toMatchObject({ type: "run.failed", data: { error: { code: "enough" } } });
+  });
+
+  test("that do not fit even alone fail their step with the reason, and the others are kept", async () => {
+    const host = await bench.host("a", [parallel(3)]);
+    const runId = await bench.start(host, "wide");
+    await until("all tasks are there", () => worker.tasks.length === 3);
+    const near = text(1_024 - 1);
+    const receipts = await Promise.all([
+      worker.completes("s0-1", "small"),
+      worker.completes("s1-1", near),
+      worker.completes("s2-1", "small"),
+    ]);
+    expect(receipts).toContain("recorded");
+    const end = await bench.end(runId);
+    expect(end).toMatchObject({ type: "run.failed", data: { error: { code: "payload_too_large" } } });
+    expect(await bench.told(runId)).toContain("step.failed s1-1");
+  });
+
+  test("that do not fit into the next task fail that step with the reason instead of stopping the run for ever", async () => {
+    const ids = ["a", "b", "c", "d", "e", "f"];
+    const join = [...ids.map((id) => ({ id, agent, input: "go" })), { id: "join", agent, after: ids }];
+    const host = await bench.host("a", [defineWorkflow({ name: "join", steps: join })]);
+    const runId = await bench.start(host, "join");
+    await until("all tasks are there", () => worker.tasks.length === 6);
+    for (const id of ids) await worker.completes(`${id}-1`, text(200));
+    expect(await bench.end(runId)).toMatchObject({
+      type: "run.failed",
+      data: { error: { code: "payload_too_large" } },
+    });
+    expect(host.owns(runId)).toBe(false);
+  });
+});
+
+describe("outcomes that are none", () => {
+  test.each([
+    ["a failure without an error", { type: "failed" }],
+    ["a failure whose error is words", { type: "failed", error: "no" }],
+    ["a completion without an output", { type: "completed" }],
+    ["a handoff to nobody", { type: "handoff" }],
+    ["a usage that is no usage", { type: "completed", output: 1, usage: { tokens: 5 } }],
+  ])("%s fails the step with the reason instead of parking the run", async (_, outcome) => {
+    const host = await bench.host("a", [chain("one")]);
+    const runId = await bench.start(host, "chain");
+    await worker.gets("one-1");
+    expect(await worker.settle("one-1", outcome)).toBe("recorded");
+    expect(await bench.end(runId)).toMatchObject({ type: "run.failed", data: { error: { code: "bad_outcome" } } });
+  });
+});
+
+describe("a run that is cancelled", () => {
+  test("stops the task at its worker and ends when that has stopped", async () => {
+    const host = await bench.host("a", [chain("one", "two")]);
+    const runId = await bench.start(host, "chain");
+    await worker.gets("one-1");
+    worker.say("accepted", "one-1");
+    await bench.bus.nc.flush();
+    await until("the task is known to be taken", async () => {
+      host.cancel(runId, 7, { reason: "enough", by: "me" });
+      return worker.controls.some(({ type }) => type === "cancel");
+    });
+    expect(host.owns(runId)).toBe(true);
+    await worker.settle("one-1", { type: "failed", error: { code: "cancelled", message: "stopped" } });
+    expect(await bench.end(runId)).toMatchObject({ type: "run.cancelled", data: { reason: "enough" } });
+    const told = await bench.told(runId);
+    expect(told.filter((words) => words.startsWith("run.cancelling"))).toHaveLength(1);
+    expect(told.slice(-2)).toEqual(["task.settled one-1", "run.cancelled"]);
+  });
+
+  test("tells a worker that says only afterwards that it has the task", async () => {
+    const host = await bench.host("a", [chain("one")]);
+    const runId = await bench.start(host, "chain");
+    await worker.gets("one-1");
+    host.cancel(runId, 7, {});
+    worker.say("accepted", "one-1");
+    await worker.controlled("cancel", "one-1");
+    await worker.settle("one-1", { type: "failed", error: { code: "cancelled", message: "stopped" } });
+    expect((await bench.end(runId)).type).toBe("run.cancelled");
+  });
+
+  test("ends soon when no worker has its task", async () => {
+    worker.stop();
+    const host = await bench.host("a", [chain("one")]);
+    const runId = await bench.start(host, "chain");
+    host.cancel(runId, 7, {});
+    expect((await bench.end(runId)).type).toBe("run.cancelled");
+  });
+
+  test("before its time never asks anybody", async () => {
+    const host = await bench.host("a", [chain("one")]);
+    const runId = await bench.start(host, "chain", { notBefore: new Date(Date.now() + 60_000).toISOString() });
+    host.cancel(runId, 7, {});
+    expect((await bench.end(runId)).type).toBe("run.cancelled");
+    expect(worker.tasks).toEqual([]);
+  });
+
+  test("twice in one moment leaves one terminal event, also when its outcome comes in the same moment", async () => {
+    const host = await bench.host("a", [chain("one")]);
+    const runId = await bench.start(host, "chain");
+    await worker.gets("one-1");
+    const done = worker.completes("one-1");
+    host.cancel(runId, 7, {});
+    host.cancel(runId, 8, {});
+    await done;
+    await bench.end(runId);
+    expect((await bench.told(runId)).filter((words) => /^run\.(completed|cancelled|failed)$/.test(words))).toHaveLength(
+      1,
+    );
+  });
+
+  test("while its agent hands off stops the agent it was handed to as well", async () => {
+    const other = `${agent}-other`;
+    const target = await bench.worker(other);
+    const agents = [
+      defineAgent({ name: agent, instructions: "i", model: "m", handoffs: [other] }),
+      defineAgent({ name: other, instructions: "i", model: "m" }),
+    ];
+    const host = await bench.host("a", [defineWorkflow({ name: "team", entry: agent, agents })]);
+    const runId = await bench.start(host, "team");
+    const first = await worker.gets("h0");
+    worker.say("accepted", "h0");
+    await until("the task is known to be taken", () => {
+      host.cancel(runId, 7, {});
+      return worker.controls.length > 0;
+    });
+    // The next agent has it before the journal can know.
+    const task = { ...first, taskId: "h1-early", agent: other, forwarded: true };
+    target.forward(task, worker.replyTo("h0").replace(/h0$/, "h1-early"));
+    target.say("accepted", "h1-early");
+    await target.controlled("cancel", "h1-early");
+    await worker.settle("h0", { type: "handoff", to: other, next: { taskId: "h1-early", forwarded: true } });
+    expect((await bench.end(runId)).type).toBe("run.cancelled");
+    target.stop();
+  });
+});
+
+describe("a run that is over", () => {
+  test("stops a worker that still has a task of it, whenever it says so", async () => {
+    const both = defineWorkflow({
+      name: "both",
+      steps: [
+        { id: "a", agent },
+        { id: "b", agent },
+      ],
+    });
+    const host = await bench.host("a", [both]);
+    const runId = await bench.start(host, "both");
+    await Promise.all([worker.gets("a-1"), worker.gets("b-1")]);
+    await worker.settle("a-1", { type: "failed", error: { code: "no", message: "no" } });
+    await bench.end(runId);
+    worker.say("accepted", "b-1");
+    await worker.controlled("cancel", "b-1");
+    expect(await worker.completes("b-1")).toBe("superseded");
+  });
+});
+
+test("a run that times out fails with the time, and is not held up by its worker", async () => {
+  const host = await bench.host("a", [chain("one")]);
+  const runId = await bench.start(host, "chain", { timeoutMs: 300 });
+  await worker.gets("one-1");
+  worker.say("accepted", "one-1");
+  expect(await bench.end(runId)).toMatchObject({
+    type: "run.failed",
+    data: { error: { code: "timeout", message: "the run took longer than 300 ms" } },
+  });
+  await worker.controlled("cancel", "one-1");
+});
+
+test("a step that fails is asked again after its delay, with a timer on record", async () => {
+  const retry = { maxAttempts: 2, delayMs: 100, backoff: "fixed" } as const;
+  const host = await bench.host("a", [defineWorkflow({ name: "again", steps: [{ id: "one", agent, retry }] })]);
+  const runId = await bench.start(host, "again");
+  await worker.gets("one-1");
+  await worker.settle("one-1", { type: "failed", error: { code: "model_error", message: "no" } });
+  await worker.gets("one-2");
+  await worker.completes("one-2", "at last");
+  expect(await bench.end(runId)).toMatchObject({ type: "run.completed", data: { output: "at last" } });
+  expect((await bench.told(runId)).slice(4, 10)).toEqual([
+    "task.settled one-1",
+    "step.retrying one",
+    "timer.set retry.one",
+    "timer.fired retry.one",
+    "task.sent one-2",
+    "task.settled one-2",
+  ]);
+});
+
+describe("a request", () => {
+  test("with the id of a run is that run, at once, at the same time and afterwards", async () => {
+    const [a, b] = [await bench.host("a", [chain("one")]), await bench.host("b", [chain("one")])];
+    const runId = nuid.next();
+    const request = { workflow: "chain", runId, request: { input: "bees" } };
+    const results = await Promise.all([a.accept(request), b.accept(request), a.accept(request)]);
+    expect(results.filter((result) => result === "accepted")).toHaveLength(1);
+    await worker.gets("one-1");
+    await worker.completes("one-1");
+    await bench.end(runId);
+    expect(await b.accept(request)).toBe("exists");
+    expect(await a.accept(request)).toBe("exists");
+    expect(worker.tasks).toHaveLength(1);
+  });
+
+  test.each([
+    ["for a workflow nobody knows", { workflow: "nothing" }, "unknown_workflow"],
+    ["with a problem", { problem: "timeoutMs: expected a number" }, "invalid_request"],
+    ["whose input does not fit", { request: { input: 7 } }, "invalid_input"],
+    ["with a time limit beyond all calendars", { request: { input: "x", timeoutMs: 2 ** 53 - 1 } }, ""],
+  ])("%s becomes a failed run that says why", async (_, more, code) => {
+    const typed = defineWorkflow({ name: "typed", steps: [{ id: "one", agent }], input: { type: "string" } });
+    const host = await bench.host("a", [typed]);
+    const runId = nuid.next();
+    const incoming = { workflow: "typed", runId, request: { input: "bees" }, ...more };
+    expect(await host.accept(incoming)).toBe("accepted");
+    const events = await bench.events(runId);
+    expect(events.map(({ type }) => type)).toEqual(["run.accepted", "run.claimed", "run.failed"]);
+    if (code) expect(events.at(-1)?.data).toMatchObject({ error: { code } });
+    expect(host.size()).toBe(0);
+  });
+});
+
+test("a writer that was superseded while it waited writes nothing, answers nothing, and lets go", async () => {
+  const host = await bench.host("a", [chain("one", "two")]);
+  const runId = await bench.start(host, "chain");
+  await worker.gets("one-1");
+  const subject = bench.subjects.run(runId);
+  const last = await bench.journals.last(subject);
+  const claim = { v: 1, id: nuid.next(), type: "run.claimed", runId, n: 5, at: new Date().toISOString(), epoch: 2 };
+  const body = JSON.stringify([{ ...claim, data: { host: "b", incarnation: "b1", reason: "takeover" } }]);
+  await bench.journals.append(subject, Buffer.from(body), { expected: last?.seq ?? 0, id: claim.id });
+  expect(await worker.completes("one-1")).toBeUndefined();
+  await until("the run is let go of", () => !host.owns(runId));
+  expect((await bench.events(runId)).map(({ type }) => type).slice(-1)).toEqual(["run.claimed"]);
+  expect(worker.tasks).toHaveLength(1);
+});
