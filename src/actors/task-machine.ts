@@ -40,6 +40,20 @@ export function toolChild(state: Pick<TaskState, "calls">, callId: string): stri
 
 const byHost = () => Promise.reject(new Error("provide callModel and runTool before starting a task"));
 
+type Replied = { output: ModelReply };
+
+/** What a reply leads to, once per reply although guards and action ask for it; events are new objects each time. */
+function replied(context: TaskState, event: Replied): TaskState {
+  let next = afterReplies.get(event);
+  if (!next) {
+    next = afterReply(context, event.output);
+    afterReplies.set(event, next);
+  }
+  return next;
+}
+
+const afterReplies = new WeakMap<Replied, TaskState>();
+
 /** The statechart of every task of every agent; make it runnable with `provide({ actors: { callModel, runTool } })`. */
 export const taskMachine = setup({
   types: {
@@ -94,7 +108,12 @@ export const taskMachine = setup({
         id: MODEL_CHILD,
         src: "callModel",
         input: ({ context }) => context,
-        onDone: { target: "weighing", actions: assign(({ context, event }) => afterReply(context, event.output)) },
+        // Straight on from here: the detour over `weighing` would be two more steps for every reply.
+        onDone: [
+          { guard: ({ context, event }) => replied(context, event).outcome !== undefined, target: "ended", actions: assign(({ context, event }) => replied(context, event)) },
+          { guard: ({ context, event }) => replied(context, event).runs.length > 0, target: "acting", actions: assign(({ context, event }) => replied(context, event)) },
+          { target: "thinking", reenter: true, actions: assign(({ context, event }) => replied(context, event)) },
+        ],
         onError: {
           target: "ended",
           actions: assign(({ context, event }) => stopTask(context, toErrorRecord(event.error, "model_failed"))),

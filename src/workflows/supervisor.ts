@@ -151,6 +151,8 @@ function interpret(step: (scope: Scope) => SupervisorSnapshot): Decided {
     emit: nothing,
     actionExecutor: (action) => read(action as Action, decisions, effects),
   });
+  // XState throws what an action throws, except in the very first step, whose error it hides in the snapshot.
+  if (snapshot.status === "error") throw snapshot.error;
   return { snapshot, decisions, effects };
 }
 

@@ -186,6 +186,9 @@ function numbersOf(answers: ReadonlyMap<string, NumberedAnswer>, ...agents: stri
   return agents.map((agent) => answers.get(agent)?.n ?? -1);
 }
 
+// What a process has sent when it is lost reaches the model server a moment later.
+const ARRIVAL_MS = 50;
+
 /** Tasks that were in flight in a process when it was lost: it had called the model for them, and their outcome was not on record. */
 export function tasksInFlight({ at, pid }: Loss, { runs, calls }: Pick<AuditInput, "runs" | "calls">): number {
   const settledAt = new Map<string, number>();
@@ -197,7 +200,7 @@ export function tasksInFlight({ at, pid }: Loss, { runs, calls }: Pick<AuditInpu
     }
   }
   const lastPid = new Map<string, number>();
-  for (const call of calls) if (call.at <= at) lastPid.set(`${call.runId} ${call.taskId}`, call.pid);
+  for (const call of calls) if (call.at <= at + ARRIVAL_MS) lastPid.set(`${call.runId} ${call.taskId}`, call.pid);
   return [...lastPid].filter(([task, by]) => by === pid && (settledAt.get(task) ?? Number.POSITIVE_INFINITY) > at).length;
 }
 

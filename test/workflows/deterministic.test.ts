@@ -38,6 +38,7 @@ describe("a chain", () => {
       taskId: "researcher-1",
       runId: "r1",
       workflow: "article",
+      definition: article.hash,
       agent: "researcher",
       attempt: 1,
       delivery: 1,

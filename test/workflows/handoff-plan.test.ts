@@ -30,6 +30,7 @@ test("the entry agent is asked first, with whom it may hand to and the limits of
     taskId: "h0",
     runId: "r1",
     workflow: "support",
+    definition: expect.stringMatching(/^[0-9a-f]{16}$/),
     agent: "triage",
     attempt: 1,
     delivery: 1,

@@ -255,3 +255,7 @@ function agent(name: string) {
     remote: false,
   };
 }
+
+test("a run that cannot begin says so instead of standing still", () => {
+  expect(() => superviseRun(article, { timeoutMs: Number.MAX_SAFE_INTEGER })).toThrow(RangeError);
+});

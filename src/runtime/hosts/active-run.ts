@@ -22,6 +22,7 @@ import type { OpenTask, RunSetup } from "../../workflows/plan.ts";
 import type { Fact, FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Clock } from "./clock.ts";
+import { encodeEntry } from "./encode-entry.ts";
 import type { Answer, Holder, TaskDesk } from "./task-desk.ts";
 
 /** What a run needs from its daemon. */
@@ -37,7 +38,7 @@ export type RunHostParts = {
   stopping: AbortSignal;
   metrics: Metrics;
   /** Called after every entry, before its effects. */
-  recorded: (run: ActiveRun, events: readonly RunEvent[], texts: readonly string[], seq: number) => void;
+  recorded: (run: ActiveRun, events: readonly RunEvent[], texts: readonly Uint8Array[], seq: number) => void;
   /** Called once when this object has nothing more to do. */
   closed: (run: ActiveRun, why: CloseReason) => void;
 };
@@ -90,7 +91,6 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   const { runId, definition, projection } = start;
   const { journals, desk, clock, logger } = parts;
   const subject = parts.subjectOf(runId);
-  const encoder = new TextEncoder();
   const deliveries = new Map(start.deliveries);
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
@@ -401,8 +401,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const events = draft.bodies.map(
       (body, i) => ({ v: 1, id: parts.newEventId(), type: body.type, runId, n: n + i + 1, at, epoch, data: body.data }) as RunEvent,
     );
-    const texts = events.map((event) => JSON.stringify(event));
-    const body = encoder.encode(`[${texts.join(",")}]`);
+    const { texts, body } = encodeEntry(events);
     const id = (events[0] as RunEvent).id;
     const askedAt = performance.now();
     seq = await journals.append(subject, body, { expected: seq, id, signal: parts.stopping });
@@ -523,7 +522,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
 
   /** Handed-off tasks are numbered by hop, so one that this journal has not reached can be told from one that it passed. */
   function isAhead(taskId: string): boolean {
-    const hop = hopOf(taskId);
+    const hop = definition.kind === "handoff" ? hopOf(taskId) : undefined;
     if (hop === undefined || !snapshot) return false;
     return Object.keys(snapshot.context.open).every((current) => (hopOf(current) ?? Number.POSITIVE_INFINITY) < hop);
   }

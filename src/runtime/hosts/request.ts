@@ -26,6 +26,9 @@ function isReplySubject(subject: string): boolean {
   return subject.length <= LONGEST_SUBJECT && REPLY_SUBJECT.test(subject);
 }
 
+// A hundred years: what has to be added to an instant must stay within what instants can say.
+const LONGEST_TIMEOUT_MS = 100 * 365 * 86_400_000;
+
 /** The envelope's fields apart from `input`; the API checks its requests with the same. */
 export const requestFields = {
   runId: z.string({ error: RUN_ID }).refine(isToken, { error: RUN_ID }).optional(),
@@ -33,7 +36,7 @@ export const requestFields = {
   userId: z.string().min(1).optional(),
   metadata: z.record(z.string(), z.unknown()).optional(),
   notBefore: z.iso.datetime({ offset: true, error: "expected an ISO 8601 instant such as 2030-01-31T09:00:00Z" }).optional(),
-  timeoutMs: z.number().int().positive().optional(),
+  timeoutMs: z.number().int().positive().max(LONGEST_TIMEOUT_MS).optional(),
   replyTo: z.string({ error: REPLY_TO }).refine(isReplySubject, { error: REPLY_TO }).optional(),
 };
 

@@ -26,6 +26,7 @@ import { type ActiveRun, activateRun, type CloseReason, type Position, type RunH
 import type { Clock } from "./clock.ts";
 import type { Definitions } from "./definitions.ts";
 import { exportedUpTo, type Mark } from "./exports.ts";
+import { encodeEntry } from "./encode-entry.ts";
 import type { IncomingRequest } from "./request.ts";
 import { type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
 
@@ -398,9 +399,8 @@ export function startRunHost(options: RunHostOptions): RunHost {
       (body, i) =>
         ({ v: 1, id: parts.newEventId(), type: body.type, runId, n: n + i + 1, at, epoch, data: body.data }) as RunEvent,
     );
-    const texts = events.map((event) => JSON.stringify(event));
     const [{ id }] = events as [RunEvent];
-    const body = new TextEncoder().encode(`[${texts.join(",")}]`);
+    const { texts, body } = encodeEntry(events);
     const seq = await journals.append(subjects.run(runId), body, { expected: position.seq, id, signal: stopping.signal });
     const projection = tracing.run(runId, workflow, trace);
     if (before.length > 0) projection.replayed(before);
@@ -451,7 +451,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
   }
 
   // H2
-  function tell(run: Told, events: readonly RunEvent[], texts: readonly string[], seq: number) {
+  function tell(run: Told, events: readonly RunEvent[], texts: readonly Uint8Array[], seq: number) {
     const { runId, workflow } = run;
     observer.entry(runId, workflow, events, seq);
     for (let i = 0; i < events.length; i += 1) {

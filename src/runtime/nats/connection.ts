@@ -12,6 +12,7 @@ import {
   type JetStreamManager,
   type NatsConnection,
   nkeyAuthenticator,
+  writeOncePerTurn,
 } from "./nats.ts";
 import { openRequests, type Requests } from "./requests.ts";
 
@@ -76,6 +77,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   const nc = await connect(connectionOptions(options));
   let connected = true;
   let manager: Promise<JetStreamManager> | undefined;
+  writeOncePerTurn(nc);
   guardCallbacks(nc, (error) => watcher.failed?.(error));
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
   void watch();

@@ -106,6 +106,7 @@ describe("an envelope", () => {
       () => ({ replyTo: subjects.run("other") }),
       /^replyTo: expected a subject outside/,
     ],
+    ["a time limit beyond all calendars", { timeoutMs: Number.MAX_SAFE_INTEGER }, /^timeoutMs: /],
     ["metadata that is a list", { metadata: [] }, /^metadata: /],
     ["a wildcard to reply to", { replyTo: "answers.>" }, /^replyTo: expected a NATS subject without wildcards/],
     ["a field nobody knows", { sesionId: "s" }, /sesionId/],
