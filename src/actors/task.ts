@@ -1,5 +1,5 @@
 /**
- * What a mailbox carries and what comes back: DESIGN section 5, "Task". These shapes are the wire contract; an agent in
+ * What a mailbox carries and what comes back (docs/protocol.md). These shapes are the wire contract; an agent in
  * any language takes part by speaking just this.
  */
 import type { ErrorRecord } from "../errors.ts";

@@ -1,4 +1,4 @@
-/** Every durable and wire name in one place: subjects, streams, consumers, headers. DESIGN section 5. */
+/** Every durable and wire name in one place: subjects, streams, consumers, headers. docs/protocol.md explains them. */
 import { UsageError } from "../errors.ts";
 
 /** Names that become one token of a subject: agents, workflows, run ids, task ids. */

@@ -1,5 +1,5 @@
 /**
- * The events of a run's journal: DESIGN section 5, "Journal event / live event". An entry of the journal is a JSON array of
+ * The events of a run's journal (docs/protocol.md). An entry of the journal is a JSON array of
  * events that were decided together and are recorded together.
  *
  * Facts come from outside and are what a supervisor is folded from: `run.accepted`, `task.settled`, `agent.handoff`,

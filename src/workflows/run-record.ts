@@ -1,4 +1,4 @@
-/** A run as people and clients read it: DESIGN section 5, "A run reads". Folded from the journal, never stored. */
+/** A run as people and clients read it, as docs/protocol.md shows it. Folded from the journal, never stored. */
 import type { TaskUsage } from "../actors/task.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
 import { isTerminal, type RunEvent } from "./run-events.ts";

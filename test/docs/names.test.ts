@@ -41,6 +41,9 @@ async function metricsOfADaemon(): Promise<string[]> {
     firstChunkSeconds: seconds,
   });
   metrics.toolCall({ tool: "lookup", agent: "researcher", seconds });
+  metrics.segmentLost("researcher");
+  metrics.appendSeconds(seconds);
+  metrics.observeQueueDepth(() => [["requests", 1]]);
   metrics.deadLettered("requests");
   metrics.spansDropped(1);
   metrics.observeActiveRuns(() => new Map([["article", 1]]));

@@ -1,4 +1,4 @@
-/** The control plane: the NATS micro service all daemons answer together. DESIGN section 5, "API". */
+/** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
 import type { Logger } from "pino";
 import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";

@@ -35,6 +35,7 @@ import { followSignals } from "../hosts/signals.ts";
 import { startTakeover } from "../hosts/takeover.ts";
 import { type Bus, connectBus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
+import { describePowerLoss } from "../nats/durability.ts";
 import { nuid } from "../nats/nats.ts";
 import { provision } from "../nats/provision.ts";
 import { type NatsServerProcess, startNatsServer } from "../nats/server.ts";
@@ -299,7 +300,16 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
         .catch((error: unknown) => log.debug({ err: error }, "could not answer a repeated request"));
     },
   });
-  const stopObserving = metrics.observeActiveRuns(() => runs.byWorkflow());
+  log.info(
+    describePowerLoss({
+      version: bus.nc.info?.version ?? "unknown",
+      ...(embedded && { syncInterval: options.syncInterval }),
+    }),
+  );
+  const observed = [
+    metrics.observeActiveRuns(() => runs.byWorkflow()),
+    metrics.observeQueueDepth(() => [["requests", door.depth()] as const]),
+  ];
   log.info(
     { nats: bus.nc.getServer(), http: http.url, agents: hosted.map(({ name }) => name), traces: tracing.destination },
     "ready",
@@ -326,7 +336,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     log.info({ runs: runs.size(), tasks: agentHost.load().running }, "draining");
     takeover.stop();
     retention.stop();
-    stopObserving();
+    for (const stopObserving of observed) stopObserving();
     await withinTime(door.close(), options.drainTimeoutMs);
     const heirs = presence.living().filter((beat) => beat.incarnation !== incarnation);
     await presence.leave();

@@ -348,6 +348,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       return addFact(draft, failed(taskId, task.agent, { code: "worker_lost", message }));
     }
     deliveries.set(taskId, delivery);
+    parts.metrics.segmentLost(task.agent);
     const { agent, attempt } = task;
     const step = draft.snapshot?.context.open[taskId]?.step;
     draft.bodies.push({
@@ -404,7 +405,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const { texts, body } = encodeEntry(events);
     const id = (events[0] as RunEvent).id;
     const askedAt = performance.now();
+    const since = performance.now();
     seq = await journals.append(subject, body, { expected: seq, id, signal: parts.stopping });
+    parts.metrics.appendSeconds((performance.now() - since) / 1_000);
     n += events.length;
     if (performance.now() - askedAt > OLD_ANSWER_MS) await checkOwnership();
     snapshot = draft.snapshot;

@@ -1,6 +1,6 @@
 /**
- * The worker side of a daemon: it hosts agents, takes tasks from their mailboxes and sees each through to its outcome: DESIGN
- * section 5, "Task". `task-desk.ts` is the other side.
+ * The worker side of a daemon: it hosts agents, takes tasks from their mailboxes and sees each through to its outcome
+ * (docs/protocol.md). `task-desk.ts` is the other side.
  *
  * Who does what: the agents decide (`actors/agent-machine.ts`); `task-intake.ts` hears, `task-answers.ts` says,
  * `task-effects.ts` does what tasks ask for, `outcome-delivery.ts` ends them. This file starts, connects and stops them.

@@ -31,6 +31,8 @@ export type DoorOptions = {
 };
 
 export type Door = {
+  /** Requests that waited behind the last one taken. */
+  depth(): number;
   /** Takes nothing new; resolves when what was taken is a run or put back. */
   close(): Promise<void>;
 };
@@ -66,9 +68,11 @@ export function openDoor(options: DoorOptions): Door {
   const inHand = new Set<Promise<void>>();
   let pull: ConsumerMessages | undefined;
   let open = true;
+  let depth = 0;
   const loop = take();
 
   return {
+    depth: () => depth,
     async close() {
       open = false;
       pull?.stop();
@@ -93,7 +97,9 @@ export function openDoor(options: DoorOptions): Door {
             max_messages: Math.min(room() - inHand.size, MAX_PULL),
             expires: PULL_EXPIRES_MS,
           });
+          depth = 0;
           for await (const message of pull) {
+            depth = message.info.pending;
             const handled = handle(message);
             inHand.add(handled);
             void handled.finally(() => inHand.delete(handled));

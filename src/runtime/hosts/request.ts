@@ -1,4 +1,4 @@
-/** A request as it comes through the door: an envelope, or a body that is the input itself. DESIGN section 5, "Request". */
+/** A request as it comes through the door: an envelope, or a body that is the input itself. docs/protocol.md has the rules. */
 import { hash } from "node:crypto";
 import { z } from "zod";
 import type { RunRequest } from "../../workflows/run-events.ts";

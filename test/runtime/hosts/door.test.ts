@@ -183,7 +183,7 @@ test("a closed door takes nothing new, and closing waits for what was taken", as
   expect(closed).toBe(false);
   held.resolve("accepted");
   await closing;
-  expect(await waiting()).toBe(1);
+  await until("only the late one waits", async () => (await waiting()) === 1);
   const next = open();
   await until("another daemon takes the late one", () => next.accepted.length === 1);
   expect(inputs(next)).toEqual(["late"]);
