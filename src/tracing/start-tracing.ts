@@ -1,14 +1,15 @@
 /** Puts tracing together: journal → structural spans, work → leaves, both through one queue to the collector. */
-import { context, ROOT_CONTEXT, SamplingDecision, SpanKind, trace } from "@opentelemetry/api";
-import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
-import { ConsoleSpanExporter, ParentBasedSampler, TracerProvider } from "@opentelemetry/sdk-trace";
+import { ROOT_CONTEXT, SamplingDecision, SpanKind } from "@opentelemetry/api";
+import { type Resource, resourceFromAttributes } from "@opentelemetry/resources";
+import { ConsoleSpanExporter } from "@opentelemetry/sdk-trace";
 import type { RunTrace } from "../workflows/run-events.ts";
 import { HeldLeaves } from "./held-leaves.ts";
 import { leafProcessor, startChat, startTool } from "./leaves.ts";
 import { noTracing } from "./no-tracing.ts";
 import { openOtlpHttpSender } from "./otlp-http-sender.ts";
+import { type ProcessSdk, startProcessSdk } from "./process-sdk.ts";
 import { StructuralFold } from "./run-projection.ts";
-import { SCOPE } from "./semconv.ts";
+import { SERVICE_NAME } from "./semconv.ts";
 import { SpanQueue, type Watch } from "./span-queue.ts";
 import { exporterSender, type SpanSender } from "./span-sender.ts";
 import { segmentSpanId } from "./trace-ids.ts";
@@ -20,7 +21,7 @@ import { type ResolvedTracing, resolveTracing, type TracingOptions } from "./tra
  *
  * A collector that is away, slow or wrong is never felt by the caller: spans wait in a bounded queue.
  */
-export function startTracing(options: TracingOptions = {}): Tracing {
+export async function startTracing(options: TracingOptions = {}): Promise<Tracing> {
   const settings = resolveTracing(options);
   if (!settings) return noTracing;
   const sender = openSender(settings);
@@ -33,20 +34,23 @@ export function startTracing(options: TracingOptions = {}): Tracing {
     capacity: settings.capacity,
     optional: !settings.configured,
   });
-  return assemble(settings, queue, sender.destination);
+  const held = new HeldLeaves((span) => queue.add(span));
+  const sdk = await startProcessSdk({
+    serviceName: options.serviceName,
+    instance: options.instance,
+    rootSampler: settings.rootSampler,
+    processor: leafProcessor(held),
+  });
+  return assemble({ settings, queue, held, sdk, destination: sender.destination });
 }
 
-function assemble(settings: ResolvedTracing, queue: SpanQueue, destination: string): Tracing {
-  const { captureContent, structuralResource, leafResource, rootSampler } = settings;
-  const held = new HeldLeaves((span) => queue.add(span));
-  const provider = new TracerProvider({
-    resource: leafResource,
-    sampler: new ParentBasedSampler({ root: rootSampler }),
-    spanProcessors: [leafProcessor(held)],
-  });
-  const release = becomeGlobal(provider);
-  const tracer = provider.getTracer(SCOPE.name);
-  const leafOptions = { held, resource: leafResource, captureContent };
+type Parts = { settings: ResolvedTracing; queue: SpanQueue; held: HeldLeaves; sdk: ProcessSdk; destination: string };
+
+function assemble({ settings, queue, held, sdk, destination }: Parts): Tracing {
+  const { captureContent, rootSampler } = settings;
+  const { tracer } = sdk;
+  const leafOptions = { held, resource: sdk.resource, captureContent };
+  const structuralResource = resourceOfService(sdk.resource);
   let highest = 0;
 
   return {
@@ -67,7 +71,7 @@ function assemble(settings: ResolvedTracing, queue: SpanQueue, destination: stri
         segment: (taskId, delivery) => fold.segment(taskId, delivery),
       };
     },
-    reproject: (journal, fromSeq, since) => reproject(journal, { fromSeq, since }, queue, settings),
+    reproject: (journal, fromSeq, since) => reproject(journal, { fromSeq, since }, queue, structuralResource),
     segmentOf: ({ traceId, sampled }: Pick<RunTrace, "traceId" | "sampled">, runId, taskId, delivery) => ({
       traceId,
       spanId: segmentSpanId(runId, taskId, delivery),
@@ -83,7 +87,7 @@ function assemble(settings: ResolvedTracing, queue: SpanQueue, destination: stri
       return pending === undefined ? highest : Math.min(highest, pending - 1);
     },
     async stop(timeoutMs) {
-      release();
+      await sdk.stop();
       await queue.drain(timeoutMs);
     },
   };
@@ -93,7 +97,7 @@ function reproject(
   journal: readonly JournalEntry[],
   { fromSeq, since }: { fromSeq: number; since: number | undefined },
   queue: SpanQueue,
-  { structuralResource: resource }: ResolvedTracing,
+  resource: Resource,
 ): Promise<void> {
   const accepted = journal[0]?.events.find((event) => event.type === "run.accepted");
   if (!accepted) return Promise.resolve();
@@ -126,13 +130,7 @@ function openSender({ exporter, protocol, url }: ResolvedTracing): SpanSender {
   });
 }
 
-/** Lets spans that tools make with the OpenTelemetry API join in, unless the application has set up an SDK of its own. */
-function becomeGlobal(provider: TracerProvider): () => void {
-  const manager = new AsyncLocalStorageContextManager().enable();
-  if (!context.setGlobalContextManager(manager)) manager.disable();
-  const ours = trace.setGlobalTracerProvider(provider);
-  return () => {
-    // The context manager stays: others in this process may have come to rely on it.
-    if (ours) trace.disable();
-  };
+/** Nothing in it may differ between processes of the service: they all make the same structural spans. */
+function resourceOfService({ attributes }: Resource): Resource {
+  return resourceFromAttributes({ [SERVICE_NAME]: attributes[SERVICE_NAME] });
 }

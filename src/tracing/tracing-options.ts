@@ -1,14 +1,6 @@
 /** What the outside says about tracing: options of the caller and the standard `OTEL_*` variables, resolved once. */
-import { hostname } from "node:os";
 import { getBooleanFromEnv, getNumberFromEnv, getStringFromEnv, getStringListFromEnv } from "@opentelemetry/core";
-import {
-  detectResources,
-  type Resource,
-  resourceAttributesEnvDetector,
-  resourceFromAttributes,
-} from "@opentelemetry/resources";
 import { AlwaysOffSampler, AlwaysOnSampler, type Sampler, TraceIdRatioBasedSampler } from "@opentelemetry/sdk-trace";
-import { SERVICE_INSTANCE_ID, SERVICE_NAME } from "./semconv.ts";
 import type { TracingLogger } from "./span-queue.ts";
 
 export type TracingOptions = {
@@ -37,9 +29,6 @@ export type ResolvedTracing = {
   captureContent: boolean;
   /** Decides for runs and spans without a parent; everything else follows its parent. */
   rootSampler: Sampler;
-  /** Nothing in it may differ between processes of the service. */
-  structuralResource: Resource;
-  leafResource: Resource;
   delayMs: number;
   batchSize: number;
   capacity: number;
@@ -56,9 +45,6 @@ export function resolveTracing(options: TracingOptions): ResolvedTracing | undef
   if (getBooleanFromEnv("OTEL_SDK_DISABLED")) return undefined;
   const exporter = exporterFromEnv(options.logger);
   if (exporter === "none") return undefined;
-  const fromEnv = detectResources({ detectors: [resourceAttributesEnvDetector] }).attributes;
-  const serviceName =
-    options.serviceName ?? getStringFromEnv("OTEL_SERVICE_NAME") ?? String(fromEnv[SERVICE_NAME] ?? "troupe");
   return {
     exporter,
     protocol: protocolFromEnv(options.logger),
@@ -67,13 +53,6 @@ export function resolveTracing(options: TracingOptions): ResolvedTracing | undef
     captureContent:
       options.captureContent ?? getBooleanFromEnv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT") ?? false,
     rootSampler: samplerFromEnv(options.logger),
-    structuralResource: resourceFromAttributes({ [SERVICE_NAME]: serviceName }),
-    leafResource: resourceFromAttributes({
-      "host.name": hostname(),
-      ...fromEnv,
-      [SERVICE_NAME]: serviceName,
-      ...(options.instance === undefined ? {} : { [SERVICE_INSTANCE_ID]: options.instance }),
-    }),
     delayMs: positiveFromEnv("OTEL_BSP_SCHEDULE_DELAY") ?? DEFAULT_DELAY_MS,
     batchSize: positiveFromEnv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") ?? DEFAULT_BATCH_SIZE,
     capacity: positiveFromEnv("OTEL_BSP_MAX_QUEUE_SIZE") ?? DEFAULT_CAPACITY,

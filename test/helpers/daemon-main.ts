@@ -21,7 +21,7 @@ const daemon = await startDaemon({
   workflows: numberedWorkflows.filter(({ name }) => !setup.workflows || setup.workflows.includes(name)),
   modelFor: () => model,
   logger: pino({ level: setup.logLevel ?? "debug" }, pino.destination({ dest: 1, sync: true })),
-  tracing: setup.otlpUrl === undefined ? noTracing : startTracing({ url: setup.otlpUrl }),
+  tracing: setup.otlpUrl === undefined ? noTracing : await startTracing({ url: setup.otlpUrl }),
   metrics: noMetrics,
   version: "0.0.0",
 });

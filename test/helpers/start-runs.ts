@@ -38,6 +38,9 @@ export async function runsEnded(journals: RawJournals, runIds: readonly string[]
       const events = runs.get(runId)?.flatMap(({ value }) => value) ?? [];
       return `${runId}: ${events.map(({ type, at }) => `${at.slice(17)} ${type}`).join(", ") || "no journal"}`;
     });
-    throw new Error(`${open.length} runs did not end within ${withinMs} ms:\n${told.join("\n")}`);
+    const door = await (await journals.nc.jetstreamManager()).consumers.info("TROUPE_REQUESTS", "door");
+    const { num_pending, num_ack_pending, num_waiting, num_redelivered } = door;
+    const queue = JSON.stringify({ num_pending, num_ack_pending, num_waiting, num_redelivered });
+    throw new Error(`${open.length} runs did not end within ${withinMs} ms; the door has ${queue}:\n${told.join("\n")}`);
   }
 }

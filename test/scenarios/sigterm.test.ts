@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { auditRuns } from "../helpers/run-audit.ts";
 import { byRun } from "../helpers/raw-journals.ts";
 import { openStage } from "../helpers/stage.ts";
-import { numberedIds, requestRuns, runsBegun, runsEnded } from "../helpers/start-runs.ts";
+import { numberedIds, requestRuns, runsEnded } from "../helpers/start-runs.ts";
 import { checkTraces } from "../helpers/trace-checker.ts";
 import { until } from "../helpers/until.ts";
 
@@ -12,9 +12,9 @@ test("SIGTERM under load loses nothing, repeats nothing, and the other daemon ha
   const [leaving, staying] = daemons;
   const runIds = numberedIds(200);
   await requestRuns(journals, runIds, ["diamond", "relay"]);
-  await runsBegun(journals, 100);
+  const { pid, incarnation } = stage.daemon.life;
+  await until("calls in flight", () => model.open().filter((call) => call.pid === pid).length > 20);
 
-  const { incarnation } = stage.daemon.life;
   const signalled = Date.now();
   leaving?.life.signal("SIGTERM");
   const exit = await leaving?.life.exited;

@@ -18,9 +18,9 @@ afterEach(async () => {
   await Promise.all(started.splice(0).map((tracing) => tracing.stop(500)));
 });
 
-function start(options: TracingOptions = {}): Tracing {
+async function start(options: TracingOptions = {}): Promise<Tracing> {
   vi.stubEnv("OTEL_BSP_SCHEDULE_DELAY", "20");
-  const tracing = startTracing(options);
+  const tracing = await startTracing(options);
   started.push(tracing);
   return tracing;
 }
@@ -49,7 +49,7 @@ for (const protocol of ["http/protobuf", "http/json"]) {
     await using receiver = await startTestReceiver();
     vi.stubEnv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
     vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint);
-    const tracing = start({ serviceName: "shop" });
+    const tracing = await start({ serviceName: "shop" });
     const { journal, entries } = handoffRun();
     const run = tracing.run("r1", "article", journal.trace);
     const leaf = tracing.chat(run.segment("t2", 2), chatStart("t2"));
@@ -83,12 +83,12 @@ for (const protocol of ["http/protobuf", "http/json"]) {
 test("another process makes the same spans again from the journal", async () => {
   await using receiver = await startTestReceiver();
   const { journal, entries } = handoffRun();
-  const first = start({ url: receiver.url });
+  const first = await start({ url: receiver.url });
   const run = first.run("r1", "article", journal.trace);
   for (const { events, seq } of entries) run.recorded(events, seq);
   await first.stop(2_000);
   const original = [...receiver.spans];
-  const second = start({ url: receiver.url });
+  const second = await start({ url: receiver.url });
   await second.reproject(entries, 0);
   const again = receiver.spans.slice(original.length);
   expect(again).toEqual(original);
@@ -98,7 +98,7 @@ test("another process makes the same spans again from the journal", async () => 
 test("reprojecting makes only what later entries caused", async () => {
   await using receiver = await startTestReceiver();
   const { entries } = handoffRun();
-  await start({ url: receiver.url }).reproject(entries, 2);
+  await (await start({ url: receiver.url })).reproject(entries, 2);
   expect(receiver.spans.map(({ name }) => name)).toEqual([
     "invoke_agent billing",
     "invoke_agent billing",
@@ -109,7 +109,7 @@ test("reprojecting makes only what later entries caused", async () => {
 test("a takeover exports what comes after the entries it replayed", async () => {
   await using receiver = await startTestReceiver();
   const { journal, entries } = handoffRun();
-  const tracing = start({ url: receiver.url });
+  const tracing = await start({ url: receiver.url });
   const run = tracing.run("r1", "article", journal.trace);
   for (const { events } of entries.slice(0, 3)) run.replayed(events);
   for (const { events, seq } of entries.slice(3)) run.recorded(events, seq);
@@ -123,7 +123,7 @@ test("a takeover exports what comes after the entries it replayed", async () => 
 test("a sequence counts as exported only once the collector took its spans", async () => {
   await using receiver = await startTestReceiver();
   receiver.behave({ refuse: 503 });
-  const tracing = start({ url: receiver.url });
+  const tracing = await start({ url: receiver.url });
   const journal = newJournal("r1", { firstSeq: 7 });
   const run = tracing.run("r1", "article", journal.trace);
   const first = journal.entry(0, accepted(journal.trace), sent("t1", "writer"));
@@ -142,7 +142,7 @@ test("a batch the collector will never take is given up, and what follows gets t
   await using receiver = await startTestReceiver();
   receiver.behave({ refuse: 400 });
   const dropped: number[] = [];
-  const tracing = start({ url: receiver.url, onDropped: (spans) => dropped.push(spans) });
+  const tracing = await start({ url: receiver.url, onDropped: (spans) => dropped.push(spans) });
   const { journal, entries } = handoffRun();
   const run = tracing.run("r1", "article", journal.trace);
   const [first, ...rest] = entries;
@@ -158,7 +158,7 @@ test("a collector that hangs delays neither recording nor stopping", async () =>
   await using receiver = await startTestReceiver();
   receiver.behave("hang");
   const warnings: string[] = [];
-  const tracing = start({ url: receiver.url, logger: { warn: (_fields, message) => warnings.push(message) } });
+  const tracing = await start({ url: receiver.url, logger: { warn: (_fields, message) => warnings.push(message) } });
   const { journal, entries } = handoffRun();
   const run = tracing.run("r1", "article", journal.trace);
   for (const { events, seq } of entries) run.recorded(events, seq);
@@ -170,7 +170,7 @@ test("a collector that hangs delays neither recording nor stopping", async () =>
 });
 
 test("stopping does not wait for a collector that is not there", async () => {
-  const tracing = start({ url: `http://127.0.0.1:${await freePort()}/v1/traces` });
+  const tracing = await start({ url: `http://127.0.0.1:${await freePort()}/v1/traces` });
   const { journal, entries } = handoffRun();
   const run = tracing.run("r1", "article", journal.trace);
   for (const { events, seq } of entries) run.recorded(events, seq);
@@ -185,7 +185,7 @@ test("a process ends by itself although its collector hangs, stopped or not", as
   for (const stop of ["", "await tracing.stop(50);"]) {
     const program = `
       import { startTracing } from ${JSON.stringify(new URL("../../src/tracing/start-tracing.ts", import.meta.url).href)};
-      const tracing = startTracing({ url: ${JSON.stringify(receiver.url)} });
+      const tracing = await startTracing({ url: ${JSON.stringify(receiver.url)} });
       const segment = { traceId: "${traceIdFor("r1")}", spanId: "${rootSpanId("r1")}", sampled: true };
       const start = { agent: "a", runId: "r1", taskId: "t1", turn: 1, provider: "p", model: "m" };
       tracing.chat(segment, start).end({});
@@ -205,7 +205,7 @@ test("a process ends by itself although its collector hangs, stopped or not", as
 
 test("spans wait for a collector that comes later", async () => {
   const port = await freePort();
-  const tracing = start({ url: `http://127.0.0.1:${port}/v1/traces` });
+  const tracing = await start({ url: `http://127.0.0.1:${port}/v1/traces` });
   const { journal, entries } = handoffRun();
   const run = tracing.run("r1", "article", journal.trace);
   for (const { events, seq } of entries) run.recorded(events, seq);
@@ -220,7 +220,7 @@ test("a full queue gives up the oldest spans and says so", async () => {
   await using receiver = await startTestReceiver();
   receiver.behave("hang");
   let dropped = 0;
-  const tracing = start({ url: receiver.url, onDropped: (spans) => (dropped += spans) });
+  const tracing = await start({ url: receiver.url, onDropped: (spans) => (dropped += spans) });
   for (let index = 1; index <= 10; index += 1) {
     const { journal, entries } = handoffRun(`r${index}`, index * 10);
     const run = tracing.run(journal.runId, "article", journal.trace);
@@ -233,7 +233,7 @@ test("a full queue gives up the oldest spans and says so", async () => {
 
 test("spans that a tool makes with the OpenTelemetry API hang below the tool", async () => {
   await using receiver = await startTestReceiver();
-  const tracing = start({ url: receiver.url });
+  const tracing = await start({ url: receiver.url });
   const segment = { traceId: traceIdFor("r1"), spanId: segmentSpanId("r1", "t1", 1), sampled: true };
   const leaf = tracing.tool(segment, toolStart());
   await leaf.within(async () => {
@@ -255,7 +255,7 @@ test("spans that a tool makes with the OpenTelemetry API hang below the tool", a
 
 test("nothing below a segment that is not sampled is recorded", async () => {
   await using receiver = await startTestReceiver();
-  const tracing = start({ url: receiver.url });
+  const tracing = await start({ url: receiver.url });
   const segment = { traceId: traceIdFor("r1"), spanId: segmentSpanId("r1", "t1", 1), sampled: false };
   tracing.chat(segment, chatStart()).end({});
   const tool = tracing.tool(segment, toolStart());
@@ -268,7 +268,7 @@ test("nothing below a segment that is not sampled is recorded", async () => {
 
 test("leaves of a held segment wait for its release, with everything below them", async () => {
   await using receiver = await startTestReceiver();
-  const tracing = start({ url: receiver.url });
+  const tracing = await start({ url: receiver.url });
   const segment = { traceId: traceIdFor("r1"), spanId: segmentSpanId("r1", "t1", 1), sampled: true };
   const other = { ...segment, spanId: segmentSpanId("r1", "t2", 1) };
   tracing.hold(segment);
@@ -285,7 +285,7 @@ test("leaves of a held segment wait for its release, with everything below them"
 
 test("leaves of a discarded segment are never exported, however late they end", async () => {
   await using receiver = await startTestReceiver();
-  const tracing = start({ url: receiver.url });
+  const tracing = await start({ url: receiver.url });
   const segment = { traceId: traceIdFor("r1"), spanId: segmentSpanId("r1", "t1", 1), sampled: true };
   tracing.hold(segment);
   tracing.chat(segment, chatStart()).end({});
@@ -312,11 +312,11 @@ test("content is kept only when asked for, in the parts schema and cut to size",
     await tracing.stop(2_000);
     return receiver.spans.slice(-2).map(({ attributes }) => attributes);
   };
-  for (const attributes of await say(start({ url: receiver.url }))) {
+  for (const attributes of await say(await start({ url: receiver.url }))) {
     expect(JSON.stringify(attributes)).not.toMatch(/hello|be kind|ää|"q/);
   }
   vi.stubEnv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true");
-  const [chat, tool] = await say(start({ url: receiver.url }));
+  const [chat, tool] = await say(await start({ url: receiver.url }));
   expect(JSON.parse(String(chat?.["gen_ai.input.messages"]))).toEqual([
     { role: "user", parts: [{ type: "text", content: "hi" }] },
   ]);
@@ -331,15 +331,15 @@ test("content is kept only when asked for, in the parts schema and cut to size",
 test.each([
   ["OTEL_SDK_DISABLED", "true"],
   ["OTEL_TRACES_EXPORTER", "none"],
-])("%s=%s turns tracing off", (variable, value) => {
+])("%s=%s turns tracing off", async (variable, value) => {
   vi.stubEnv(variable, value);
-  expect(start()).toBe(noTracing);
+  expect(await start()).toBe(noTracing);
 });
 
-test("the sampler variables decide about runs without a caller", () => {
+test("the sampler variables decide about runs without a caller", async () => {
   vi.stubEnv("OTEL_TRACES_SAMPLER", "traceidratio");
   vi.stubEnv("OTEL_TRACES_SAMPLER_ARG", "0.5");
-  const tracing = start();
+  const tracing = await start();
   const decisions = Array.from({ length: 400 }, (_, index) => tracing.decideSampling(traceIdFor(`r${index}`)));
   const sampled = decisions.filter(Boolean).length;
   expect(sampled).toBeGreaterThan(120);
@@ -352,7 +352,7 @@ test("headers, compression and resource attributes come from the standard variab
   vi.stubEnv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
   vi.stubEnv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging");
   vi.stubEnv("OTEL_SERVICE_NAME", "shop");
-  const tracing = start({ instance: "host-1/2" });
+  const tracing = await start({ instance: "host-1/2" });
   expect(tracing.destination).toBe(receiver.url);
   tracing.chat({ traceId: traceIdFor("r1"), spanId: rootSpanId("r1"), sampled: true }, chatStart()).end({});
   const [span] = await receiver.until((all) => all.length === 1 && all);
@@ -363,10 +363,10 @@ test("headers, compression and resource attributes come from the standard variab
   });
 });
 
-test("a variable with an unknown value is told and changes nothing", () => {
+test("a variable with an unknown value is told and changes nothing", async () => {
   vi.stubEnv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon");
   const warnings: string[] = [];
-  start({ logger: { warn: (_fields, message) => warnings.push(message) } });
+  await start({ logger: { warn: (_fields, message) => warnings.push(message) } });
   expect(warnings).toEqual([
     'OTEL_EXPORTER_OTLP_PROTOCOL: expected one of http/protobuf, http/json, grpc, got "carrier-pigeon"; using the default',
   ]);

@@ -68,24 +68,38 @@ function randomRequest(random: Random): Partial<RunRequest> {
 /** One thing that may happen to a run at this moment, sensible or not. */
 function happen(run: SupervisedRun, random: Random): void {
   const open = run.open();
-  const timers = Object.keys(run.snapshot.context.timers);
-  const handoff = run.journal[0]?.[0]?.type === "run.accepted" && run.journal[0][0].data.kind === "handoff";
   const dice = random.below(100);
-  if (dice < 3) return run.cancel(random.pick([undefined, "enough"]));
-  if (dice < 8) return run.completes(random.pick(["s0-1", "s1-2", "h0", "nobody", "constructor"]), "late or unknown");
-  if (dice < 10) return run.fires(random.pick(["start", "timeout", "cancel", "retry.s0", "nothing"]));
-  if (timers.length > 0 && (open.length === 0 || dice < 25)) {
-    const sensible = timers.filter((id) => id !== "timeout" || open.length === 0 || dice < 12);
-    if (sensible.length > 0) return run.fires(random.pick(sensible));
+  if (dice < 3) run.cancel(random.pick([undefined, "enough"]));
+  else if (dice < 8) run.completes(random.pick(["s0-1", "s1-2", "h0", "nobody", "constructor"]), "late or unknown");
+  else if (dice < 10) run.fires(random.pick(["start", "timeout", "cancel", "retry.s0", "nothing"]));
+  else if (!fireTimer(run, random, dice)) {
+    if (open.length === 0) run.cancel();
+    else settle(run, random.pick(open), random);
   }
-  if (open.length === 0) return run.cancel();
-  const taskId = random.pick(open);
-  if (handoff && random.chance(0.7)) {
+}
+
+/** Lets a timer fire now and then, and whenever nothing else can happen; the timeout only seldom. */
+function fireTimer(run: SupervisedRun, random: Random, dice: number): boolean {
+  const waits = run.open().length === 0;
+  if (!waits && dice >= 25) return false;
+  const timers = Object.keys(run.snapshot.context.timers);
+  const sensible = timers.filter((id) => id !== "timeout" || waits || dice < 12);
+  if (sensible.length === 0) return false;
+  run.fires(random.pick(sensible));
+  return true;
+}
+
+function settle(run: SupervisedRun, taskId: string, random: Random): void {
+  const { handoffs } = run.task(taskId);
+  if (handoffs.length > 0 && random.chance(0.7)) {
     const to = random.pick(["a0", "a1", "a2", "a3", "a3", "nobody"]);
-    return run.handsOff(taskId, { to, transcript: [{ role: "assistant", content: `to ${to}` }], reason: "r" });
+    run.handsOff(taskId, { to, transcript: [{ role: "assistant", content: `to ${to}` }], reason: "r" });
+  } else if (random.chance(0.8)) {
+    run.completes(taskId, random.pick(["text", { a: [1, null] }, 7, null]));
+  } else {
+    const final = random.chance(0.2) && { retryable: false };
+    run.fails(taskId, { code: "model_error", message: "no", ...final });
   }
-  if (dice < 80) return run.completes(taskId, random.pick(["text", { a: [1, null] }, 7, null]));
-  return run.fails(taskId, { code: "model_error", message: "no", ...(random.chance(0.2) && { retryable: false }) });
 }
 
 function checkOneRandomRun(seed: number): RunEvent[] {

@@ -207,6 +207,7 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
     self,
     logger: log,
     lookAroundMs: options.lookAroundMs,
+    suspectAfterMs: options.suspectAfterMs,
     unfinished: () => (index.caughtUp() && bus.connected() ? index.unfinished() : []),
     adopted: (runId) => signals.release(runId),
     vanished: (runId) => index.forget(runId),

@@ -53,7 +53,7 @@ export async function serveConfig({ config, options, logger, telemetry = true }:
   const instance = options.hostName ?? `${hostname()}-${process.pid}`;
   const metrics = startMetrics({ instance });
   const tracing = telemetry
-    ? startTracing({
+    ? await startTracing({
         instance,
         ...(options.captureContent && { captureContent: true }),
         logger,

@@ -404,12 +404,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     );
     const { texts, body } = encodeEntry(events);
     const id = (events[0] as RunEvent).id;
-    const askedAt = performance.now();
     const since = performance.now();
     seq = await journals.append(subject, body, { expected: seq, id, signal: parts.stopping });
-    parts.metrics.appendSeconds((performance.now() - since) / 1_000);
     n += events.length;
-    if (performance.now() - askedAt > OLD_ANSWER_MS) await checkOwnership();
+    const tookMs = performance.now() - since;
+    parts.metrics.appendSeconds(tookMs / 1_000);
+    if (tookMs > OLD_ANSWER_MS) await checkOwnership();
     snapshot = draft.snapshot;
     projection.recorded(events, seq);
     measure(events);
@@ -468,12 +468,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     switch (effect.type) {
       case "askAgent": {
         const { task, forwarded } = effect.open;
+        const holder = early.get(task.taskId);
+        early.delete(task.taskId);
         // Decided and over within one batch.
         if (!snapshot || !Object.hasOwn(snapshot.context.open, task.taskId)) return;
         sentAt.set(task.taskId, clock.now());
         if (effect.open.step !== undefined) steps.set(task.taskId, effect.open.step);
-        const holder = early.get(task.taskId);
-        early.delete(task.taskId);
         if (forwarded) desk.expect(task, self.traceparent(task.taskId), holder);
         else desk.send(task, self.traceparent(task.taskId));
         return;

@@ -128,7 +128,7 @@ export function startPresence(options: PresenceOptions): Presence {
     seen.set(heard.incarnation, { beat: heard, at: performance.now(), offers });
     if (before?.offers === offers) return;
     if (!before) {
-      logger.info({ host: heard.host, incarnation: heard.incarnation, agents: heard.agents }, "daemon appeared");
+      logger.info({ daemon: heard.host, incarnation: heard.incarnation, agents: heard.agents }, "daemon appeared");
       // It should not have to wait a whole beat to learn of this one.
       beat();
     }
@@ -140,7 +140,9 @@ export function startPresence(options: PresenceOptions): Presence {
     if (!known) return;
     seen.delete(lost.incarnation);
     for (const offer of known.beat.workflows) lately.set(offer.slice(0, offer.lastIndexOf("@")), performance.now());
-    logger.warn({ host: lost.host, incarnation: lost.incarnation, reason }, "daemon gone");
+    const who = { daemon: lost.host, incarnation: lost.incarnation, reason };
+    if (reason === "silent") logger.warn(who, "daemon gone");
+    else logger.info(who, "daemon gone");
     for (const listener of goneListeners) listener(lost, reason);
   }
 

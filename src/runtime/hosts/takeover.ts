@@ -30,6 +30,8 @@ export type TakeoverOptions = {
   self: () => Beat;
   logger: Logger;
   lookAroundMs: number;
+  /** After so long everybody who lives has been heard, in milliseconds. @default lookAroundMs */
+  suspectAfterMs?: number;
   /** Unfinished runs, from the index. */
   unfinished: () => OrphanRow[];
   /** Told what was repaired on the slow clock. */
@@ -66,6 +68,8 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     again.unref();
   });
   const timer = setInterval(lookAround, lookAroundMs);
+  // Nobody tells a daemon that has just started of one that fell silent before.
+  const firstLook = setTimeout(lookAround, Math.min(options.suspectAfterMs ?? lookAroundMs, lookAroundMs));
 
   return {
     takeUpOwn() {
@@ -78,6 +82,7 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     stop() {
       stopped = true;
       clearInterval(timer);
+      clearTimeout(firstLook);
       queue.clear();
     },
   };

@@ -31,7 +31,7 @@ function agentNamed(tools: Parameters<typeof defineAgent>[0]["tools"] = []) {
 async function startCollected() {
   const receiver = await startTestReceiver();
   vi.stubEnv("OTEL_BSP_SCHEDULE_DELAY", "20");
-  const tracing: Tracing = startTracing({ url: `${receiver.endpoint}/v1/traces` });
+  const tracing: Tracing = await startTracing({ url: `${receiver.endpoint}/v1/traces` });
   return {
     receiver,
     tracing,

@@ -209,7 +209,8 @@ test("a new owner that asks who is at work gets answered, and then the outcome",
   expect(await owner.hears("slow", "accepted")).toMatchObject({ control: expect.any(String) });
   gate.resolve();
   expect(await owner.outcome("slow")).toMatchObject({ output: "slow" });
-  expect(owner.heard.filter((said) => said.taskId === "unknown")).toMatchObject([{ type: "unknown" }]);
+  const ofUnknown = owner.heard.filter((said) => said.taskId === "unknown").map((said) => said.type);
+  expect(new Set(ofUnknown)).toEqual(new Set(["unknown"]));
 });
 
 test("an outcome nobody takes is stored in the task's journal, and whoever sends the task again gets it", async () => {
