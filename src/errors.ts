@@ -64,11 +64,7 @@ export class ModelError extends TroupeError {
   /** How long the provider asked us to wait, in milliseconds. */
   readonly retryAfterMs: number | undefined;
 
-  constructor(
-    code: string,
-    message: string,
-    options: ErrorOptions & { retryable: boolean; retryAfterMs?: number },
-  ) {
+  constructor(code: string, message: string, options: ErrorOptions & { retryable: boolean; retryAfterMs?: number }) {
     super(code, message, options);
     this.retryable = options.retryable;
     this.retryAfterMs = options.retryAfterMs;

@@ -49,7 +49,7 @@ export type AgentNews =
   | { type: "begun"; id: string }
   | { type: "settled"; id: string; outcome: Outcome };
 
-export type AgentContext = {
+type AgentContext = {
   readonly concurrency: number;
   readonly maxWaiting: number;
   /** The ids of the tasks at work; the place in the list is the child's name, `null` is a free place. */

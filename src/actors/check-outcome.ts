@@ -39,7 +39,8 @@ function problemOf(message: OutcomeMessage): string | undefined {
 
 function problemOfHandoff({ to, next, transcript }: OutcomeMessage & { type: "handoff" }): string | undefined {
   if (typeof to !== "string") return `to: expected an agent's name, got ${shown(to)}`;
-  if (transcript !== undefined && !Array.isArray(transcript)) return `transcript: expected messages, got ${shown(transcript)}`;
+  if (transcript !== undefined && !Array.isArray(transcript))
+    return `transcript: expected messages, got ${shown(transcript)}`;
   if (next !== undefined && !/^[A-Za-z0-9_-]{1,128}$/.test(String(next.taskId))) {
     return `next.taskId: expected 1 to 128 letters, digits, "-" or "_", got ${shown(next.taskId)}`;
   }

@@ -110,8 +110,16 @@ export const taskMachine = setup({
         input: ({ context }) => context,
         // Straight on from here: the detour over `weighing` would be two more steps for every reply.
         onDone: [
-          { guard: ({ context, event }) => replied(context, event).outcome !== undefined, target: "ended", actions: assign(({ context, event }) => replied(context, event)) },
-          { guard: ({ context, event }) => replied(context, event).runs.length > 0, target: "acting", actions: assign(({ context, event }) => replied(context, event)) },
+          {
+            guard: ({ context, event }) => replied(context, event).outcome !== undefined,
+            target: "ended",
+            actions: assign(({ context, event }) => replied(context, event)),
+          },
+          {
+            guard: ({ context, event }) => replied(context, event).runs.length > 0,
+            target: "acting",
+            actions: assign(({ context, event }) => replied(context, event)),
+          },
           { target: "thinking", reenter: true, actions: assign(({ context, event }) => replied(context, event)) },
         ],
         onError: {

@@ -21,7 +21,7 @@ export type HandoffOption = {
 };
 
 /** Limits that hold over the whole run and therefore travel with every task. */
-export type TaskLimits = {
+type TaskLimits = {
   /** Handoffs in one run. */
   maxHandoffs?: number;
   /** Times one agent may have the run. */

@@ -64,8 +64,6 @@ export function subjectsFor(prefix = "troupe") {
   } as const;
 }
 
-/** Which host wrote a journal entry: `<host>/<incarnation>`. */
-export const WRITER_HEADER = "Troupe-Writer";
 /** On a task that was sent before without an answer: whoever takes it looks into the task's journal first. */
 export const SENT_AGAIN_HEADER = "Troupe-Sent-Again";
 /** The W3C trace context header, on every message that belongs to a run. */

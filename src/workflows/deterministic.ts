@@ -68,7 +68,9 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
   function complete(setup: RunSetup, state: State, id: string, taskId: string, output: unknown): Progress {
     const outputs = { ...state.outputs, [id]: output };
     const completed: Move = { type: "say", event: { type: "step.completed", data: { step: id, taskId } } };
-    const ready = (graph.followers.get(id) ?? []).filter(({ after }) => after.every((before) => Object.hasOwn(outputs, before)));
+    const ready = (graph.followers.get(id) ?? []).filter(({ after }) =>
+      after.every((before) => Object.hasOwn(outputs, before)),
+    );
     const next = start(ready, { ...state, outputs }, setup);
     const done = Object.keys(outputs).length === graph.steps.size;
     return {
@@ -100,14 +102,22 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
     const taskId = `${step.id}-${attempt}`;
     try {
       const input = graph.inputs(step.id, { outputs: state.outputs, setup, workflow: definition.name });
-      return [{ type: "ask", open: { task: taskFor(step, taskId, attempt, input, setup), step: step.id, forwarded: false } }];
+      return [
+        { type: "ask", open: { task: taskFor(step, taskId, attempt, input, setup), step: step.id, forwarded: false } },
+      ];
     } catch (error) {
       // A template that finds nothing is the definition's or the input's fault; asking again would not help.
       return fail(step.id, taskId, toErrorRecord(error, "template_failed"));
     }
   }
 
-  function taskFor(step: StepDefinition, taskId: string, attempt: number, input: unknown, setup: RunSetup): OpenTask["task"] {
+  function taskFor(
+    step: StepDefinition,
+    taskId: string,
+    attempt: number,
+    input: unknown,
+    setup: RunSetup,
+  ): OpenTask["task"] {
     const deadline = deadlineOf(setup);
     const task: Task = {
       v: 1,

@@ -1,6 +1,7 @@
 /** The plan of handoff workflows: one agent has the run at a time and says who is next. */
-import { nextTask } from "../actors/transfer.ts";
+
 import type { Task } from "../actors/task.ts";
+import { nextTask } from "../actors/transfer.ts";
 import type { ErrorRecord } from "../errors.ts";
 import type { HandoffDefinition } from "./definition.ts";
 import { deadlineOf, type Move, type Plan } from "./plan.ts";
@@ -10,7 +11,7 @@ import type { Fact } from "./run-events.ts";
 type State = null;
 
 /** The id of a handoff run's first task; later ones are named by whoever hands off. */
-export const FIRST_HANDOFF_TASK = "h0";
+const FIRST_HANDOFF_TASK = "h0";
 
 /** Plans a handoff workflow. */
 export function handoffPlan(definition: HandoffDefinition): Plan<State> {
@@ -23,7 +24,7 @@ export function handoffPlan(definition: HandoffDefinition): Plan<State> {
         taskId: FIRST_HANDOFF_TASK,
         runId: setup.runId,
         workflow: definition.name,
-      definition: definition.hash,
+        definition: definition.hash,
         agent: definition.entry,
         attempt: 1,
         delivery: 1,
@@ -49,7 +50,10 @@ export function handoffPlan(definition: HandoffDefinition): Plan<State> {
     const targetHandoffs = definition.agents[to];
     if (!edge || !targetHandoffs) {
       const allowed = task.handoffs.map((option) => option.to).join(", ") || "none";
-      return fail("handoff_not_allowed", `${task.agent} may hand off to: ${allowed}; it handed off to ${JSON.stringify(to)}`);
+      return fail(
+        "handoff_not_allowed",
+        `${task.agent} may hand off to: ${allowed}; it handed off to ${JSON.stringify(to)}`,
+      );
     }
     // Troupe's own workers tell the model at the limit; this holds for workers that do not count.
     if (task.hops.length >= maxHandoffs) {
@@ -57,7 +61,10 @@ export function handoffPlan(definition: HandoffDefinition): Plan<State> {
     }
     const visits = task.hops.filter((hop) => hop.to === to).length + (definition.entry === to ? 1 : 0);
     if (visits >= maxVisits) {
-      return fail("handoff_limit", `${task.agent} handed off to ${to}, which has had the run ${visits} times (the limit)`);
+      return fail(
+        "handoff_limit",
+        `${task.agent} handed off to ${to}, which has had the run ${visits} times (the limit)`,
+      );
     }
     return { type: "ask", open: { task: nextTask(task, data, edge, targetHandoffs), forwarded: data.next.forwarded } };
   }

@@ -46,7 +46,7 @@ export type Move =
   | { type: "fail"; error: ErrorRecord };
 
 /** Facts a plan is asked about. */
-export type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" }>;
+type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" }>;
 
 /** `State` is plain data: it is folded from the journal and never stored. */
 export type Plan<State = unknown> = {

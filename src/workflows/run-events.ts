@@ -98,7 +98,14 @@ export type RunEventBody =
   | { type: "run.failed"; data: { error: ErrorRecord } }
   | { type: "run.cancelled"; data: { reason?: string } }
   // Bookkeeping
-  | { type: "run.claimed"; data: { host: string; incarnation: string; reason: "accepted" | "restart" | "takeover" | "handed-over" | "resume" } }
+  | {
+      type: "run.claimed";
+      data: {
+        host: string;
+        incarnation: string;
+        reason: "accepted" | "restart" | "takeover" | "handed-over" | "resume";
+      };
+    }
   | { type: "signal.received"; data: { seq: number; kind: string } }
   | { type: "task.waiting"; data: { taskId: string; agent: string; reason: string } }
   /** Said only after `task.waiting`: a worker has it now. */

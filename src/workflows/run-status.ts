@@ -18,7 +18,7 @@ export const RUN_STATUSES: readonly RunStatus[] = [
 ];
 
 /** A task somebody has or should have. */
-export type CurrentTask = {
+type CurrentTask = {
   taskId: string;
   agent: string;
   /** The step it is an attempt at; absent in handoff runs. */
@@ -30,7 +30,7 @@ export type CurrentTask = {
   waitingFor?: string;
 };
 
-export type RunOwner = { host: string; incarnation: string; epoch: number };
+type RunOwner = { host: string; incarnation: string; epoch: number };
 
 /** Plain data, so that it can be stored and gone on from. */
 export type RunStanding = {

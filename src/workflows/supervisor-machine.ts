@@ -10,14 +10,14 @@
  */
 import { assertEvent, enqueueActions, fromPromise, setup } from "xstate";
 import type { ErrorRecord } from "../errors.ts";
-import type { Fact } from "./run-events.ts";
 import { type Decision, deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import type { Fact } from "./run-events.ts";
 
 /** How long cancelled tasks get to stop before the run is `cancelled` without them, where the fact does not say. */
 const CANCEL_GRACE_MS = 10_000;
 
-export const START_TIMER = "start";
-export const TIMEOUT_TIMER = "timeout";
+const START_TIMER = "start";
+const TIMEOUT_TIMER = "timeout";
 const CANCEL_TIMER = "cancel";
 
 type End = { type: "complete"; output: unknown } | { type: "fail"; error: ErrorRecord };
@@ -52,12 +52,15 @@ export const supervisorMachine = setup({
   guards: {
     isBorn: ({ context }) => context.setup !== undefined,
     notBeforeAhead: ({ context: { setup } }) =>
-      setup !== undefined && setup.request.notBefore !== undefined && Date.parse(setup.request.notBefore) > Date.parse(setup.acceptedAt),
+      setup !== undefined &&
+      setup.request.notBefore !== undefined &&
+      Date.parse(setup.request.notBefore) > Date.parse(setup.acceptedAt),
     isStart: ({ event }) => event.type === "timer.fired" && event.data.id === START_TIMER,
     isTimeout: ({ event }) => event.type === "timer.fired" && event.data.id === TIMEOUT_TIMER,
     isCancelTimer: ({ event }) => event.type === "timer.fired" && event.data.id === CANCEL_TIMER,
     concernsOpenTask: ({ context, event }) => "taskId" in event.data && Object.hasOwn(context.open, event.data.taskId),
-    concernsSetTimer: ({ context, event }) => event.type === "timer.fired" && Object.hasOwn(context.timers, event.data.id),
+    concernsSetTimer: ({ context, event }) =>
+      event.type === "timer.fired" && Object.hasOwn(context.timers, event.data.id),
     isComplete: ({ context }) => context.end?.type === "complete",
     isFailed: ({ context }) => context.end?.type === "fail",
     nothingOpen: ({ context }) => Object.keys(context.open).length === 0,
@@ -89,7 +92,9 @@ export const supervisorMachine = setup({
     }),
     timeOut: enqueueActions(({ context, enqueue }) => {
       const after = context.setup.request.timeoutMs;
-      enqueue.assign({ end: { type: "fail", error: { code: "timeout", message: `the run took longer than ${after} ms` } } });
+      enqueue.assign({
+        end: { type: "fail", error: { code: "timeout", message: `the run took longer than ${after} ms` } },
+      });
     }),
     stopTasks: enqueueActions(({ context, enqueue }) => {
       for (const taskId of Object.keys(context.open)) enqueue.stopChild(taskId);
@@ -108,7 +113,8 @@ export const supervisorMachine = setup({
       enqueue.spawnChild("timer", { id: timerChild(CANCEL_TIMER), input: { id: CANCEL_TIMER, dueAt } });
     }),
     sayCompleted: enqueueActions(({ context, enqueue }) => {
-      if (context.end?.type === "complete") enqueue.emit({ type: "run.completed", data: { output: context.end.output } });
+      if (context.end?.type === "complete")
+        enqueue.emit({ type: "run.completed", data: { output: context.end.output } });
     }),
     sayFailed: enqueueActions(({ context, enqueue }) => {
       if (context.end?.type === "fail") enqueue.emit({ type: "run.failed", data: { error: context.end.error } });
@@ -168,7 +174,7 @@ export const supervisorMachine = setup({
 });
 
 /** The child id of a timer, apart from those of tasks. */
-export function timerChild(id: string): string {
+function timerChild(id: string): string {
   return `timer.${id}`;
 }
 

@@ -98,10 +98,14 @@ export async function startDaemonProcesses(
 }
 
 async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProcess> {
-  const child = spawn(process.execPath, ["--expose-gc", "--disable-warning=ExperimentalWarning", MAIN, JSON.stringify(setup)], {
-    stdio: ["ignore", "pipe", "pipe", "ipc"],
-    env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "troupe-test-compile-cache") },
-  });
+  const child = spawn(
+    process.execPath,
+    ["--expose-gc", "--disable-warning=ExperimentalWarning", MAIN, JSON.stringify(setup)],
+    {
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
+      env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "troupe-test-compile-cache") },
+    },
+  );
   const log = createWriteStream(logFile, { flags: "a" });
   child.stdout?.pipe(log, { end: false });
   child.stderr?.pipe(log, { end: false });
@@ -131,7 +135,10 @@ async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProces
   };
 }
 
-function answerOf<Type extends DaemonAnswer["type"]>(child: ChildProcess, type: Type): Promise<Extract<DaemonAnswer, { type: Type }>> {
+function answerOf<Type extends DaemonAnswer["type"]>(
+  child: ChildProcess,
+  type: Type,
+): Promise<Extract<DaemonAnswer, { type: Type }>> {
   return new Promise((resolve) => {
     const hear = (answer: DaemonAnswer) => {
       if (answer.type !== type) return;

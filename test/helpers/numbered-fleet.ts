@@ -3,8 +3,8 @@ import { z } from "zod";
 import type { Agent } from "../../src/actors/agent.ts";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import { defineTool } from "../../src/actors/define-tool.ts";
-import type { WorkflowDefinition } from "../../src/workflows/definition.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
+import type { WorkflowDefinition } from "../../src/workflows/definition.ts";
 
 const lookup = defineTool({
   name: "lookup",

@@ -64,10 +64,13 @@ export async function startNumberedModel(options: NumberedModelOptions = {}): Pr
     const n = calls.length + 1;
     const call: NumberedCall = { n, pid, runId, taskId, agent, turn, at: Date.now(), state: "open" };
     calls.push(call);
-    const timer = setTimeout(() => {
-      call.state = "answered";
-      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(reply(ask, n)));
-    }, delayMs(ask, n));
+    const timer = setTimeout(
+      () => {
+        call.state = "answered";
+        response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(reply(ask, n)));
+      },
+      delayMs(ask, n),
+    );
     response.once("close", () => {
       clearTimeout(timer);
       if (call.state === "open") call.state = "aborted";

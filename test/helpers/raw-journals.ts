@@ -28,7 +28,11 @@ export async function openRawJournals(servers: string, prefix = "TROUPE"): Promi
 
 async function readAll<T>(nc: NatsConnection, stream: string): Promise<Stored<T>[]> {
   const jsm = await nc.jetstreamManager();
-  const consumer = await jsm.consumers.add(stream, { ack_policy: "none" as never, mem_storage: true, inactive_threshold: 5e9 });
+  const consumer = await jsm.consumers.add(stream, {
+    ack_policy: "none" as never,
+    mem_storage: true,
+    inactive_threshold: 5e9,
+  });
   const handle = await nc.jetstream().consumers.get(stream, consumer.name);
   const stored: Stored<T>[] = [];
   for (let pending = consumer.num_pending; pending > 0; ) {

@@ -41,13 +41,21 @@ export function auditRuns({ runIds, runs, tasks, calls }: AuditInput): Audit {
   for (const runId of runIds) {
     const entries = journals.get(runId) ?? [];
     problems.push(...problemsOfJournal(runId, entries), ...recordOutcomes(runId, entries));
-    problems.push(...problemsOfOutput(runId, entries.flatMap(({ value }) => value), turnsOf));
+    problems.push(
+      ...problemsOfOutput(
+        runId,
+        entries.flatMap(({ value }) => value),
+        turnsOf,
+      ),
+    );
   }
-  for (const runId of journals.keys()) if (!runIds.includes(runId)) problems.push(`${runId}: nobody asked for this run`);
+  for (const runId of journals.keys())
+    if (!runIds.includes(runId)) problems.push(`${runId}: nobody asked for this run`);
 
   for (const [key, { n }] of recorded) {
     const call = calls[n - 1];
-    if (!call || keyOf(call.runId, call.taskId, call.turn) !== key) problems.push(`${key}: call ${n} was for something else`);
+    if (!call || keyOf(call.runId, call.taskId, call.turn) !== key)
+      problems.push(`${key}: call ${n} was for something else`);
     else if (call.state !== "answered") problems.push(`${key}: call ${n} is on record and was ${call.state}`);
   }
   for (const call of calls) {
@@ -56,7 +64,9 @@ export function auditRuns({ runIds, runs, tasks, calls }: AuditInput): Audit {
     if (before && call.at > before.at) {
       const [early, late] = [calls[before.n - 1]?.pid, call.pid];
       const ms = Math.ceil(call.at - before.at);
-      problems.push(`${key}: process ${late} made call ${call.n} ${ms} ms after reply ${before.n} (of ${early}) was recorded`);
+      problems.push(
+        `${key}: process ${late} made call ${call.n} ${ms} ms after reply ${before.n} (of ${early}) was recorded`,
+      );
     }
   }
   return { problems, recorded: recorded.size, repeated: calls.length - recorded.size };
@@ -98,7 +108,9 @@ function keyOf(runId: string, taskId: string, turn: number): string {
   return `${runId} ${taskId} turn ${turn}`;
 }
 
-function replyIn(event: Extract<RunEvent, { type: "task.settled" | "agent.handoff" }>): { n: number; turn: number } | undefined {
+function replyIn(
+  event: Extract<RunEvent, { type: "task.settled" | "agent.handoff" }>,
+): { n: number; turn: number } | undefined {
   if (event.type === "agent.handoff") {
     const said = event.data.transcript.findLast((message) => message.role === "assistant");
     const id = said?.role === "assistant" ? said.toolCalls?.[0]?.id : undefined;
@@ -178,7 +190,8 @@ function problemsOfOutput(
     }
   }
   const final = [...answers.values()].at(-1);
-  if (answerIn(last.data.output).n !== final?.n) problems.push(`${runId}: expected the output of call ${final?.n}, got ${last.data.output}`);
+  if (answerIn(last.data.output).n !== final?.n)
+    problems.push(`${runId}: expected the output of call ${final?.n}, got ${last.data.output}`);
   return problems;
 }
 
@@ -201,7 +214,8 @@ export function tasksInFlight({ at, pid }: Loss, { runs, calls }: Pick<AuditInpu
   }
   const lastPid = new Map<string, number>();
   for (const call of calls) if (call.at <= at + ARRIVAL_MS) lastPid.set(`${call.runId} ${call.taskId}`, call.pid);
-  return [...lastPid].filter(([task, by]) => by === pid && (settledAt.get(task) ?? Number.POSITIVE_INFINITY) > at).length;
+  return [...lastPid].filter(([task, by]) => by === pid && (settledAt.get(task) ?? Number.POSITIVE_INFINITY) > at)
+    .length;
 }
 
 /** How long a run stood still, in milliseconds, and its journal from before to after. */
@@ -220,11 +234,23 @@ export function standstills(losses: readonly Loss[], runs: readonly Stored<RunEv
     for (const { at, incarnation } of losses) {
       const last = entries.findLast((entry) => entry.at <= at);
       const owner = owners.findLast((claim) => claim.at <= at);
-      if (!last || owner?.incarnation !== incarnation || /^run\.(completed|failed|cancelled)$/.test(last.value.at(-1)?.type ?? "")) continue;
-      const step = entries.find((entry) => entry.at > at && (entry.value[0]?.epoch ?? 0) > (last.value[0]?.epoch ?? 0) && entry.value.some(({ type }) => type !== "run.claimed"));
+      if (
+        !last ||
+        owner?.incarnation !== incarnation ||
+        /^run\.(completed|failed|cancelled)$/.test(last.value.at(-1)?.type ?? "")
+      )
+        continue;
+      const step = entries.find(
+        (entry) =>
+          entry.at > at &&
+          (entry.value[0]?.epoch ?? 0) > (last.value[0]?.epoch ?? 0) &&
+          entry.value.some(({ type }) => type !== "run.claimed"),
+      );
       if (!step) continue;
       const between = owners.filter((claim) => claim.at > at && claim.at <= step.at).slice(0, -1);
-      const again = between.some((claim) => losses.some((loss) => loss.incarnation === claim.incarnation && loss.at <= step.at));
+      const again = between.some((claim) =>
+        losses.some((loss) => loss.incarnation === claim.incarnation && loss.at <= step.at),
+      );
       if (again) continue;
       const story = entries
         .filter((entry) => entry.at >= last.at && entry.at <= step.at)

@@ -53,7 +53,11 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     daemons,
     daemon: daemons[0] as DaemonHome,
     async join(changes = {}) {
-      const more = await startDaemonProcesses(1, { ...setup, ...changes, options: { ...setup.options, ...changes.options } });
+      const more = await startDaemonProcesses(1, {
+        ...setup,
+        ...changes,
+        options: { ...setup.options, ...changes.options },
+      });
       joined.push(more);
       return more[0] as DaemonHome;
     },

@@ -10,11 +10,18 @@ export function numberedIds(count: number): string[] {
 }
 
 /** Publishes one request for each id; the workflows take turns. */
-export async function requestRuns({ nc }: RawJournals, runIds: readonly string[], workflows: readonly string[]): Promise<void> {
+export async function requestRuns(
+  { nc }: RawJournals,
+  runIds: readonly string[],
+  workflows: readonly string[],
+): Promise<void> {
   const js = nc.jetstream();
   await Promise.all(
     runIds.map((runId, i) =>
-      js.publish(`troupe.requests.${workflows[i % workflows.length]}`, JSON.stringify({ input: { topic: runId }, runId })),
+      js.publish(
+        `troupe.requests.${workflows[i % workflows.length]}`,
+        JSON.stringify({ input: { topic: runId }, runId }),
+      ),
     ),
   );
 }
@@ -41,6 +48,8 @@ export async function runsEnded(journals: RawJournals, runIds: readonly string[]
     const door = await (await journals.nc.jetstreamManager()).consumers.info("TROUPE_REQUESTS", "door");
     const { num_pending, num_ack_pending, num_waiting, num_redelivered } = door;
     const queue = JSON.stringify({ num_pending, num_ack_pending, num_waiting, num_redelivered });
-    throw new Error(`${open.length} runs did not end within ${withinMs} ms; the door has ${queue}:\n${told.join("\n")}`);
+    throw new Error(
+      `${open.length} runs did not end within ${withinMs} ms; the door has ${queue}:\n${told.join("\n")}`,
+    );
   }
 }

@@ -4,7 +4,9 @@ import { auditRuns } from "../helpers/run-audit.ts";
 import { openStage } from "../helpers/stage.ts";
 import { numberedIds, requestRuns, runsBegun, runsEnded } from "../helpers/start-runs.ts";
 
-test("runs outlive a broker that is killed and started again under load, and so do the daemons", { timeout: 120_000 }, async () => {
+test("runs outlive a broker that is killed and started again under load, and so do the daemons", {
+  timeout: 120_000,
+}, async () => {
   await using stage = await openStage({ daemons: 2, options: { maxRuns: 30 }, model: { delayMs: () => 150 } });
   const { nats, daemons, journals, model } = stage;
   const runIds = numberedIds(150);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { connect } from "../../src/runtime/edges/client.ts";
-import { problemsOfJournal } from "../helpers/run-audit.ts";
 import { byRun } from "../helpers/raw-journals.ts";
+import { problemsOfJournal } from "../helpers/run-audit.ts";
 import { openStage } from "../helpers/stage.ts";
 import { numberedIds, requestRuns, runsEnded } from "../helpers/start-runs.ts";
 import { until } from "../helpers/until.ts";
@@ -23,7 +23,10 @@ test("cancelling a run aborts its model calls in whichever process they are made
   expect(Date.now() - cancelledAt).toBeLessThan(5_000);
   for (const [runId, entries] of byRun(await journals.runs())) {
     expect(problemsOfJournal(runId, entries)).toEqual([]);
-    expect(entries.at(-1)?.value.at(-1)).toMatchObject({ type: "run.cancelled", data: { reason: "not needed any more" } });
+    expect(entries.at(-1)?.value.at(-1)).toMatchObject({
+      type: "run.cancelled",
+      data: { reason: "not needed any more" },
+    });
   }
   expect(model.calls.map(({ state }) => state)).toEqual(runIds.map(() => "aborted"));
 });
@@ -56,7 +59,10 @@ test("a cancel that races the completion of its run leaves one end, fifty times"
 });
 
 test("a request that is cancelled while it waits at the door executes nothing", { timeout: 60_000 }, async () => {
-  await using stage = await openStage({ options: { maxRuns: 1 }, model: { delayMs: ({ runId }) => (runId === "first" ? 2_000 : 0) } });
+  await using stage = await openStage({
+    options: { maxRuns: 1 },
+    model: { delayMs: ({ runId }) => (runId === "first" ? 2_000 : 0) },
+  });
   const { nats, journals, model } = stage;
   await using client = await connect({ servers: nats.url });
   await requestRuns(journals, ["first"], ["single"]);

@@ -5,7 +5,9 @@ import { until } from "../helpers/until.ts";
 
 const MiB = 1_048_576;
 
-test("ten thousand finished runs leave the daemon's memory where it was after one thousand", { timeout: 180_000 }, async () => {
+test("ten thousand finished runs leave the daemon's memory where it was after one thousand", {
+  timeout: 180_000,
+}, async () => {
   await using stage = await openStage({ traced: true, logLevel: "warn", model: { delayMs: () => 0 } });
   const { daemon, journals } = stage;
   let ended = 0;

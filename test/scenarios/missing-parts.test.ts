@@ -1,12 +1,14 @@
 import { expect, test } from "vitest";
 import { connect } from "../../src/runtime/edges/client.ts";
-import { problemsOfJournal } from "../helpers/run-audit.ts";
 import { byRun } from "../helpers/raw-journals.ts";
+import { problemsOfJournal } from "../helpers/run-audit.ts";
 import { openStage } from "../helpers/stage.ts";
 import { requestRuns, runsEnded } from "../helpers/start-runs.ts";
 import { until } from "../helpers/until.ts";
 
-test("a run whose definition no living daemon has is parked with the reason, and goes on where it appears", { timeout: 60_000 }, async () => {
+test("a run whose definition no living daemon has is parked with the reason, and goes on where it appears", {
+  timeout: 60_000,
+}, async () => {
   await using stage = await openStage({ workflows: ["single", "diamond"], model: { delayMs: () => 3_000 } });
   const { nats, daemon, journals, model } = stage;
   await requestRuns(journals, ["orphan"], ["single"]);

@@ -3,13 +3,16 @@ import { byRun } from "../helpers/raw-journals.ts";
 import { openStage } from "../helpers/stage.ts";
 import { until } from "../helpers/until.ts";
 
-test("the same request fifty times at once is one run, and everyone who asked gets its result", { timeout: 60_000 }, async () => {
+test("the same request fifty times at once is one run, and everyone who asked gets its result", {
+  timeout: 60_000,
+}, async () => {
   await using stage = await openStage({ daemons: 2 });
   const { journals, model } = stage;
   const { nc } = journals;
   const results = new Map<string, unknown[]>();
   nc.subscribe("answers.*", {
-    callback: (_error, message) => results.set(message.subject, [...(results.get(message.subject) ?? []), message.json()]),
+    callback: (_error, message) =>
+      results.set(message.subject, [...(results.get(message.subject) ?? []), message.json()]),
   });
   await nc.flush();
   const js = nc.jetstream();

@@ -5,21 +5,31 @@ import { runsEnded } from "../helpers/start-runs.ts";
 import { until } from "../helpers/until.ts";
 
 async function request({ journals }: Stage, workflow: string, runId: string, more: object = {}) {
-  await journals.nc.jetstream().publish(`troupe.requests.${workflow}`, JSON.stringify({ input: runId, runId, ...more }));
+  await journals.nc
+    .jetstream()
+    .publish(`troupe.requests.${workflow}`, JSON.stringify({ input: runId, runId, ...more }));
 }
 
 async function eventsOf({ journals }: Stage, runId: string) {
-  return byRun(await journals.runs()).get(runId)?.flatMap(({ value }) => value) ?? [];
+  return (
+    byRun(await journals.runs())
+      .get(runId)
+      ?.flatMap(({ value }) => value) ?? []
+  );
 }
 
-test("a start that lies ahead, a run's deadline and a step's retry hold over a restart of the daemon", { timeout: 60_000 }, async () => {
+test("a start that lies ahead, a run's deadline and a step's retry hold over a restart of the daemon", {
+  timeout: 60_000,
+}, async () => {
   const failFirst = { content: null, toolCalls: [{ id: "x", name: "no-such-tool", arguments: "{" }] };
   await using stage = await openStage({
     model: {
       delayMs: ({ runId }) => (runId === "overdue" ? 600_000 : 0),
       // The first attempt of `again` never gets to words and fails at its last turn.
       reply: ({ runId, taskId, agent }, n) =>
-        runId === "again" && taskId === "try-1" ? failFirst : { content: JSON.stringify({ agent, n, saw: [] }), toolCalls: [] },
+        runId === "again" && taskId === "try-1"
+          ? failFirst
+          : { content: JSON.stringify({ agent, n, saw: [] }), toolCalls: [] },
     },
   });
   const { daemon, journals, model } = stage;
@@ -27,7 +37,9 @@ test("a start that lies ahead, a run's deadline and a step's retry hold over a r
   await request(stage, "single", "later", { notBefore });
   await request(stage, "single", "overdue", { timeoutMs: 6_000 });
   await request(stage, "stubborn", "again");
-  await until("the retry to be set", async () => (await eventsOf(stage, "again")).some(({ type }) => type === "step.retrying"));
+  await until("the retry to be set", async () =>
+    (await eventsOf(stage, "again")).some(({ type }) => type === "step.retrying"),
+  );
   await until("the slow call", () => model.open().some(({ runId }) => runId === "overdue"));
   await daemon.kill();
   await daemon.start();

@@ -11,7 +11,9 @@ import { until } from "../helpers/until.ts";
 const RUNS = 200;
 const KILLS = 12;
 
-test("three daemons under SIGKILL every second end 200 runs of both kinds exactly once", { timeout: 180_000 }, async () => {
+test("three daemons under SIGKILL every second end 200 runs of both kinds exactly once", {
+  timeout: 180_000,
+}, async () => {
   await using stage = await openStage({
     daemons: 3,
     traced: true,
@@ -54,7 +56,10 @@ test("three daemons under SIGKILL every second end 200 runs of both kinds exactl
   expect(checkTraces(collector.spans, { runIds }).slice(0, 20)).toEqual([]);
 });
 
-test("the runs of a daemon that is killed for good go on elsewhere within four seconds", { timeout: 120_000, retry: 2 }, async () => {
+test("the runs of a daemon that is killed for good go on elsewhere within four seconds", {
+  timeout: 120_000,
+  retry: 2,
+}, async () => {
   await using stage = await openStage({ daemons: 3, options: { maxRuns: 50 }, model: { delayMs: () => 200 } });
   const { daemon, journals, model } = stage;
   const runIds = numberedIds(300);
@@ -68,14 +73,19 @@ test("the runs of a daemon that is killed for good go on elsewhere within four s
   const facts = { runs: await journals.runs(), tasks: await journals.tasks(), calls: model.calls };
   const audit = auditRuns({ runIds, ...facts });
   const still = standstills([loss], facts.runs);
-  console.log(`a kill for good: ${told(still)}; ${audit.repeated} calls repeated, ${tasksInFlight(loss, facts)} tasks in flight`);
+  console.log(
+    `a kill for good: ${told(still)}; ${audit.repeated} calls repeated, ${tasksInFlight(loss, facts)} tasks in flight`,
+  );
   expect(audit.problems).toEqual([]);
   expect(audit.repeated).toBeLessThanOrEqual(tasksInFlight(loss, facts));
   expect(still.length).toBeGreaterThan(10);
   expect(p99(still), slowest(still)).toBeLessThan(4_000);
 });
 
-test("a lone daemon that is killed and started again goes on within a second of being ready", { timeout: 120_000, retry: 2 }, async () => {
+test("a lone daemon that is killed and started again goes on within a second of being ready", {
+  timeout: 120_000,
+  retry: 2,
+}, async () => {
   await using stage = await openStage({ model: { delayMs: () => 150 } });
   const { daemon, journals, model } = stage;
   const runIds = numberedIds(100);
@@ -104,15 +114,24 @@ function callsOf(model: NumberedModelServer, pid: number): number {
 type Still = ReturnType<typeof standstills>;
 
 function p99(still: Still): number {
-  return quantile(still.map(({ ms }) => ms), 0.99);
+  return quantile(
+    still.map(({ ms }) => ms),
+    0.99,
+  );
 }
 
 function told(still: Still): string {
-  const p50 = quantile(still.map(({ ms }) => ms), 0.5);
+  const p50 = quantile(
+    still.map(({ ms }) => ms),
+    0.5,
+  );
   const load = loadavg()[0]?.toFixed(1);
   return `${still.length} runs orphaned, next step after p50 ${Math.round(p50)} ms, p99 ${Math.round(p99(still))} ms (load ${load})`;
 }
 
 function slowest(still: Still): string {
-  return still.slice(-5).map(({ story }) => story).join("\n");
+  return still
+    .slice(-5)
+    .map(({ story }) => story)
+    .join("\n");
 }

@@ -10,8 +10,15 @@ const PAUSES = 3;
 // The suspicion time is 2.5 s.
 const PAUSE_MS = 4_500;
 
-test("daemons that are stopped for longer than the suspicion time write nothing when they wake", { timeout: 180_000 }, async () => {
-  await using stage = await openStage({ daemons: 3, traced: true, options: { maxRuns: 30 }, model: { delayMs: () => 250 } });
+test("daemons that are stopped for longer than the suspicion time write nothing when they wake", {
+  timeout: 180_000,
+}, async () => {
+  await using stage = await openStage({
+    daemons: 3,
+    traced: true,
+    options: { maxRuns: 30 },
+    model: { delayMs: () => 250 },
+  });
   const { daemons, journals, model, collector } = stage;
   const runIds = numberedIds(200);
   await requestRuns(journals, runIds, ["diamond", "relay"]);
@@ -24,7 +31,11 @@ test("daemons that are stopped for longer than the suspicion time write nothing 
     losses.push({ at: Date.now(), pid: life.pid, incarnation: life.incarnation });
     life.signal("SIGSTOP");
     await sleep(PAUSE_MS);
-    owned.push((await journals.runs()).filter(({ value }) => value.some((event) => event.type === "run.claimed" && event.data.reason === "takeover")).length);
+    owned.push(
+      (await journals.runs()).filter(({ value }) =>
+        value.some((event) => event.type === "run.claimed" && event.data.reason === "takeover"),
+      ).length,
+    );
     life.signal("SIGCONT");
     await sleep(500);
   }
@@ -33,7 +44,9 @@ test("daemons that are stopped for longer than the suspicion time write nothing 
   const facts = { runs: await journals.runs(), tasks: await journals.tasks(), calls: model.calls };
   const audit = auditRuns({ runIds, ...facts });
   const inFlight = losses.reduce((sum, loss) => sum + tasksInFlight(loss, facts), 0);
-  console.log(`${PAUSES} pauses; takeovers so far ${owned.join(", ")}; ${audit.repeated} calls repeated, ${inFlight} tasks in flight at the pauses`);
+  console.log(
+    `${PAUSES} pauses; takeovers so far ${owned.join(", ")}; ${audit.repeated} calls repeated, ${inFlight} tasks in flight at the pauses`,
+  );
   expect(owned.at(-1)).toBeGreaterThan(0);
   expect(audit.problems).toEqual([]);
   expect(audit.repeated).toBeLessThanOrEqual(inFlight);

@@ -34,8 +34,8 @@ import { openRunIndex } from "../hosts/run-index.ts";
 import { followSignals } from "../hosts/signals.ts";
 import { startTakeover } from "../hosts/takeover.ts";
 import { type Bus, connectBus } from "../nats/connection.ts";
-import { openJournals } from "../nats/journal.ts";
 import { describePowerLoss } from "../nats/durability.ts";
+import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
 import { provision } from "../nats/provision.ts";
 import { type NatsServerProcess, startNatsServer } from "../nats/server.ts";
@@ -411,7 +411,12 @@ function natsOptions(options: ResolvedOptions, servers: readonly string[], name:
 }
 
 /** JetStream may come up after the connection does, and the connection may go in between. */
-async function provisionWhenPossible(bus: Bus, subjects: Subjects, { ackWaitMs, replicas }: ResolvedOptions, logger: Logger) {
+async function provisionWhenPossible(
+  bus: Bus,
+  subjects: Subjects,
+  { ackWaitMs, replicas }: ResolvedOptions,
+  logger: Logger,
+) {
   for (let said = false; ; said = true) {
     try {
       await provision(bus, subjects, { ackWaitMs, replicas });

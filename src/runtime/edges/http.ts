@@ -90,7 +90,10 @@ function whyNotBound(error: NodeJS.ErrnoException, host: string, port: number): 
   const got = `${host}:${port}`;
   switch (error.code) {
     case "EADDRINUSE":
-      return new UsageError(`--http-port: expected a free port, got ${got}, which is in use; 0 takes any free one`, PORT_TAKEN);
+      return new UsageError(
+        `--http-port: expected a free port, got ${got}, which is in use; 0 takes any free one`,
+        PORT_TAKEN,
+      );
     case "EACCES":
       return new UsageError(`--http-port: expected a port this user may have, got ${got}`);
     case "EADDRNOTAVAIL":

@@ -16,10 +16,17 @@ import { type ErrorRecord, FencedError, PayloadTooLargeError, toErrorRecord, Una
 import type { Metrics } from "../../tracing/metrics.ts";
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
-import { type Effect, begin, type Decided, decide, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { OpenTask, RunSetup } from "../../workflows/plan.ts";
 import type { Fact, FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
+import {
+  begin,
+  type Decided,
+  decide,
+  type Effect,
+  isDone,
+  type SupervisorSnapshot,
+} from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Clock } from "./clock.ts";
 import { encodeEntry } from "./encode-entry.ts";
@@ -78,7 +85,14 @@ type Happening =
 /** Resolves when the entry is stored, rejects when it was not. */
 type Settle = { resolve: () => void; reject: (error: unknown) => void };
 
-type Draft = { at: string; bodies: RunEventBody[]; effects: Effect[]; after: (() => void)[]; settles: Settle[]; snapshot?: SupervisorSnapshot };
+type Draft = {
+  at: string;
+  bodies: RunEventBody[];
+  effects: Effect[];
+  after: (() => void)[];
+  settles: Settle[];
+  snapshot?: SupervisorSnapshot;
+};
 
 /** Far below the time after which another daemon takes over, far above what an append takes. */
 const OLD_ANSWER_MS = 500;
@@ -130,7 +144,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     /** Whether nothing is at work on it: it waits for its time, for a worker, or for a retry. */
     get isIdle() {
       if (!snapshot) return false;
-      return snapshot.value === "scheduled" || Object.keys(snapshot.context.open).every((taskId) => waiting.has(taskId));
+      return (
+        snapshot.value === "scheduled" || Object.keys(snapshot.context.open).every((taskId) => waiting.has(taskId))
+      );
     },
     openTasks: (): OpenTask[] => (snapshot ? Object.values(snapshot.context.open) : []),
     snapshot: () => snapshot,
@@ -177,7 +193,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     accepted(taskId: string, worker: string | undefined) {
       if (self.cancelling) return void cancelTask(taskId);
       if (!waiting.delete(taskId)) return;
-      happen({ type: "note", body: { type: "task.accepted", data: { taskId, ...(worker !== undefined && { worker }) } } });
+      happen({
+        type: "note",
+        body: { type: "task.accepted", data: { taskId, ...(worker !== undefined && { worker }) } },
+      });
     },
 
     unserved(taskId: string) {
@@ -368,7 +387,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     switch (message.type) {
       case "completed": {
         const { output, transcript } = message;
-        const outcome = { type: "completed", output, usage: usage ?? NO_USAGE, ...(transcript && { transcript }) } as const;
+        const outcome = {
+          type: "completed",
+          output,
+          usage: usage ?? NO_USAGE,
+          ...(transcript && { transcript }),
+        } as const;
         return { type: "task.settled", data: { ...base, agent, outcome } };
       }
       case "failed": {
@@ -387,7 +411,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
             ...(reason !== undefined && { reason }),
             transcript,
             ...(messages && { messages }),
-            next: isNew(draft, next?.taskId) && next ? next : { taskId: parts.newTaskId(hops.length + 1), forwarded: false },
+            next:
+              isNew(draft, next?.taskId) && next
+                ? next
+                : { taskId: parts.newTaskId(hops.length + 1), forwarded: false },
             ...(usage && { usage }),
           },
         };
@@ -400,7 +427,17 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   async function append(draft: Draft) {
     const { at } = draft;
     const events = draft.bodies.map(
-      (body, i) => ({ v: 1, id: parts.newEventId(), type: body.type, runId, n: n + i + 1, at, epoch, data: body.data }) as RunEvent,
+      (body, i) =>
+        ({
+          v: 1,
+          id: parts.newEventId(),
+          type: body.type,
+          runId,
+          n: n + i + 1,
+          at,
+          epoch,
+          data: body.data,
+        }) as RunEvent,
     );
     const { texts, body } = encodeEntry(events);
     const id = (events[0] as RunEvent).id;
@@ -439,7 +476,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
         return;
       } catch (error) {
         if (error instanceof FencedError) throw error;
-        if (parts.stopping.aborted) throw new UnavailableError(`${subject}: stopped before it was known who owns the run`);
+        if (parts.stopping.aborted)
+          throw new UnavailableError(`${subject}: stopped before it was known who owns the run`);
         logger.debug({ runId, err: error }, "could not check who owns the run; trying again");
       }
       await new Promise((resolve) => setTimeout(resolve, CHECK_AGAIN_MS));
@@ -518,7 +556,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       id,
       clock.at(Date.parse(dueAt), () => {
         timers.delete(id);
-        if (snapshot && Object.hasOwn(snapshot.context.timers, id)) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
+        if (snapshot && Object.hasOwn(snapshot.context.timers, id))
+          happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
       }),
     );
   }
@@ -540,7 +579,13 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     } else if (only?.type === "outcome") {
       const { message, answer } = only;
       const { taskId, attempt } = message;
-      const replaced: OutcomeMessage = { v: 1, taskId, attempt, type: "failed", error: { ...toErrorRecord(error), retryable: false } };
+      const replaced: OutcomeMessage = {
+        v: 1,
+        taskId,
+        attempt,
+        type: "failed",
+        error: { ...toErrorRecord(error), retryable: false },
+      };
       await record([{ type: "outcome", message: replaced, answer }]);
     } else {
       if (only?.type === "begin" || only?.type === "claim") only.done.reject(error);
@@ -553,7 +598,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     logger.error({ runId, code, err: error }, "run parked");
     if (n > 0 && open) {
       const parked: RunEventBody = { type: "run.parked", data: { reason: `${code}: ${message}` } };
-      append({ ...emptyDraft(), bodies: [parked] }).catch((failure: unknown) => logger.warn({ runId, err: failure }, "could not record that the run is parked"));
+      append({ ...emptyDraft(), bodies: [parked] }).catch((failure: unknown) =>
+        logger.warn({ runId, err: failure }, "could not record that the run is parked"),
+      );
     }
     self.close("parked");
   }

@@ -10,7 +10,8 @@ const CLOSE = "]".charCodeAt(0);
 export function encodeEntry(events: readonly RunEvent[]): { body: Uint8Array; texts: Uint8Array[] } {
   const jsons = events.map((event) => JSON.stringify(event));
   const body = encoder.encode(`[${jsons.join(",")}]`);
-  if (body.length === jsons.reduce((sum, json) => sum + json.length + 1, 1)) return { body, texts: slices(body, jsons) };
+  if (body.length === jsons.reduce((sum, json) => sum + json.length + 1, 1))
+    return { body, texts: slices(body, jsons) };
   // Beyond ASCII, lengths in characters are not lengths in bytes.
   return joined(jsons.map((json) => encoder.encode(json)));
 }

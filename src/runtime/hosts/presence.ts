@@ -9,9 +9,9 @@
  * P4  A host id with a new incarnation has restarted; its old incarnation is gone at once.
  */
 import type { Logger } from "pino";
-import type { Subjects } from "../subjects.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Msg } from "../nats/nats.ts";
+import type { Subjects } from "../subjects.ts";
 
 /** What a daemon says about itself. The wire form of `troupe.presence`. */
 export type Beat = {

@@ -14,7 +14,7 @@ export type IncomingRequest = {
   problem?: string;
 };
 
-const RUN_ID = "expected 1 to 128 letters, digits, \"-\" or \"_\"";
+const RUN_ID = 'expected 1 to 128 letters, digits, "-" or "_"';
 
 const REPLY_TO = "expected a NATS subject without wildcards, outside `$…`";
 // Tokens of printable characters: whitespace would end the subject on the wire and begin something else.
@@ -35,7 +35,9 @@ export const requestFields = {
   sessionId: z.string().min(1).optional(),
   userId: z.string().min(1).optional(),
   metadata: z.record(z.string(), z.unknown()).optional(),
-  notBefore: z.iso.datetime({ offset: true, error: "expected an ISO 8601 instant such as 2030-01-31T09:00:00Z" }).optional(),
+  notBefore: z.iso
+    .datetime({ offset: true, error: "expected an ISO 8601 instant such as 2030-01-31T09:00:00Z" })
+    .optional(),
   timeoutMs: z.number().int().positive().max(LONGEST_TIMEOUT_MS).optional(),
   replyTo: z.string({ error: REPLY_TO }).refine(isReplySubject, { error: REPLY_TO }).optional(),
 };
@@ -56,7 +58,9 @@ export function readRequest(message: JsMsg): IncomingRequest {
 
   const parsed = envelopeSchema.safeParse(body);
   if (!parsed.success) {
-    const problem = parsed.error.issues.map((issue) => `${issue.path.join(".") || "request"}: ${issue.message}`).join("; ");
+    const problem = parsed.error.issues
+      .map((issue) => `${issue.path.join(".") || "request"}: ${issue.message}`)
+      .join("; ");
     const replyTo = requestFields.replyTo.safeParse(body.replyTo).data;
     const mayReply = replyTo !== undefined && !replyTo.startsWith(`${prefix}.`);
     // Whoever chose an id looks for the run, and its error, under it.

@@ -25,8 +25,8 @@ import type { Subjects } from "../subjects.ts";
 import { type ActiveRun, activateRun, type CloseReason, type Position, type RunHostParts } from "./active-run.ts";
 import type { Clock } from "./clock.ts";
 import type { Definitions } from "./definitions.ts";
-import { exportedUpTo, type Mark } from "./exports.ts";
 import { encodeEntry } from "./encode-entry.ts";
+import { exportedUpTo, type Mark } from "./exports.ts";
 import type { IncomingRequest } from "./request.ts";
 import { type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
 
@@ -42,7 +42,7 @@ export type RunResult = {
 };
 
 /** Hears of every entry this daemon stored. */
-export type RunObserver = {
+type RunObserver = {
   entry(runId: string, workflow: string, events: readonly RunEvent[], seq: number): void;
 };
 
@@ -71,7 +71,7 @@ export type RunHostOptions = {
   exportMark: (host: string) => Mark | undefined;
 };
 
-export type Cancel = { reason?: string; by?: string };
+type Cancel = { reason?: string; by?: string };
 
 export type RunHost = {
   /**
@@ -79,8 +79,12 @@ export type RunHost = {
    * Rejects with UnavailableError while stopping.
    */
   accept(incoming: IncomingRequest, cancel?: Cancel & { seq: number }): Promise<"accepted" | "exists">;
-  /** Takes over a run whose owner is gone. */
-  adopt(runId: string, reason: ClaimReason): Promise<"adopted" | "ended" | "elsewhere" | "parked" | "unknown">;
+  /** Takes over a run whose owner is gone; `from` is that owner's incarnation, where it is known: nobody else's is taken. */
+  adopt(
+    runId: string,
+    reason: ClaimReason,
+    from?: string,
+  ): Promise<"adopted" | "ended" | "elsewhere" | "parked" | "unknown">;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
   /** Cancels a run that stands still because nobody can continue it. */
   cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<void>;
@@ -113,7 +117,20 @@ type Told = { runId: string; workflow: string; setup: RunSetup | undefined };
 
 /** Starts the run host of a daemon. */
 export function startRunHost(options: RunHostOptions): RunHost {
-  const { bus, subjects, journals, taskJournals, definitions, tracing, clock, logger, inbox, writer, observer, metrics } = options;
+  const {
+    bus,
+    subjects,
+    journals,
+    taskJournals,
+    definitions,
+    tracing,
+    clock,
+    logger,
+    inbox,
+    writer,
+    observer,
+    metrics,
+  } = options;
   const runs = new Map<string, ActiveRun>();
   /** Requests whose journal is being opened: a redelivery waits for the answer, because it is acknowledged by it. */
   const beginning = new Map<string, Promise<"accepted" | "exists">>();
@@ -192,13 +209,16 @@ export function startRunHost(options: RunHostOptions): RunHost {
       return starting.finally(() => beginning.delete(runId));
     },
 
-    async adopt(runId, reason) {
+    async adopt(runId, reason, from) {
       if (runs.has(runId)) return "adopted";
       const entries = await journals.read(subjects.run(runId));
+      if (runs.has(runId)) return "adopted";
       const events = entries.flatMap(({ value }) => value);
       const [accepted] = events;
       if (accepted?.type !== "run.accepted") return "unknown";
       if (events.some(({ type }) => isTerminal(type))) return "ended";
+      // Somebody was quicker than the index told.
+      if (from !== undefined && lastClaim(events)?.incarnation !== from) return "elsewhere";
       return takeOver(accepted, entries, events, reason);
     },
 
@@ -207,7 +227,11 @@ export function startRunHost(options: RunHostOptions): RunHost {
       if (!run) return false;
       if (run.cancelling) return true;
       run.note({ type: "signal.received", data: { seq, kind: "cancel" } });
-      const data = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }), graceMs: options.cancelGraceMs };
+      const data = {
+        ...(reason !== undefined && { reason }),
+        ...(by !== undefined && { by }),
+        graceMs: options.cancelGraceMs,
+      };
       run.fact({ type: "run.cancelling", data });
       return true;
     },
@@ -294,8 +318,15 @@ export function startRunHost(options: RunHostOptions): RunHost {
       if (!(failure instanceof PayloadTooLargeError)) throw failure;
       // Whatever was too large, what remains is small: names, times and the trace.
       const { workflow, replyTo, trace, version, hash, kind } = accepted.data;
-      const known = { ...(version !== undefined && { version }), ...(hash !== undefined && { hash }), ...(kind && { kind }) };
-      await write({ ...accepted, data: { input: null, ...(replyTo !== undefined && { replyTo }), workflow, trace, ...known } });
+      const known = {
+        ...(version !== undefined && { version }),
+        ...(hash !== undefined && { hash }),
+        ...(kind && { kind }),
+      };
+      await write({
+        ...accepted,
+        data: { input: null, ...(replyTo !== undefined && { replyTo }), workflow, trace, ...known },
+      });
     }
     return "accepted";
 
@@ -397,11 +428,24 @@ export function startRunHost(options: RunHostOptions): RunHost {
     const { n, epoch } = position;
     const events = bodies.map(
       (body, i) =>
-        ({ v: 1, id: parts.newEventId(), type: body.type, runId, n: n + i + 1, at, epoch, data: body.data }) as RunEvent,
+        ({
+          v: 1,
+          id: parts.newEventId(),
+          type: body.type,
+          runId,
+          n: n + i + 1,
+          at,
+          epoch,
+          data: body.data,
+        }) as RunEvent,
     );
     const [{ id }] = events as [RunEvent];
     const { texts, body } = encodeEntry(events);
-    const seq = await journals.append(subjects.run(runId), body, { expected: position.seq, id, signal: stopping.signal });
+    const seq = await journals.append(subjects.run(runId), body, {
+      expected: position.seq,
+      id,
+      signal: stopping.signal,
+    });
     const projection = tracing.run(runId, workflow, trace);
     if (before.length > 0) projection.replayed(before);
     projection.recorded(events, seq);
@@ -534,8 +578,13 @@ function foldOrReason(definition: WorkflowDefinition, events: readonly RunEvent[
 
 /** The worker of the daemon that owned a run last. */
 function lastOwner(events: readonly RunEvent[]): string | undefined {
+  const claim = lastClaim(events);
+  return claim && `${claim.host}/${claim.incarnation}`;
+}
+
+function lastClaim(events: readonly RunEvent[]): { host: string; incarnation: string } | undefined {
   const claim = events.findLast((event) => event.type === "run.claimed");
-  return claim?.type === "run.claimed" ? `${claim.data.host}/${claim.data.incarnation}` : undefined;
+  return claim?.type === "run.claimed" ? claim.data : undefined;
 }
 
 function deliveriesOf(events: readonly RunEvent[]): Map<string, number> {

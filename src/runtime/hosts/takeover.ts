@@ -10,12 +10,12 @@
  *     has not got round to.
  */
 import type { Logger } from "pino";
-import { type ClaimReason, NO_DEFINITION, type RunHost } from "./run-host.ts";
 import { offerOf } from "./definitions.ts";
 import { type Beat, chooseOwner, type GoneReason, type Presence } from "./presence.ts";
+import { type ClaimReason, NO_DEFINITION, type RunHost } from "./run-host.ts";
 
 /** An unfinished run as the index knows it. */
-export type OrphanRow = {
+type OrphanRow = {
   runId: string;
   workflow: string;
   hash: string | undefined;
@@ -40,6 +40,9 @@ export type TakeoverOptions = {
   vanished: (runId: string) => void;
 };
 
+/** Why a run is wanted, and from whose hands. */
+type Wanted = { reason: ClaimReason; from: string | undefined };
+
 export type Takeover = {
   /** Takes up what this host owned before it restarted. */
   takeUpOwn(): void;
@@ -57,8 +60,8 @@ const RESTART_MS = 1_000;
 /** Starts watching for runs without an owner. */
 export function startTakeover(options: TakeoverOptions): Takeover {
   const { presence, runs, self, logger, lookAroundMs, unfinished, adopted, vanished } = options;
-  const queue = new Map<string, ClaimReason>();
-  let atWork = 0;
+  const queue = new Map<string, Wanted>();
+  const atWork = new Set<string>();
   let stopped = false;
 
   presence.onGone((beat, reason) => {
@@ -75,7 +78,8 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     takeUpOwn() {
       const me = self();
       for (const row of unfinished()) {
-        if (row.ownerHost === me.host && row.ownerIncarnation !== me.incarnation && canRun(me, row)) enqueue(row.runId, "restart");
+        if (row.ownerHost === me.host && row.ownerIncarnation !== me.incarnation && canRun(me, row))
+          enqueue(row, "restart");
       }
     },
     lookAround,
@@ -95,7 +99,7 @@ export function startTakeover(options: TakeoverOptions): Takeover {
       // A host that is gone for good may not have got round to the runs of its life before.
       const left = row.ownerIncarnation === incarnation || (row.ownerHost === host && isOrphaned(row));
       if (!left || !isMine(row)) continue;
-      enqueue(row.runId, claim);
+      enqueue(row, claim);
       found += 1;
     }
     if (found > 0) logger.info({ incarnation, runs: found, reason }, "taking over runs");
@@ -108,7 +112,7 @@ export function startTakeover(options: TakeoverOptions): Takeover {
       const dropped = row.ownerIncarnation === self().incarnation && !runs.owns(row.runId);
       // Its owner lives, but can only say why the run stands still.
       const waits = row.parked?.startsWith(NO_DEFINITION) ?? false;
-      if ((isOrphaned(row) || dropped || waits) && isMine(row)) enqueue(row.runId, waits ? "resume" : "takeover");
+      if ((isOrphaned(row) || dropped || waits) && isMine(row)) enqueue(row, waits ? "resume" : "takeover");
     }
   }
 
@@ -126,29 +130,29 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     return chooseOwner(row.runId, able.length > 0 ? able : living)?.incarnation === self().incarnation;
   }
 
-  function enqueue(runId: string, reason: ClaimReason) {
-    if (runs.owns(runId) || queue.has(runId)) return;
-    queue.set(runId, reason);
+  function enqueue({ runId, ownerIncarnation }: OrphanRow, reason: ClaimReason) {
+    if (runs.owns(runId) || queue.has(runId) || atWork.has(runId)) return;
+    queue.set(runId, { reason, from: ownerIncarnation });
     work();
   }
 
   function work() {
-    while (!stopped && atWork < AT_ONCE) {
+    while (!stopped && atWork.size < AT_ONCE) {
       const [next] = queue;
       if (!next) return;
-      const [runId, reason] = next;
+      const [runId, wanted] = next;
       queue.delete(runId);
-      atWork += 1;
-      void adopt(runId, reason).finally(() => {
-        atWork -= 1;
+      atWork.add(runId);
+      void adopt(runId, wanted).finally(() => {
+        atWork.delete(runId);
         work();
       });
     }
   }
 
-  async function adopt(runId: string, reason: ClaimReason) {
+  async function adopt(runId: string, { reason, from }: Wanted) {
     try {
-      const result = await runs.adopt(runId, reason);
+      const result = await runs.adopt(runId, reason, from);
       if (result === "adopted") adopted(runId, reason);
       else if (result === "unknown") vanished(runId);
     } catch (error) {

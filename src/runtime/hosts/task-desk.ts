@@ -17,10 +17,10 @@
  *     is known that its runs are still its own.
  */
 import type { Logger } from "pino";
-import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskAnswer, TaskControl } from "../../actors/task.ts";
-import type { Bus } from "../nats/connection.ts";
 import { checkOutcome } from "../../actors/check-outcome.ts";
+import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskAnswer, TaskControl } from "../../actors/task.ts";
 import { PayloadTooLargeError } from "../../errors.ts";
+import type { Bus } from "../nats/connection.ts";
 import { headers, type Msg } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 
@@ -87,7 +87,7 @@ export type TaskDesk = {
 };
 
 /** A task with the trace context it travels with. */
-export type SoughtTask = { task: Task; traceparent: string };
+type SoughtTask = { task: Task; traceparent: string };
 
 /** A question everybody is asked: who has not answered yet, and what to do when there is nobody left. */
 type Search = { awaited: Set<string>; found: () => void };
@@ -101,11 +101,18 @@ type Tracked = {
   withdrawn?: true;
   /** Who sent an outcome of it. */
   reporter?: string;
-  state:
-    /** Sent, nobody said anything yet; `asked` says since when everybody is asked who has it. */
+  state: /** Sent, nobody said anything yet; `asked` says since when everybody is asked who has it. */
     | { is: "sent"; at: number; tries: number; asked?: Search & { at: number } }
     /** To be sent again at a time: nobody had room, or nobody is there. `sent` means that it was, and nobody answered. */
-    | { is: "held"; until: number; tries: number; why: "busy" | "unserved"; since: number; said: boolean; sent: boolean }
+    | {
+        is: "held";
+        until: number;
+        tries: number;
+        why: "busy" | "unserved";
+        since: number;
+        said: boolean;
+        sent: boolean;
+      }
     /** Asked for after a takeover; nobody is sent anything until the answer is in. */
     | { is: "asked"; asked: Search }
     | ({ is: "taken"; heard: number } & Holder);
@@ -230,7 +237,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     try {
       const body = encoder.encode(JSON.stringify(task));
       const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
-      if (body.length + HEADER_ROOM > limit) throw new PayloadTooLargeError(`task for ${task.agent}`, body.length, limit);
+      if (body.length + HEADER_ROOM > limit)
+        throw new PayloadTooLargeError(`task for ${task.agent}`, body.length, limit);
       nc.publish(subjects.mailbox(task.agent), body, { headers: hdrs, reply: `${inbox}.${task.runId}.${task.taskId}` });
     } catch (error) {
       tracked.delete(keyOf(task.runId, task.taskId));

@@ -33,7 +33,7 @@ export type ModuleConfig = {
 };
 
 /** The section `providers` of a configuration; in TypeScript a model may stand there itself. */
-export type ProvidersConfig = { [name: string]: EndpointConfig | ModuleConfig | Model };
+type ProvidersConfig = { [name: string]: EndpointConfig | ModuleConfig | Model };
 
 export type ProvidersContext = {
   /** The directory that module paths are relative to. */

@@ -15,7 +15,9 @@ export function describePowerLoss({ version, syncInterval }: BrokerFacts): strin
   const [major = 0, minor = 0] = version.split(".").map(Number);
   const canSync = major > SYNC_SINCE[0] || (major === SYNC_SINCE[0] && minor >= SYNC_SINCE[1]);
   if (!canSync) return `nats-server ${version} syncs to disk every two minutes: a power loss can take that much`;
-  if (syncInterval === "always") return "every write is synced to disk before it is acknowledged: a power loss takes nothing";
-  if (syncInterval !== undefined) return `writes are synced to disk every ${syncInterval}: a power loss can take that much`;
+  if (syncInterval === "always")
+    return "every write is synced to disk before it is acknowledged: a power loss takes nothing";
+  if (syncInterval !== undefined)
+    return `writes are synced to disk every ${syncInterval}: a power loss can take that much`;
   return "a power loss can take what the broker's sync_interval (two minutes unless set) leaves unsynced";
 }

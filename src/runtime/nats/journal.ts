@@ -21,7 +21,7 @@ import { NoRespondersError } from "./requests.ts";
 /** One stored entry: the parsed JSON and where it stands in the stream. */
 export type Entry<T> = { seq: number; value: T };
 
-export type AppendOptions = {
+type AppendOptions = {
   /** The sequence of the subject's last entry; 0 means the subject must be empty. */
   expected: number;
   /** The entry's id, as it stands in its body: `id` of an object, `id` of an array's first element. */
@@ -94,7 +94,10 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
         const handle = await bus.js.consumers.get(stream, consumer.name);
         while (pending > 0) {
           const before = entries.length;
-          const batch = await handle.fetch({ max_messages: Math.min(pending, READ_BATCH), expires: REQUEST_TIMEOUT_MS });
+          const batch = await handle.fetch({
+            max_messages: Math.min(pending, READ_BATCH),
+            expires: REQUEST_TIMEOUT_MS,
+          });
           for await (const message of batch) {
             entries.push({ seq: message.seq, value: message.json<T>() });
             pending = message.info.pending;

@@ -51,7 +51,12 @@ function wantedStreams({ streams, ...names }: Subjects, replicas: number | undef
       description: "Requests that no daemon has taken yet",
     },
     { ...log, name: streams.runs, subjects: [names.allRuns], description: "The journal of every run" },
-    { ...log, name: streams.tasks, subjects: [names.allTasks], description: "Turns of tasks at work, outcomes nobody took" },
+    {
+      ...log,
+      name: streams.tasks,
+      subjects: [names.allTasks],
+      description: "Turns of tasks at work, outcomes nobody took",
+    },
     {
       ...log,
       name: streams.signals,
@@ -59,7 +64,12 @@ function wantedStreams({ streams, ...names }: Subjects, replicas: number | undef
       max_age: nanos(30 * DAY_MS),
       description: "Cancel, approval and named events for runs",
     },
-    { ...log, name: streams.dead, subjects: [names.allDead], description: "What could not be handled, with the reason" },
+    {
+      ...log,
+      name: streams.dead,
+      subjects: [names.allDead],
+      description: "What could not be handled, with the reason",
+    },
     {
       ...log,
       name: streams.exported,

@@ -10,7 +10,7 @@
 import { PermissionError, TroupeError, UnavailableError } from "../../errors.ts";
 import { Events, type Msg, type NatsConnection, rawHeaders } from "./nats.ts";
 
-export type RequestOptions = {
+type RequestOptions = {
   /** How long to wait, in milliseconds; kept to within a quarter of a second. @default 5000 */
   timeoutMs?: number;
   /** One header. */

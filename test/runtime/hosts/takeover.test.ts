@@ -256,7 +256,8 @@ test("a run that two take over at once has one owner, and the other lets go", as
   await worker.gets("one-1");
   a.kill();
   const [b, c] = [await daemon("b"), await daemon("c")];
-  const results = await Promise.all([b.runs.adopt(runId, "takeover"), c.runs.adopt(runId, "takeover")]);
+  const takeOver = ({ runs }: typeof b) => runs.adopt(runId, "takeover", a.incarnation);
+  const results = await Promise.all([takeOver(b), takeOver(c)]);
   expect(results.sort()).toEqual(["adopted", "elsewhere"]);
   expect(Number(b.runs.owns(runId)) + Number(c.runs.owns(runId))).toBe(1);
   expect(await claims(runId)).toHaveLength(2);
