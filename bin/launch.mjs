@@ -33,7 +33,11 @@ function becomeDaemon() {
   // What a parent talks to over a channel has to stay the process it is.
   if (missing.length === 0 || process.execve === undefined || process.connected) return;
   hushExperimentalWarnings();
-  process.execve(process.execPath, [process.execPath, ...missing, ...process.execArgv, ...process.argv.slice(1)], process.env);
+  process.execve(
+    process.execPath,
+    [process.execPath, ...missing, ...process.execArgv, ...process.argv.slice(1)],
+    process.env,
+  );
 }
 
 async function loadCli() {

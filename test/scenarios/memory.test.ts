@@ -11,12 +11,17 @@ test("ten thousand finished runs leave the daemon's memory where it was after on
   await using stage = await openStage({ traced: true, logLevel: "warn", model: { delayMs: () => 0 } });
   const { daemon, journals } = stage;
   let ended = 0;
-  journals.nc.subscribe("troupe.events.*.*.run.completed", { callback: () => void (ended += 1) });
+  journals.nc.subscribe("troupe.events.*.*.run.completed", {
+    callback() {
+      ended += 1;
+    },
+  });
   await journals.nc.flush();
 
   const after: { [runs: number]: number } = {};
   for (let asked = 0; asked < 10_000; ) {
-    const runIds = Array.from({ length: 500 }, () => `run-${(asked += 1)}`);
+    const runIds = Array.from({ length: 500 }, (_, i) => `run-${asked + i + 1}`);
+    asked += runIds.length;
     await requestRuns(journals, runIds, ["single", "relay"]);
     await until(`${asked} runs`, () => ended === asked, { withinMs: 60_000 });
     if (asked === 1_000 || asked === 10_000) after[asked] = await daemon.life.heapUsed();

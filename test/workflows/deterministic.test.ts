@@ -231,8 +231,9 @@ describe("a template", () => {
     );
     run.completes("a-1", { there: 1 });
     expect(run.told().slice(-4)).toEqual(["step.completed a-1", "step.started b", "step.failed b-1", "run.failed"]);
-    expect(run.end()?.data).toMatchObject({ error: { code: "template_failed" } });
-    expect((run.end()?.data as { error: { message: string } }).error.message).toMatch(/^step b: .*missing/);
+    expect(run.end()?.data).toMatchObject({
+      error: { code: "template_failed", message: expect.stringMatching(/^step b: .*missing/) },
+    });
   });
 
   test("that finds nothing in a first step fails the run from the start, and stops the step beside it", () => {

@@ -32,9 +32,6 @@ export type ModuleConfig = {
   options?: unknown;
 };
 
-/** The section `providers` of a configuration; in TypeScript a model may stand there itself. */
-type ProvidersConfig = { [name: string]: EndpointConfig | ModuleConfig | Model };
-
 export type ProvidersContext = {
   /** The directory that module paths are relative to. */
   directory: string;
