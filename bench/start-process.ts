@@ -1,7 +1,9 @@
 /** A part of the benchmark in a Node process of its own, so that its processor time and memory can be told apart. */
+
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { missingDaemonFlags } from "../bin/daemon-flags.mjs";
 
 /** Processor time since the start, and the most memory it ever held. */
 export type Usage = { cpuMs: number; peakMb: number };
@@ -26,8 +28,8 @@ export type ProcessOptions = {
 
 type Waiting = { resolve: (value: never) => void; reject: (error: Error) => void };
 
-// Set-up may have chosen this Node; children get no more of its flags than they need.
-const NODE_FLAGS = ["--disable-warning=ExperimentalWarning", "--conditions=troupe-source"];
+// Set-up may have chosen this Node; children get no more of its flags than they need, and those `troupe serve` runs with.
+const NODE_FLAGS = ["--disable-warning=ExperimentalWarning", "--conditions=troupe-source", ...missingDaemonFlags()];
 const STOP_WITHIN_MS = 10_000;
 
 /**

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import * as nodeModule from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { daemonFlagsOf, missingDaemonFlags } from "./daemon-flags.mjs";
 import { findFittingNode, minimumNode, packageRoot } from "./fitting-node.mjs";
 import { runUnder } from "./run-under.mjs";
 
@@ -18,26 +19,18 @@ export async function launch() {
     process.exitCode = 2;
     return;
   }
-  const flags = process.argv[2] === "serve" ? DAEMON_FLAGS : [];
+  const flags = process.argv[2] === "serve" ? daemonFlagsOf(node) : [];
   process.exitCode = await runUnder(node, [...flags, ...process.argv.slice(1)]);
 }
 
-// A daemon's garbage is nearly all short-lived: a larger nursery lets it die there. Context that follows async calls costs
-// every promise of the process unless Node keeps it in frames, which newer versions do by themselves.
-const DAEMON_FLAGS = ["--max-semi-space-size=64", "--experimental-async-context-frame"];
-
 /** Replaces this process by one with the flags a daemon runs best with; where Node cannot, it runs as it is. */
 function becomeDaemon() {
-  const known = DAEMON_FLAGS.filter((flag) => process.allowedNodeEnvironmentFlags.has(flag.split("=")[0]));
-  const missing = known.filter((flag) => !process.execArgv.includes(flag));
+  const missing = missingDaemonFlags();
   // What a parent talks to over a channel has to stay the process it is.
   if (missing.length === 0 || process.execve === undefined || process.connected) return;
   hushExperimentalWarnings();
-  process.execve(
-    process.execPath,
-    [process.execPath, ...missing, ...process.execArgv, ...process.argv.slice(1)],
-    process.env,
-  );
+  const args = [...missing, ...process.execArgv, ...process.argv.slice(1)];
+  process.execve(process.execPath, [process.execPath, ...args], process.env);
 }
 
 async function loadCli() {

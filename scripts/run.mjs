@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Runs a program of this checkout: set-up first, then `node <script> [args]` under a fitting Node. For the npm scripts.
 import { join } from "node:path";
+import { daemonFlagsOf } from "../bin/daemon-flags.mjs";
 import { packageRoot } from "../bin/fitting-node.mjs";
 import { runUnder } from "../bin/run-under.mjs";
 import { SetupError } from "./setup/command.mjs";
@@ -20,7 +21,8 @@ if (script) {
 async function run() {
   try {
     const { node } = await ensureSetup();
-    return await runUnder(node, [...NODE_FLAGS, join(packageRoot, script), ...args]);
+    const flags = args[0] === "serve" ? [...NODE_FLAGS, ...daemonFlagsOf(node)] : NODE_FLAGS;
+    return await runUnder(node, [...flags, join(packageRoot, script), ...args]);
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
     console.error(`setup: ${error.message}`);
