@@ -49,6 +49,8 @@ export type {
 } from "./runtime/edges/client.ts";
 export { connect } from "./runtime/edges/client.ts";
 export type { Daemon } from "./runtime/edges/daemon.ts";
+export type { DeadLetterPage, DeadLetterSummary } from "./runtime/edges/dead-api.ts";
+export type { DeadLetterRecord } from "./runtime/edges/dead-letter-record.ts";
 export type { LiveEvent } from "./runtime/edges/run-feed.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
 export { serve } from "./runtime/edges/serve.ts";

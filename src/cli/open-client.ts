@@ -6,6 +6,8 @@ import { addOptionFlags, flagsOf } from "../runtime/config/option-flags.ts";
 import type { OptionKey, ResolvedOptions } from "../runtime/config/options.ts";
 import { resolveOptions } from "../runtime/config/resolve-options.ts";
 import { type Client, connect } from "../runtime/edges/client.ts";
+import { type Bus, connectBus, type NatsOptions } from "../runtime/nats/connection.ts";
+import { NatsError } from "../runtime/nats/nats.ts";
 import { findRunningNatsServer } from "../runtime/nats/server.ts";
 
 /** What was given on the command line, as commander has it. */
@@ -13,6 +15,7 @@ export type Given = { readonly [attribute: string]: unknown };
 
 const CREDENTIALS = ["creds", "nkey", "token", "user", "password", "tlsCa", "tlsCert", "tlsKey"] as const;
 const CONNECTION: readonly OptionKey[] = ["nats", ...CREDENTIALS, "prefix", "data"];
+const CLI = { name: "troupe cli", inboxPrefix: "_INBOX_client" } as const;
 const DEFAULT_SERVER = "nats://127.0.0.1:4222";
 // A daemon that is there answers within milliseconds; a person will not wait longer for one that is not.
 const PATIENCE_MS = 5_000;
@@ -33,7 +36,7 @@ export async function withClient<T>(given: Given, work: (client: Client) => Prom
   const { servers, found } = await locate(options);
   const client = await reach(servers, options).catch((error: unknown) => {
     if (!(error instanceof UnavailableError)) throw error;
-    throw new UnavailableError(`no NATS at ${servers.join(", ")} (${found}): ${reasonOf(error)}`, { cause: error });
+    throw unreachableAt(servers, found, error);
   });
   try {
     return await work(client);
@@ -47,6 +50,26 @@ export async function withClient<T>(given: Given, work: (client: Client) => Prom
     );
   } finally {
     await client.close();
+  }
+}
+
+/** A connection for a command that looks at more than the API, and where it leads. */
+export type OpenBus = { bus: Bus; options: ResolvedOptions };
+
+/**
+ * Connects to the NATS that `withClient` would use.
+ *
+ * @throws UnavailableError that says where it tried.
+ */
+export async function openBus(given: Given): Promise<OpenBus> {
+  const { options } = resolveOptions({ flags: flagsOf(given), env: process.env });
+  const { servers, found } = await locate(options);
+  const connecting = connectBus({ servers, ...credentialsOf(options), ...CLI, waitAtStart: false });
+  try {
+    return { bus: await withPatience(connecting), options };
+  } catch (error) {
+    if (!(error instanceof UnavailableError || error instanceof NatsError)) throw error;
+    throw unreachableAt(servers, found, error);
   }
 }
 
@@ -67,18 +90,24 @@ async function locate({ nats, data }: ResolvedOptions): Promise<{ servers: reado
 }
 
 async function reach(servers: readonly string[], options: ResolvedOptions): Promise<Client> {
-  const credentials = Object.fromEntries(
-    CREDENTIALS.flatMap((key) => (options[key] === undefined ? [] : [[key, options[key]]])),
-  );
   const { prefix } = options;
-  const connecting = connect({ servers, prefix, name: "troupe cli", timeoutMs: PATIENCE_MS, ...credentials });
+  return withPatience(connect({ servers, prefix, ...CLI, timeoutMs: PATIENCE_MS, ...credentialsOf(options) }));
+}
+
+function credentialsOf(options: ResolvedOptions): Partial<NatsOptions> {
+  return Object.fromEntries(CREDENTIALS.flatMap((key) => (options[key] === undefined ? [] : [[key, options[key]]])));
+}
+
+async function withPatience<Connection extends { close(): Promise<void> }>(
+  connecting: Promise<Connection>,
+): Promise<Connection> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = new UnavailableError(`it does not answer within ${PATIENCE_MS / 1_000} s`);
     timer = setTimeout(() => {
       reject(error);
       // Nobody would close one that comes through after all.
-      connecting.then((client) => client.close()).catch(() => {});
+      connecting.then((connection) => connection.close()).catch(() => {});
     }, PATIENCE_MS);
   });
   try {
@@ -88,8 +117,12 @@ async function reach(servers: readonly string[], options: ResolvedOptions): Prom
   }
 }
 
-function reasonOf(error: UnavailableError): string {
-  const { cause } = error;
+function unreachableAt(servers: readonly string[], found: string, error: Error): UnavailableError {
+  return new UnavailableError(`no NATS at ${servers.join(", ")} (${found}): ${reasonOf(error)}`, { cause: error });
+}
+
+function reasonOf(error: Error): string {
+  const cause = error instanceof UnavailableError ? error.cause : error;
   if (!(cause instanceof Error)) return error.message;
   return cause.message === "CONNECTION_REFUSED" ? "nothing listens there" : cause.message;
 }

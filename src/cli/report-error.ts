@@ -13,13 +13,18 @@ export const USAGE = 2;
 export function reportError(error: unknown): number {
   // commander has said it already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? COMPLETED : USAGE;
+  tellError(error);
+  const words =
+    error instanceof UsageError || error instanceof DefinitionError || error instanceof PayloadTooLargeError;
+  return words ? USAGE : FAILED;
+}
+
+/** Says what is wrong, for a command that goes on after it. */
+export function tellError(error: unknown): void {
   const expected = error instanceof TroupeError;
   const message = error instanceof Error ? error.message : String(error);
   const name = styleText("red", "troupe:", { stream: process.stderr });
   for (const line of message.split("\n")) console.error(`${name} ${line}`);
   if (process.env.TROUPE_LOG_LEVEL === "debug" || process.env.TROUPE_LOG_LEVEL === "trace") console.error(error);
   else if (!expected) console.error("troupe: this was not expected; TROUPE_LOG_LEVEL=debug shows where it comes from");
-  const words =
-    error instanceof UsageError || error instanceof DefinitionError || error instanceof PayloadTooLargeError;
-  return words ? USAGE : FAILED;
 }

@@ -2,6 +2,8 @@
 import { Command } from "commander";
 import { VERSION } from "../runtime/version.ts";
 import { addCatalogCommands } from "./catalog-commands.ts";
+import { addDeadCommands } from "./dead-commands.ts";
+import { addDoctorCommand } from "./doctor-command.ts";
 import { addEventsCommand } from "./events-command.ts";
 import { reportError } from "./report-error.ts";
 import { addRunCommand } from "./run-command.ts";
@@ -30,6 +32,8 @@ export async function runCli(args: readonly string[]): Promise<void> {
   addRunsCommands(program);
   addCatalogCommands(program);
   addEventsCommand(program);
+  addDeadCommands(program);
+  addDoctorCommand(program);
   addValidateCommand(program);
   try {
     await program.parseAsync(args, { from: "user" });

@@ -36,6 +36,16 @@ export function tokens({ inputTokens, outputTokens }: Pick<RunUsage, "inputToken
   return `${inputTokens}→${outputTokens} tokens`;
 }
 
+const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"] as const;
+
+/** As in `340 bytes`, `1.2 KiB`, `75 GiB`. */
+export function bytes(n: number): string {
+  let size = n;
+  let unit = 0;
+  for (; size >= 1_000 && unit < UNITS.length - 1; unit += 1) size /= 1_024;
+  return `${unit === 0 || size >= 100 ? Math.round(size) : Number(size.toFixed(1))} ${UNITS[unit]}`;
+}
+
 /** As in `1 model call`, `3 model calls`. */
 export function count(n: number, what: string): string {
   return `${n} ${what}${n === 1 ? "" : "s"}`;

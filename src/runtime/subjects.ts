@@ -68,3 +68,5 @@ export function subjectsFor(prefix = "troupe") {
 export const SENT_AGAIN_HEADER = "Troupe-Sent-Again";
 /** The W3C trace context header, on every message that belongs to a run. */
 export const TRACEPARENT_HEADER = "traceparent";
+/** On a request that is sent again from the dead letters: the run it was for, where its body does not name one. */
+export const RUN_ID_HEADER = "Troupe-Run-Id";

@@ -16,6 +16,8 @@ export type OtlpReceiverOptions = {
   host?: string;
   /** Asked before each request: the status to refuse it with, "hang" to never answer, nothing to take it. */
   admit?: () => number | "hang" | undefined;
+  /** Whether `spans` keeps what came; off where `onSpans` does and it goes on for long. @default true */
+  keep?: boolean;
   /** Told about spans as they come. */
   onSpans?: (spans: readonly PlainSpan[]) => void;
   /** Given each request that was taken as it came, to be passed on. */
@@ -40,7 +42,7 @@ export type OtlpReceiver = {
 
 /** Starts a receiver for `POST /v1/traces` in `application/json` and `application/x-protobuf`, gzip or not. */
 export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Promise<OtlpReceiver> {
-  const { port = 0, host = "127.0.0.1", admit, onSpans, onRequest } = options;
+  const { port = 0, host = "127.0.0.1", keep = true, admit, onSpans, onRequest } = options;
   const spans: PlainSpan[] = [];
   let requests = 0;
 
@@ -61,7 +63,7 @@ export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Prom
     const json = type.startsWith("application/json");
     const body = encoding === "gzip" ? await decompress(raw) : raw;
     const received = json ? decodeJsonTraces(body) : decodeProtobufTraces(body);
-    spans.push(...received);
+    if (keep) spans.push(...received);
     answer(response, 200, json ? { "content-type": "application/json" } : { "content-type": "application/x-protobuf" });
     onSpans?.(received);
     onRequest?.({ headers: { "content-type": type, ...(encoding && { "content-encoding": encoding }) }, body: raw });

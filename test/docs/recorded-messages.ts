@@ -22,11 +22,16 @@ import { until } from "../helpers/until.ts";
 /** A message and the channel of docs/asyncapi.yaml it belongs to: by its subject, or by name where it went to a reply. */
 export type RecordedMessage = { on: { subject: string } | { channel: string }; body: unknown };
 
+const DENIED_RUN = "denied";
+const PERMISSIONS = `
+no_auth_user: anybody
+authorization { users: [{ user: anybody, password: any, permissions: { publish: { deny: "troupe.runs.${DENIED_RUN}" } } }] }
+`;
 const OWNER_INBOX = "_INBOX_troupe_daemon.owner.";
 
 /** Runs the whole tour. */
 export async function recordMessages(): Promise<RecordedMessage[]> {
-  await using nats = await startTestNats();
+  await using nats = await startTestNats({ configExtra: PERMISSIONS });
   const data = await mkdtemp(join(tmpdir(), "troupe-docs-"));
   const nc = await connectNats({ servers: nats.url });
   const recorder = openRecorder(nc);
@@ -38,8 +43,11 @@ export async function recordMessages(): Promise<RecordedMessage[]> {
   await start("first");
   const client = await connect({ servers: nats.url });
   try {
+    // Before anybody writes down what is in mailboxes: it is no task.
+    nc.publish("troupe.agents.researcher", JSON.stringify({ v: 1, runId: "order-7", taskId: "facts-1" }));
     await runEveryKind(client, nc, recorder);
     await askTheApi(client, nc, recorder);
+    await askAboutTheDead(client, nc, recorder);
     await start("second");
     await changeOwner(client, daemons[0] as Daemon);
     await until("the exported marks are out", () => recorder.has("troupe.exported."));
@@ -56,7 +64,7 @@ type Recorder = ReturnType<typeof openRecorder>;
 
 function openRecorder(nc: NatsConnection) {
   const messages: RecordedMessage[] = [];
-  const subjects = ["requests", "runs", "tasks", "signals", "events", "exported", "api"].map(
+  const subjects = ["requests", "runs", "tasks", "signals", "events", "exported", "dead", "api"].map(
     (kind) => `troupe.${kind}.>`,
   );
   for (const subject of [...subjects, "troupe.presence", "troupe.owners"]) {
@@ -138,6 +146,26 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["workflows.get", { workflow: "support" }],
     ["workflows.get", { workflow: "article" }],
     ["agents.list", {}],
+  ];
+  for (const [endpoint, body] of questions) {
+    const answer = await nc.request(`troupe.api.${endpoint}`, JSON.stringify(body), { timeout: 5_000 });
+    recorder.note({ channel: "apiAnswers" }, answer);
+  }
+}
+
+/** What nobody can handle: a request whose journal NATS denies, and what was no task in a mailbox. */
+async function askAboutTheDead(client: Client, nc: NatsConnection, recorder: Recorder) {
+  nc.publish("troupe.requests.retried", JSON.stringify({ input: "x", runId: DENIED_RUN }));
+  await until("both are dead letters", async () => (await client.deadLetters()).total === 2);
+  const { letters } = await client.deadLetters();
+  const [request, task] = (["requests", "tasks"] as const).map((kind) => letters.find((one) => one.kind === kind)?.seq);
+  const questions: [endpoint: string, body: object][] = [
+    ["dead.list", { limit: 1 }],
+    ["dead.show", { seq: request }],
+    ["dead.show", { seq: task }],
+    ["dead.show", { seq: 4_711 }],
+    ["dead.redrive", { seq: request }],
+    ["dead.drop", { seq: task }],
   ];
   for (const [endpoint, body] of questions) {
     const answer = await nc.request(`troupe.api.${endpoint}`, JSON.stringify(body), { timeout: 5_000 });

@@ -12,6 +12,8 @@ export type CallKey = { runId: string; taskId: string; agent: string; turn: numb
 export type NumberedAsk = CallKey & {
   /** The process that asks. */
   pid: number;
+  /** When it asked, in milliseconds since the epoch. */
+  madeAt: number;
   /** The text of every message, in order. */
   texts: string[];
   /** The ids of the tool calls in the conversation, in order. */
@@ -31,7 +33,7 @@ export type NumberedCall = CallKey & {
   n: number;
   /** The process that asked. */
   pid: number;
-  /** When it came, in milliseconds since the epoch. */
+  /** When it was made, in milliseconds since the epoch: a process may be stopped before what it asked is on its way. */
   at: number;
   state: "open" | "answered" | "aborted";
 };
@@ -60,9 +62,9 @@ export async function startNumberedModel(options: NumberedModelOptions = {}): Pr
     const chunks: Uint8Array[] = [];
     for await (const chunk of request) chunks.push(chunk as Uint8Array);
     const ask = JSON.parse(Buffer.concat(chunks).toString("utf8")) as NumberedAsk;
-    const { runId, taskId, agent, turn, pid } = ask;
+    const { runId, taskId, agent, turn, pid, madeAt } = ask;
     const n = calls.length + 1;
-    const call: NumberedCall = { n, pid, runId, taskId, agent, turn, at: Date.now(), state: "open" };
+    const call: NumberedCall = { n, pid, runId, taskId, agent, turn, at: madeAt, state: "open" };
     calls.push(call);
     const timer = setTimeout(
       () => {

@@ -11,6 +11,7 @@ export function numberedModel(url: string): Model {
     async call(asked: ModelRequest, { signal, runId, taskId, agent, turn }: ModelCallContext): Promise<ModelReply> {
       const ask: NumberedAsk = {
         pid: process.pid,
+        madeAt: Date.now(),
         runId,
         taskId,
         agent,

@@ -15,7 +15,14 @@ export type AuditInput = {
   runs: readonly Stored<RunEvent[]>[];
   tasks: readonly Stored<TaskEntry>[];
   calls: readonly NumberedCall[];
+  /**
+   * When stopped processes went on. Tasks they had sent may have been stopped with them, on their way to the broker; whoever
+   * gets such a task cannot know better. They count as repeated, for `UNDER_WAY_MS` after the process went on.
+   */
+  wakes?: readonly number[];
 };
+
+const UNDER_WAY_MS = 1_000;
 
 export type Audit = {
   /** In words; none when all is well. */
@@ -30,7 +37,7 @@ export type Audit = {
 type Recorded = { n: number; at: number };
 
 /** Audits runs of the workflows `diamond`, `relay` and `single`, all of which have to be completed. */
-export function auditRuns({ runIds, runs, tasks, calls }: AuditInput): Audit {
+export function auditRuns({ runIds, runs, tasks, calls, wakes = [] }: AuditInput): Audit {
   const problems: string[] = [];
   const recorded = new Map<string, Recorded>();
   const journals = byRun(runs);
@@ -61,7 +68,8 @@ export function auditRuns({ runIds, runs, tasks, calls }: AuditInput): Audit {
   for (const call of calls) {
     const key = keyOf(call.runId, call.taskId, call.turn);
     const before = recorded.get(key);
-    if (before && call.at > before.at) {
+    const wasUnderWay = wakes.some((wake) => call.at >= wake && call.at <= wake + UNDER_WAY_MS);
+    if (before && call.at > before.at && !wasUnderWay) {
       const [early, late] = [calls[before.n - 1]?.pid, call.pid];
       const ms = Math.ceil(call.at - before.at);
       problems.push(
@@ -220,6 +228,23 @@ export function tasksInFlight({ at, pid }: Loss, { runs, calls }: Pick<AuditInpu
 
 /** How long a run stood still, in milliseconds, and its journal from before to after. */
 export type Standstill = { ms: number; story: string };
+
+/** Tasks without an outcome in runs that a process owned when it was lost: it may have sent them. */
+export function tasksOpen({ at, incarnation }: Loss, runs: readonly Stored<RunEvent[]>[]): number {
+  let count = 0;
+  for (const entries of byRun(runs).values()) {
+    const before = entries.filter((entry) => entry.at <= at).flatMap(({ value }) => value);
+    const claim = before.findLast((event) => event.type === "run.claimed");
+    if (claim?.type !== "run.claimed" || claim.data.incarnation !== incarnation) continue;
+    const open = new Set<string>();
+    for (const event of before) {
+      if (event.type === "task.sent") open.add(event.data.taskId);
+      else if (event.type === "task.settled" || event.type === "agent.handoff") open.delete(event.data.taskId);
+    }
+    count += open.size;
+  }
+  return count;
+}
 
 /**
  * How long each run of a lost daemon stood still, in milliseconds: from the loss to the first entry of another owner that

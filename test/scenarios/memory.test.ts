@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { openStage } from "../helpers/stage.ts";
-import { requestRuns } from "../helpers/start-runs.ts";
+import { numberedIds, requestRuns } from "../helpers/start-runs.ts";
 import { until } from "../helpers/until.ts";
 
 const MiB = 1_048_576;
@@ -12,17 +12,16 @@ test("ten thousand finished runs leave the daemon's memory where it was after on
   const { daemon, journals } = stage;
   let ended = 0;
   journals.nc.subscribe("troupe.events.*.*.run.completed", {
-    callback() {
+    callback: () => {
       ended += 1;
     },
   });
   await journals.nc.flush();
 
   const after: { [runs: number]: number } = {};
-  for (let asked = 0; asked < 10_000; ) {
-    const runIds = Array.from({ length: 500 }, (_, i) => `run-${asked + i + 1}`);
-    asked += runIds.length;
-    await requestRuns(journals, runIds, ["single", "relay"]);
+  const all = numberedIds(10_000);
+  for (let asked = 500; asked <= all.length; asked += 500) {
+    await requestRuns(journals, all.slice(asked - 500, asked), ["single", "relay"]);
     await until(`${asked} runs`, () => ended === asked, { withinMs: 60_000 });
     if (asked === 1_000 || asked === 10_000) after[asked] = await daemon.life.heapUsed();
   }

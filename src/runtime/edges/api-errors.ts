@@ -24,7 +24,11 @@ export class ConflictError extends TroupeError {
   /** What the answer tells beside code and message. */
   readonly facts: { [fact: string]: unknown };
 
-  constructor(code: "not_finished" | "run_finished", message: string, facts: { [fact: string]: unknown } = {}) {
+  constructor(
+    code: "not_finished" | "run_finished" | "cannot_redrive",
+    message: string,
+    facts: { [fact: string]: unknown } = {},
+  ) {
     super(code, message);
     this.facts = facts;
   }

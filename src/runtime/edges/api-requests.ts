@@ -12,6 +12,9 @@ const instant = z.iso.datetime({ offset: true, error: "expected an ISO 8601 inst
 /** How long `runs.result` may be asked to wait, in milliseconds: below what proxies and clients take for dead. */
 const MAX_WAIT_MS = 30_000;
 
+/** A dead letter's id: where it stands in its stream. */
+const letter = z.number().int().min(1);
+
 export const apiRequests = {
   "runs.start": z.strictObject({ workflow: name, input: z.unknown(), ...requestFields }),
   "runs.get": z.strictObject({ runId: name }),
@@ -32,6 +35,13 @@ export const apiRequests = {
   "workflows.list": z.strictObject({}),
   "workflows.get": z.strictObject({ workflow: name }),
   "agents.list": z.strictObject({}),
+  "dead.list": z.strictObject({
+    limit: z.number().int().min(1).max(100).default(50),
+    cursor: z.string().optional(),
+  }),
+  "dead.show": z.strictObject({ seq: letter }),
+  "dead.redrive": z.strictObject({ seq: letter }),
+  "dead.drop": z.strictObject({ seq: letter }),
 };
 
 export type ApiName = keyof typeof apiRequests;

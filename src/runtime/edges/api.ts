@@ -10,6 +10,7 @@ import { headers, type ServiceMsg } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
 import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
+import { openDeadApi } from "./dead-api.ts";
 import { openRunApi } from "./run-api.ts";
 
 /** An agent as `agents.list` shows it. */
@@ -63,6 +64,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const runs = openRunApi({ bus, subjects, index, journals, offers });
+  const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
     "runs.get": (request) => runs.get(request),
@@ -74,6 +76,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
     "workflows.get": ({ workflow }) => findWorkflow(workflow),
     "agents.list": () => ({ agents: agents() }),
+    "dead.list": (request) => dead.list(request),
+    "dead.show": (request) => dead.show(request),
+    "dead.redrive": (request) => dead.redrive(request),
+    "dead.drop": (request) => dead.drop(request),
   };
   const atWork = new Set<Promise<void>>();
   const service = await bus.nc.services.add({

@@ -10,6 +10,8 @@ import { subjectsFor } from "../subjects.ts";
 import { followAllRuns } from "./all-runs-feed.ts";
 import type { AgentListing, WorkflowListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
+import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-api.ts";
+import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
 import type { JournalPage } from "./run-api.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
@@ -95,6 +97,19 @@ export type Client = {
   workflows(): Promise<WorkflowListing[]>;
   workflow(name: string): Promise<WorkflowDefinition>;
   agents(): Promise<AgentListing[]>;
+  /** What could not be handled, newest first, a page of at most 100 at a time (`limit`, default 50). */
+  deadLetters(query?: { limit?: number; cursor?: string }): Promise<DeadLetterPage>;
+  /** One of them with its message. @throws NotFoundError `unknown_dead_letter`. */
+  deadLetter(seq: number): Promise<DeadLetterRecord>;
+  /**
+   * Sends its message again to where it came from and removes the letter. A request is for the same run as before.
+   *
+   * @throws TroupeError `cannot_redrive` where not all of the message is kept, or no worker takes the task; NotFoundError
+   * `unknown_dead_letter`.
+   */
+  redrive(seq: number): Promise<{ runId?: string }>;
+  /** Removes a dead letter for good. @throws NotFoundError `unknown_dead_letter`. */
+  drop(seq: number): Promise<void>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 };
@@ -157,6 +172,15 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     workflows: async () => (await call<{ workflows: WorkflowListing[] }>("workflows.list", {})).workflows,
     workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
+    deadLetters: (query = {}) => call<DeadLetterPage>("dead.list", query),
+    deadLetter: async (seq) => openDeadLetter(await call<DeadLetterAnswer>("dead.show", { seq })),
+    async redrive(seq) {
+      const { runId } = await call<DeadLetterDone>("dead.redrive", { seq });
+      return runId === undefined ? {} : { runId };
+    },
+    async drop(seq) {
+      await call("dead.drop", { seq });
+    },
     close: disconnect,
     [Symbol.asyncDispose]: disconnect,
   };

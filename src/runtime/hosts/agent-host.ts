@@ -22,9 +22,10 @@ import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
-import type { Subscription } from "../nats/nats.ts";
+import type { Msg, Subscription } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
 import { watchBacklog } from "./backlog.ts";
+import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
@@ -99,6 +100,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     outcomeTimeoutMs,
     outcomeAttempts,
     hurry: hurry.signal,
+    mayBeStale: (work: TaskWork) => backlog.pausedSince(work.startedAt),
     ...(handoffsOf && { handoffsOf }),
   };
   const intake = openTaskIntake({
@@ -117,6 +119,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
       tell(work, { type: "task", given: { id: work.id, start } });
     },
     settle: settled,
+    bury: (agent, msg, problem) => void bury(agent, msg, problem),
     stopTask: (work, error) => tell(work, { type: "stopTask", id: work.id, error }),
   });
   const tasks = taskMachineWith({
@@ -202,6 +205,18 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     const delivered = await deliverOutcome(work, outcome, delivery);
     if (delivered !== "recorded") loggerFor(work).info({ delivered }, "no owner recorded the outcome");
     registry.remove(work, delivered === "recorded" ? "release" : "discard");
+  }
+
+  /** A message in a mailbox that is no task, and whose sender wants no answer. */
+  async function bury({ name }: Agent, { subject, data }: Msg, problem: string): Promise<void> {
+    const origin = { subject, agent: name, worker, ...taskOriginOf(Buffer.from(data).toString()) };
+    try {
+      const reason = { code: "bad_task", message: problem };
+      await storeDeadLetter(bus, subjects, { kind: "tasks", name, data, reason, ...origin });
+      metrics.deadLettered("tasks");
+    } catch (error) {
+      logger.error({ agent: name, err: error }, "the dead letter of a malformed task could not be stored; it is lost");
+    }
   }
 
   function sayWorking(): void {

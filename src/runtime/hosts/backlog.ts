@@ -12,6 +12,8 @@ import type { Bus } from "../nats/connection.ts";
 export type Backlog = {
   /** Whether what arrives now may have been waiting for this process. */
   isOld(): boolean;
+  /** Whether this process has not run for a while since an instant of `performance.now()`. */
+  pausedSince(instant: number): boolean;
   stop(): void;
 };
 
@@ -23,25 +25,35 @@ const PAUSED_MS = 500;
 export function watchBacklog(bus: Bus): Backlog {
   let lastLook = performance.now();
   let pauses = 0;
+  let lastPause = Number.NEGATIVE_INFINITY;
   let old = false;
   const timer = setInterval(tick, TICK_MS);
   timer.unref();
   return {
     isOld() {
-      // B2
-      if (performance.now() - lastLook > PAUSED_MS) notePause();
+      look();
       return old;
+    },
+    pausedSince(instant) {
+      look();
+      return lastPause >= instant;
     },
     stop: () => clearInterval(timer),
   };
 
   function tick() {
-    if (performance.now() - lastLook > PAUSED_MS) notePause();
+    look();
     lastLook = performance.now();
+  }
+
+  // B2
+  function look() {
+    if (performance.now() - lastLook > PAUSED_MS) notePause();
   }
 
   function notePause() {
     lastLook = performance.now();
+    lastPause = lastLook;
     old = true;
     pauses += 1;
     const mine = pauses;

@@ -8,10 +8,11 @@
  * G3  A request that only another living daemon can run is put back for it; one that nobody can run becomes a failed run.
  */
 import type { Logger } from "pino";
-import { type ErrorRecord, toErrorRecord, UnavailableError } from "../../errors.ts";
+import { toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { ConsumerMessages, JsMsg } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
+import { storeDeadLetter } from "./dead-letters.ts";
 import type { IncomingRequest } from "./request.ts";
 import { readRequest } from "./request.ts";
 
@@ -37,22 +38,6 @@ export type Door = {
   close(): Promise<void>;
 };
 
-/** What stands at `<prefix>.dead.requests.<workflow>`. */
-export type DeadLetter = {
-  v: 1;
-  at: string;
-  /** Where it was sent to. */
-  subject: string;
-  reason: ErrorRecord;
-  runId: string;
-  /** How long the message was. */
-  bytes: number;
-  /** Its text, or the beginning of it. */
-  data: string;
-};
-
-// Leaves room in a message of the broker's default limit, 1 MiB, after the text is quoted as JSON.
-const MAX_DEAD_TEXT = 200_000;
 // One pull asks for at most this many; more would only be held by the broker's bookkeeping.
 const MAX_PULL = 256;
 const PULL_EXPIRES_MS = 10_000;
@@ -133,20 +118,14 @@ export function openDoor(options: DoorOptions): Door {
   }
 
   /** A request that cannot even become a failed run goes to the dead letters, with the reason; else it would come for ever. */
-  async function bury(message: JsMsg, { runId, workflow }: IncomingRequest, error: unknown): Promise<void> {
-    const record = toErrorRecord(error);
+  async function bury(message: JsMsg, incoming: IncomingRequest, error: unknown): Promise<void> {
+    const { runId, workflow, traceparent } = incoming;
+    const { subject, data } = message;
+    const reason = toErrorRecord(error);
     logger.error({ runId, workflow, err: error }, "the request could not be made a run; it goes to the dead letters");
-    const letter: DeadLetter = {
-      v: 1,
-      at: new Date().toISOString(),
-      subject: message.subject,
-      reason: record,
-      runId,
-      bytes: message.data.length,
-      data: message.string().slice(0, MAX_DEAD_TEXT),
-    };
+    const origin = { subject, runId, workflow, ...(traceparent !== undefined && { traceparent }) };
     try {
-      await bus.js.publish(subjects.dead("requests", workflow), JSON.stringify(letter));
+      await storeDeadLetter(bus, subjects, { kind: "requests", name: workflow, data, reason, ...origin });
       deadLettered();
       message.term();
     } catch (failure) {

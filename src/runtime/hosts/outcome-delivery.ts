@@ -30,6 +30,8 @@ export type DeliveryOptions = {
   outcomeTimeoutMs: number;
   outcomeAttempts: number;
   handoffsOf?: (workflow: string, agent: string, definition?: string) => HandoffOption[] | undefined;
+  /** Whether this process may have missed that the task was given to another worker: then the owner sends the next one. */
+  mayBeStale?: (work: TaskWork) => boolean;
   /** Aborts when the host drains or stops: then nobody who is not there is waited for. */
   hurry: AbortSignal;
 };
@@ -82,7 +84,7 @@ function handOff(
 ): Prepared {
   const taskId = `h${work.task.hops.length + 1}-${randomUUID().slice(0, 6)}`;
   const kept = encode(work, { ...outcome, next: { taskId, forwarded: false } }, options);
-  const send = forwarding(work, outcome, taskId, limit, options);
+  const send = options.mayBeStale?.(work) ? undefined : forwarding(work, outcome, taskId, limit, options);
   if (!send) return kept;
   const forwarded = encode(work, { ...outcome, next: { taskId, forwarded: true } }, options);
   // An outcome that is too large will fail the run; a task sent along would be nobody's.

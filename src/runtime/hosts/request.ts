@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import { z } from "zod";
 import type { RunRequest } from "../../workflows/run-events.ts";
 import type { JsMsg } from "../nats/nats.ts";
-import { isToken, TRACEPARENT_HEADER } from "../subjects.ts";
+import { isToken, RUN_ID_HEADER, TRACEPARENT_HEADER } from "../subjects.ts";
 
 /** What a message at the door asks for; `problem` says why it cannot be a run. */
 export type IncomingRequest = {
@@ -48,7 +48,7 @@ const envelopeSchema = z.strictObject({ input: z.unknown(), ...requestFields });
 export function readRequest(message: JsMsg): IncomingRequest {
   const [prefix = ""] = message.subject.split(".");
   const workflow = message.subject.slice(message.subject.lastIndexOf(".") + 1);
-  const given = message.headers?.get("Nats-Msg-Id");
+  const given = message.headers?.get(RUN_ID_HEADER) || message.headers?.get("Nats-Msg-Id");
   const traceparent = message.headers?.get(TRACEPARENT_HEADER);
   const base = { workflow, ...(traceparent && { traceparent }) };
   const fallbackId = given ? idOf(given) : derivedId(message);

@@ -44,6 +44,8 @@ export type IntakeOptions = {
   offer(work: TaskWork, start: TaskStart): void;
   /** Ends a task that has not begun. */
   settle(work: TaskWork, outcome: Outcome): void;
+  /** Keeps what is no task, and came from nobody who could be told. */
+  bury(agent: Agent, msg: Msg, problem: string): void;
   /** Ends a task from outside. */
   stopTask(work: TaskWork, error: ErrorRecord): void;
 };
@@ -70,7 +72,8 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     const read = readTask(msg.string(), agent.name);
     if (!read.ok) {
       logger.warn({ agent: agent.name, taskId: read.taskId }, read.problem);
-      answers.malformed(msg, read.problem, read.taskId);
+      if (msg.reply) answers.malformed(msg, read.problem, read.taskId);
+      else options.bury(agent, msg, read.problem);
       return;
     }
     const { task } = read;

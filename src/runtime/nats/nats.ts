@@ -13,6 +13,7 @@ export type {
   MsgHdrs,
   NatsConnection,
   ServiceMsg,
+  StoredMsg,
   StreamConfig,
   StreamInfo,
   Subscription,

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** What goes into the file a nats-server is started with. */
@@ -36,6 +37,15 @@ export function renderServerConfig(config: ServerConfig): string {
     ...(extra === undefined ? [] : [extra]),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** The `sync_interval` that the server of a store was started with, or undefined where its version has none. */
+export function readSyncInterval(storeDir: string): string | undefined {
+  try {
+    return /^\s*sync_interval: "([^"]+)"/m.exec(readFileSync(configFileOf(storeDir), "utf8"))?.[1];
+  } catch {
+    return undefined;
+  }
 }
 
 function knowsSyncInterval(version: string): boolean {

@@ -41,8 +41,11 @@ test("the service is found by its name, with its version and every endpoint", as
   }>();
   expect(info.version).toBe("0.1.0");
   const names = ["start", "get", "list", "result", "cancel", "signal", "journal"].map((name) => `runs.${name}`);
+  const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, "workflows.list", "workflows.get", "agents.list"].map((name) => `${edge.subjects.api}.${name}`).sort(),
+    [...names, ...dead, "workflows.list", "workflows.get", "agents.list"]
+      .map((name) => `${edge.subjects.api}.${name}`)
+      .sort(),
   );
 });
 

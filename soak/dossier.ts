@@ -1,0 +1,55 @@
+/** Problems, and for each run that has one everything that is known of it, in a file of its own. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { SoakDaemon } from "./daemon-process.ts";
+import type { TrackedRun } from "./tracked-run.ts";
+
+export type Dossier = {
+  readonly problems: readonly string[];
+  problem(problem: string, run?: TrackedRun): void;
+  /** Whose logs are asked. */
+  witnesses(daemons: readonly SoakDaemon[]): void;
+};
+
+const LAST_LINES = 300;
+
+/** Opens a dossier in a folder; every problem is said at once. */
+export function openDossier(folder: string, say: (line: string) => void): Dossier {
+  const problems: string[] = [];
+  const written = new Set<string>();
+  let daemons: readonly SoakDaemon[] = [];
+  return {
+    problems,
+    problem(problem, run) {
+      problems.push(problem);
+      say(`PROBLEM ${problem}`);
+      if (!run || written.has(run.plan.runId)) return;
+      written.add(run.plan.runId);
+      const file = join(folder, `${run.plan.runId}.txt`);
+      writeFileSync(file, dump(run, problem, daemons));
+      say(`        all that is known of it: ${file}`);
+    },
+    witnesses: (given) => {
+      daemons = given;
+    },
+  };
+}
+
+function dump(run: TrackedRun, problem: string, daemons: readonly SoakDaemon[]): string {
+  const { plan, journal, tasks, calls, tools, told, ...rest } = run;
+  const lines = (values: readonly unknown[]) => values.map((value) => JSON.stringify(value)).join("\n");
+  const shown = { ...plan, tasks: Object.fromEntries(plan.tasks) };
+  const sections = [
+    ["problem", problem],
+    ["plan", JSON.stringify(shown, null, 2)],
+    ["tracked", JSON.stringify(rest)],
+    ["journal", lines(journal)],
+    ...[...tasks].map(([taskId, entries]) => [`task ${taskId}`, lines(entries)]),
+    ["model calls", lines(calls)],
+    ["tools", lines(tools)],
+    ["told", lines(told)],
+    ...daemons.map((daemon) => [`${daemon.name}, of this run`, daemon.log(plan.runId).join("\n")]),
+    ...daemons.map((daemon) => [`${daemon.name}, last lines`, daemon.log().slice(-LAST_LINES).join("\n")]),
+  ];
+  return sections.map(([title, text]) => `== ${title}\n${text}\n`).join("\n");
+}

@@ -1,0 +1,47 @@
+/** What a soak prints: a line of state now and then, and the figures at the end. */
+import { type Figures, outcomesOf, recoveryOf } from "./figures.ts";
+import type { Ledger } from "./ledger.ts";
+import type { SoakResult } from "./soak.ts";
+
+/** One line of state. */
+export function lineOf(
+  figures: Figures,
+  { seconds, ledger, problems }: { seconds: number; ledger: Ledger; problems: number },
+): string {
+  const memory = Math.round(process.memoryUsage().rss / 2 ** 20);
+  return [
+    `${String(seconds).padStart(5)} s`,
+    `${ledger.goingOn()} runs going on`,
+    listed(outcomesOf(figures)) || "none over",
+    listed(figures.storm) || "calm",
+    `fenced ${figures.fenced}`,
+    `repeated ${figures.repeated}`,
+    `problems ${problems}`,
+    `${memory} MiB`,
+  ].join(" · ");
+}
+
+/** The figures in words. */
+export function renderResult({ figures, problems, requests, seconds }: SoakResult, seed: number): string {
+  const { runs, storm, calls, faults, recorded, tools, repeated, inFlight, recoveriesMs } = figures;
+  const { p50, p99 } = recoveryOf(figures);
+  const width = Math.max(...Object.keys(runs).map(({ length }) => length), 0);
+  const kinds = Object.entries(runs).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return [
+    `seed ${seed}, ${seconds} s, ${requests} requests and ${figures.duplicates} duplicates of them`,
+    ...kinds.map(([kind, outcomes]) => `  ${kind.padEnd(width)}  ${listed(outcomes)}`),
+    `storm: ${listed(storm) || "none"}; writers fenced: ${figures.fenced}`,
+    `model: ${calls} calls, ${faults} of them to go wrong, ${recorded} replies recorded; tools: ${tools} executions`,
+    `repeated in-flight calls: ${repeated}; calls in flight when something was killed or stopped: ${inFlight}`,
+    `recovery, from a kill to the next step: p50 ${p50} ms, p99 ${p99} ms, of ${recoveriesMs.length} runs`,
+    `results told: ${figures.resultsTold} of ${figures.resultsAsked} asked for; spans: ${figures.spans}`,
+    problems.length === 0 ? "no problems" : `${problems.length} PROBLEMS; again with: npm run soak -- --seed ${seed}`,
+    ...problems.slice(0, 20).map((problem) => `  ${problem}`),
+  ].join("\n");
+}
+
+function listed(counts: { [name: string]: number }): string {
+  return Object.entries(counts)
+    .map(([name, n]) => `${name} ${n}`)
+    .join(", ");
+}
