@@ -1,0 +1,2 @@
+export function missingDaemonFlags(): string[];
+export function daemonFlagsOf(node: string): string[];
