@@ -25,7 +25,7 @@ export type ApiCallerOptions = {
 };
 
 // A healthy daemon answers within milliseconds; one that has not after this long is asked past.
-const ATTEMPT_MS = 5_000;
+const ATTEMPT_MS = 2_000;
 const PAUSE_MS = 200;
 
 /** Makes the function that asks. It throws the service's own errors, `UnavailableError` when nobody answers in time. */
