@@ -5,8 +5,8 @@ import { type RecordedReply, replyKey, turnsOf } from "./recorded.ts";
 import { EDGES, STEPS, type StepShape } from "./shapes.ts";
 import { eventsOf, type TrackedRun } from "./tracked-run.ts";
 
-/** What a conversation shows. */
-type View = { answers: number[]; tools: number[]; request: boolean };
+/** What a conversation shows; `asked` is what its request shows of answers, and whether it is the run's own request. */
+type View = { answers: number[]; tools: number[]; request: boolean; asked: number[] };
 
 /** Compares what each recorded reply was made from with what must have been there. */
 export function checkSeen(run: TrackedRun, replies: ReadonlyMap<string, RecordedReply>): string[] {
@@ -48,34 +48,40 @@ function viewsOfSteps(run: TrackedRun, replies: ReadonlyMap<string, RecordedRepl
     }
     if (event.type !== "task.sent") continue;
     const { after } = stepOf(run, event.data.step) ?? { after: [] };
-    views.set(event.data.taskId, { answers: after.map((id) => outputs.get(id) ?? -1), tools: [], request: true });
+    views.set(event.data.taskId, {
+      answers: after.map((id) => outputs.get(id) ?? -1),
+      tools: [],
+      request: true,
+      asked: [],
+    });
   }
   return views;
 }
 
 /** The tasks of a handoff run, each with the conversation it was given. */
 function viewsOfHandoffs(run: TrackedRun, replies: ReadonlyMap<string, RecordedReply>): Map<string, View> {
-  const views = new Map<string, View>([["h0", { answers: [], tools: [], request: true }]]);
+  const views = new Map<string, View>([["h0", { answers: [], tools: [], request: true, asked: [] }]]);
   for (const event of eventsOf(run)) {
     if (event.type !== "agent.handoff") continue;
     const { taskId, from, to, next, usage } = event.data;
-    const before = views.get(taskId) ?? { answers: [], tools: [], request: false };
+    const before = views.get(taskId) ?? { answers: [], tools: [], request: false, asked: [] };
     const turns = usage?.modelCalls ?? 0;
     const said = sayingsOf(run, replies, taskId, turns);
     const handing = replies.get(replyKey({ taskId, turn: turns }))?.n ?? -1;
     switch (EDGES[from]?.find((edge) => edge.to === to)?.context) {
       case "full":
         views.set(next.taskId, {
+          ...before,
           answers: [...before.answers, ...said.answers],
           tools: [...before.tools, ...said.tools],
-          request: before.request,
         });
         break;
       case "summary":
-        views.set(next.taskId, { answers: [handing], tools: [], request: before.request });
+        views.set(next.taskId, { ...before, answers: [...before.asked, handing], tools: [] });
         break;
       default:
-        views.set(next.taskId, { answers: [handing], tools: [], request: false });
+        // The words that hand over are all there is from now on, also as the request that later edges show.
+        views.set(next.taskId, { answers: [handing], tools: [], request: false, asked: [handing] });
     }
   }
   return views;

@@ -7,7 +7,9 @@ import { defineAgent } from "../../src/actors/define-agent.ts";
 import type { Task } from "../../src/actors/task.ts";
 import type { TroupeConfig } from "../../src/runtime/config/define-config.ts";
 import { connect } from "../../src/runtime/edges/client.ts";
+import { examine } from "../../src/runtime/edges/doctor.ts";
 import { serve } from "../../src/runtime/edges/serve.ts";
+import { connectBus } from "../../src/runtime/nats/connection.ts";
 import { connect as connectNats, createInbox, type NatsConnection } from "../../src/runtime/nats/nats.ts";
 import { say } from "../../src/testing/replies.ts";
 import { rulesModel } from "../../src/testing/rules-model.ts";
@@ -17,7 +19,7 @@ import { until } from "../helpers/until.ts";
 
 const DOCUMENT = new URL("../../docs/protocol.md", import.meta.url);
 
-it("a daemon, a client and a worker need no more than the allow-lists of docs/protocol.md", async () => {
+it("a daemon, a client, a worker and the doctor need no more than the allow-lists of docs/protocol.md", async () => {
   await using nats = await startTestNats({ configExtra: await documentedPermissions() });
   const denied: string[] = [];
   const note = (line: string) => void (/denied|permissions violation/i.test(line) && denied.push(line));
@@ -38,7 +40,16 @@ it("a daemon, a client and a worker need no more than the allow-lists of docs/pr
     pass: "change-me-3",
     inboxPrefix: "_INBOX_worker",
   });
-  for (const connection of [anyClient, worker]) void watch(connection, note);
+  const operator = await connectBus({
+    servers: nats.url,
+    name: "doctor",
+    inboxPrefix: "_INBOX_client",
+    user: "operator",
+    password: "change-me-4",
+  });
+  const look = (listenMs: number) =>
+    examine({ bus: operator, data, listenMs, staleAfterMs: 60_000, patienceMs: 1_500 });
+  for (const connection of [anyClient, worker, operator.nc]) void watch(connection, note);
   serveShout(worker);
   const results: unknown[] = [];
   anyClient.subscribe("results.loud", { callback: (_error, message) => results.push(message.json()) });
@@ -58,15 +69,26 @@ it("a daemon, a client and a worker need no more than the allow-lists of docs/pr
     expect(types.at(-1)).toBe("run.completed");
     expect((await client.list()).runs).toHaveLength(1);
 
+    const seen = await look(1_200);
+    expect(seen).toMatchObject({ problems: [], daemons: [{}], runs: {}, door: {}, jetstream: {} });
+    expect(seen.broker?.clockOffsetMs).toBeDefined();
+
     const slow = await client.start("slow", "x");
     await until("the slow task is at work", async () => (await client.get(slow.runId)).current.length > 0);
     await client.cancel(slow.runId);
     await expect(client.result(slow.runId)).rejects.toThrow("cancelled");
+
+    await daemon.drain();
+    await anyClient.request("troupe.requests.slow", "waits", { timeout: 5_000 });
+    expect((await look(100)).backlog).toMatchObject([
+      { workflow: "slow", requests: 1, oldestAgeMs: expect.any(Number) },
+    ]);
   } finally {
+    await daemon.drain();
+    await operator.close();
     await client.close();
     await anyClient.close();
     await worker.close();
-    await daemon.drain();
     await rm(data, { recursive: true });
   }
   // Draining needs permissions as well.

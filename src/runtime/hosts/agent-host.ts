@@ -20,6 +20,7 @@ import { resumable } from "../../actors/resumable-task.ts";
 import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
+import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
@@ -29,6 +30,7 @@ import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
+import { openStanding } from "./standing.ts";
 import { openTaskAnswers } from "./task-answers.ts";
 import { taskMachineWith } from "./task-effects.ts";
 import { openTaskIntake } from "./task-intake.ts";
@@ -125,6 +127,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const tasks = taskMachineWith({
     workOf: (runId, taskId) => registry.byKey(taskKey(runId, taskId)),
     abandon,
+    standing: openStanding({
+      backlog,
+      journals: openJournals<RunEvent[]>(bus, subjects.streams.runs),
+      subjectOf: subjects.run,
+    }),
     modelFor: given.modelFor,
     loggerFor,
     feed,

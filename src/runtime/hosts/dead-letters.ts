@@ -13,7 +13,7 @@ import type { ErrorRecord } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import { isToken, type Subjects } from "../subjects.ts";
 
-export type DeadKind = "requests" | "tasks";
+type DeadKind = "requests" | "tasks";
 
 /** Where a message came from and what it was about, as far as that can be told. */
 export type DeadOrigin = {

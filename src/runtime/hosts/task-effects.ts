@@ -5,7 +5,9 @@
  * E1  A reply after which the task goes on, and every tool's result, is in the task's journal before it is acted on.
  * E2  A fenced journal means another worker has the task: it is abandoned here, and nothing more of it is said.
  * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
- * E4  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
+ * E4  A task that may have been given to another worker while this process did not run is looked up before anything is begun
+ *     for it (`standing.ts`).
+ * E5  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import { fromPromise } from "xstate";
 import { asText } from "../../actors/conversation.ts";
@@ -20,6 +22,7 @@ import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
 import { retryModelCall } from "../models/retrying.ts";
 import { sleep } from "../models/sleep.ts";
 import type { LiveFeed } from "./live-feed.ts";
+import type { Standing } from "./standing.ts";
 import type { TaskWork } from "./task-work.ts";
 
 export type EffectsOptions = {
@@ -27,6 +30,7 @@ export type EffectsOptions = {
   workOf(runId: string, taskId: string): TaskWork | undefined;
   /** Stops a task without a word. */
   abandon(work: TaskWork, reason: string): void;
+  standing: Standing;
   modelFor(agent: TaskWork["agent"]): Model;
   loggerFor(work: TaskWork): ToolLogger;
   feed: LiveFeed;
@@ -36,7 +40,7 @@ export type EffectsOptions = {
 
 /** The task machine with the host's effects in it. */
 export function taskMachineWith(options: EffectsOptions) {
-  const { abandon, modelFor, loggerFor, feed, tracing, metrics } = options;
+  const { abandon, standing, modelFor, loggerFor, feed, tracing, metrics } = options;
   const traced = new WeakMap<Model, Model>();
 
   function workOf(runId: string, taskId: string): TaskWork {
@@ -95,6 +99,7 @@ export function taskMachineWith(options: EffectsOptions) {
   async function tracedCall(model: Model, request: ModelRequest, context: ModelCallContext): Promise<ModelReply> {
     const { runId, taskId, agent: name, turn, signal, onDelta } = context;
     const work = workOf(runId, taskId);
+    if (!standing.isSure(work)) await confirm(work, signal);
     const server = serverOf(work.agent.baseURL);
     const leaf = tracing.chat(work.segment, {
       agent: name,
@@ -149,6 +154,7 @@ export function taskMachineWith(options: EffectsOptions) {
 
   async function runTool({ task, run }: ToolInput, signal: AbortSignal): Promise<ToolResult> {
     const work = workOf(task.runId, task.taskId);
+    if (!standing.isSure(work)) await confirm(work, signal);
     const { call, tool, turn } = run;
     work.toolCalls += 1;
     const about = { turn, tool: tool.name, callId: call.id };
@@ -171,7 +177,7 @@ export function taskMachineWith(options: EffectsOptions) {
     return { callId: call.id, content: result.content };
   }
 
-  /** E3, E4 */
+  /** E3, E5 */
   async function executed(work: TaskWork, { call, tool, args, turn }: ToolInput["run"], signal: AbortSignal) {
     const { agent, task, segment } = work;
     const { runId, taskId } = task;
@@ -214,6 +220,14 @@ export function taskMachineWith(options: EffectsOptions) {
     const seconds = (performance.now() - start) / 1000;
     metrics.toolCall({ tool: tool.name, agent: agent.name, seconds, ...(error && { error: error.code }) });
     return result;
+  }
+
+  /** E4 */
+  async function confirm(work: TaskWork, signal: AbortSignal): Promise<void> {
+    if (await standing.confirm(work, signal)) return;
+    const reason = "its run went on without this worker";
+    abandon(work, reason);
+    throw new Error(reason);
   }
 
   async function journaled(work: TaskWork, write: () => Promise<void>): Promise<void> {

@@ -1,0 +1,157 @@
+/**
+ * What a batch of happenings leads to: one entry for the run's journal, and what is to be done once it is stored. Nothing
+ * happens here; `active-run.ts` stores the draft and then acts on it, or drops it.
+ *
+ * Invariants
+ * R2  What one batch of happenings leads to is one entry: fact, decisions and the end of the run cannot be torn apart.
+ * R4  After a terminal event nothing is recorded any more.
+ */
+import type { OutcomeMessage, OutcomeReceipt, Task } from "../../actors/task.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { Fact, FactBody, RunEventBody } from "../../workflows/run-events.ts";
+import {
+  begin,
+  type Decided,
+  decide,
+  type Effect,
+  isDone,
+  type SupervisorSnapshot,
+} from "../../workflows/supervisor.ts";
+import type { AcceptedBody } from "./make-events.ts";
+import { factOf, type HandoffNext, taskFailed, taskStopped } from "./outcome-fact.ts";
+import { isAhead } from "./task-hops.ts";
+
+/** Something that happened to a run. */
+export type Happening =
+  | { type: "outcome"; message: OutcomeMessage; answer: (receipt: OutcomeReceipt) => void }
+  | { type: "fact"; body: FactBody }
+  | { type: "note"; body: RunEventBody }
+  | { type: "redeliver"; taskId: string; lost: LostTask }
+  | { type: "begin"; accepted: AcceptedBody; claimed: RunEventBody; done: Settle }
+  | { type: "claim"; claimed: RunEventBody; done: Settle };
+
+/** Why a task has to be sent again, and the worker that had it. */
+export type LostTask = { worker?: string; reason: string };
+
+/** Resolves when the entry is stored, rejects when it was not. */
+type Settle = { resolve: () => void; reject: (error: unknown) => void };
+
+/** An entry that is not stored yet, and everything that waits for it to be. */
+export type Draft = {
+  /** The entry's instant, ISO 8601. */
+  readonly at: string;
+  bodies: RunEventBody[];
+  effects: Effect[];
+  /** Tasks to be sent again, each with its new delivery. */
+  resent: Task[];
+  answers: (() => void)[];
+  settles: Settle[];
+  snapshot?: SupervisorSnapshot;
+};
+
+/** What a draft starts from. */
+export type DraftBase = {
+  runId: string;
+  definition: WorkflowDefinition;
+  /** The supervisor as the journal has it; absent before the first entry. */
+  snapshot: SupervisorSnapshot | undefined;
+  /** How often each open task was sent. */
+  deliveries: ReadonlyMap<string, number>;
+  /** Makes the id of a task of the nth handoff. */
+  newTaskId: (hop: number) => string;
+};
+
+/** A task lost this often takes its workers down with it. */
+const MAX_DELIVERIES = 10;
+
+/** A draft of nothing yet. */
+export function emptyDraft(at: string, snapshot: SupervisorSnapshot | undefined): Draft {
+  return { at, bodies: [], effects: [], resent: [], answers: [], settles: [], ...(snapshot && { snapshot }) };
+}
+
+/** Adds one happening to a draft. Throws what a supervisor that cannot take it throws. */
+export function take(base: DraftBase, draft: Draft, happening: Happening): void {
+  switch (happening.type) {
+    case "begin": {
+      const { accepted, claimed, done } = happening;
+      draft.bodies.push(accepted, claimed);
+      draft.settles.push(done);
+      merge(draft, begin(base.definition, { runId: base.runId, request: accepted.data, acceptedAt: draft.at }));
+      return;
+    }
+    case "claim":
+      draft.bodies.push(happening.claimed);
+      draft.settles.push(happening.done);
+      return;
+    case "note":
+      if (!hasEnded(draft)) draft.bodies.push(happening.body);
+      return;
+    case "fact":
+      addFact(draft, happening.body);
+      return;
+    case "outcome":
+      addOutcome(base, draft, happening);
+      return;
+    case "redeliver":
+      redeliver(base, draft, happening);
+      return;
+    default:
+      happening satisfies never;
+  }
+}
+
+function addFact(draft: Draft, body: FactBody) {
+  const before = draft.snapshot;
+  // R4
+  if (!before || hasEnded(draft)) return;
+  draft.bodies.push(body);
+  merge(draft, decide(before, { ...body, at: draft.at } as Fact));
+}
+
+// R2
+function merge(draft: Draft, { snapshot, decisions, effects }: Decided) {
+  draft.snapshot = snapshot;
+  draft.bodies.push(...decisions);
+  draft.effects.push(...effects);
+}
+
+function addOutcome(base: DraftBase, draft: Draft, { message, answer }: Happening & { type: "outcome" }) {
+  const open = draft.snapshot?.context.open ?? {};
+  const openTask = open[message.taskId];
+  if (openTask && !hasEnded(draft)) {
+    const isNew = (next: HandoffNext) => !Object.hasOwn(open, next.taskId);
+    const ours = () => ({ taskId: base.newTaskId(openTask.task.hops.length + 1), forwarded: false });
+    addFact(
+      draft,
+      factOf(openTask, message, (sent) => (sent && isNew(sent) ? sent : ours())),
+    );
+    draft.answers.push(() => answer({ type: "recorded" }));
+  } else if (hasEnded(draft) || !isAhead(base.definition, base.snapshot, message.taskId)) {
+    draft.answers.push(() => answer({ type: "superseded" }));
+  }
+  // D4: a task that is ahead of the journal gets no answer; its worker asks again.
+}
+
+function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & { type: "redeliver" }) {
+  const openTask = draft.snapshot?.context.open[taskId];
+  if (!openTask || hasEnded(draft)) return;
+  const { forwarded: _sentByUs, ...task } = openTask.task;
+  const { agent, attempt } = task;
+  if (draft.snapshot?.value === "cancelling") return addFact(draft, taskStopped(taskId, agent));
+  const resent = draft.resent.findLast((other) => other.taskId === taskId);
+  const delivery = (resent?.delivery ?? base.deliveries.get(taskId) ?? 1) + 1;
+  if (delivery > MAX_DELIVERIES) {
+    const message = `${MAX_DELIVERIES} workers were lost at work on it; the last: ${lost.reason}`;
+    return addFact(draft, taskFailed(taskId, agent, { code: "worker_lost", message }));
+  }
+  const { step } = openTask;
+  draft.bodies.push({
+    type: "task.sent",
+    data: { taskId, agent, ...(step !== undefined && { step }), attempt, delivery, lost },
+  });
+  draft.resent.push({ ...task, delivery });
+}
+
+function hasEnded({ snapshot }: Draft): boolean {
+  return snapshot !== undefined && isDone(snapshot);
+}

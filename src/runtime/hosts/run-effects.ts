@@ -1,0 +1,198 @@
+/**
+ * What one run has going on in the world: its tasks at the desk and its timers on the clock. Performs what the supervisor
+ * wants done, and hears what becomes of it.
+ *
+ * Only what is in the journal comes here (R1 in `active-run.ts`); what is heard goes back there as a happening.
+ */
+import type { Task, TaskControl } from "../../actors/task.ts";
+import { toErrorRecord } from "../../errors.ts";
+import type { Metrics } from "../../tracing/metrics.ts";
+import { formatTraceparent } from "../../tracing/traceparent.ts";
+import type { RunProjection } from "../../tracing/tracing.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { OpenTask } from "../../workflows/plan.ts";
+import type { RunEvent } from "../../workflows/run-events.ts";
+import { type Effect, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
+import type { Clock } from "./clock.ts";
+import { taskFailed, taskStopped } from "./outcome-fact.ts";
+import type { Happening } from "./run-draft.ts";
+import { keepStepTimes } from "./step-times.ts";
+import type { TaskDesk } from "./task-desk.ts";
+import { isAhead } from "./task-hops.ts";
+import type { Holder } from "./tracked-task.ts";
+
+export type RunEffectsOptions = {
+  runId: string;
+  definition: WorkflowDefinition;
+  projection: RunProjection;
+  desk: TaskDesk;
+  clock: Clock;
+  metrics: Metrics;
+  /** How often each open task was sent, where the run is taken over. */
+  deliveries: ReadonlyMap<string, number> | undefined;
+  /** The supervisor as the journal has it. */
+  snapshot: () => SupervisorSnapshot | undefined;
+  happen: (happening: Happening) => void;
+};
+
+export type RunEffects = {
+  /** How often each open task was sent, where that is not once. */
+  readonly deliveries: ReadonlyMap<string, number>;
+  perform(effect: Effect): void;
+  /** Sends a task again under its new delivery. */
+  resend(task: Task): void;
+  /** Sets the timers a takeover found in the journal. */
+  resumeTimers(): void;
+  /** The context a task travels with. */
+  traceparent(taskId: string): string;
+  /** Whether every open task waits for a worker. */
+  allWait(): boolean;
+  /** Measures the tasks that these events settle. */
+  recorded(events: readonly RunEvent[]): void;
+  /** The desk: a worker has the task. */
+  accepted(taskId: string, worker: string | undefined): void;
+  /** The desk: nobody serves the task's agent. */
+  unserved(taskId: string): void;
+  /** The desk: the broker does not carry the task. */
+  unsendable(taskId: string, error: unknown): void;
+  /** The desk: a worker has a task that was not sent from here. */
+  stray(taskId: string, holder: Holder): void;
+  /** Forgets everything; a run that has `ended` also tells workers at tasks it never came to. */
+  close(ended: boolean): void;
+};
+
+/** Opens what a run has going on. */
+export function openRunEffects(options: RunEffectsOptions): RunEffects {
+  const { runId, definition, projection, desk, clock, metrics, snapshot, happen } = options;
+  const deliveries = new Map(options.deliveries);
+  const timers = new Map<string, () => void>();
+  /** Workers at work on a handed-off task whose handoff is not on record yet. */
+  const early = new Map<string, Holder>();
+  const waiting = new Set<string>();
+  const times = keepStepTimes(definition.name, clock, metrics);
+
+  return {
+    deliveries,
+    perform(effect) {
+      switch (effect.type) {
+        case "askAgent":
+          return ask(effect.open);
+        case "timer":
+          return setTimer(effect.id, effect.dueAt);
+        case "stop":
+          return stop(effect.child);
+        default:
+          effect satisfies never;
+      }
+    },
+    resend(task) {
+      metrics.segmentLost(task.agent);
+      // Lost and over within one batch.
+      if (!openTask(task.taskId)) return;
+      deliveries.set(task.taskId, task.delivery);
+      desk.send(task, traceparent(task.taskId));
+    },
+    resumeTimers() {
+      for (const [id, dueAt] of Object.entries(snapshot()?.context.timers ?? {})) setTimer(id, dueAt);
+    },
+    traceparent,
+    allWait: () => openTaskIds().every((taskId) => waiting.has(taskId)),
+    recorded: (events) => times.recorded(events),
+    accepted(taskId, worker) {
+      if (isCancelling()) return cancelTask(taskId);
+      if (!waiting.delete(taskId)) return;
+      happen({
+        type: "note",
+        body: { type: "task.accepted", data: { taskId, ...(worker !== undefined && { worker }) } },
+      });
+    },
+    unserved(taskId) {
+      const task = openTask(taskId);
+      if (!task || waiting.has(taskId)) return;
+      waiting.add(taskId);
+      const reason = `no worker serves agent ${task.agent}`;
+      happen({ type: "note", body: { type: "task.waiting", data: { taskId, agent: task.agent, reason } } });
+    },
+    unsendable(taskId, error) {
+      const task = openTask(taskId);
+      if (!task) return;
+      const record = { ...toErrorRecord(error), retryable: false };
+      happen({ type: "fact", body: taskFailed(taskId, task.agent, record) });
+    },
+    stray(taskId, holder) {
+      if (isAhead(definition, snapshot(), taskId) && !isCancelling()) early.set(taskId, holder);
+      else desk.tellHolder(holder, notWaitedFor(taskId));
+    },
+    close(ended) {
+      for (const cancel of timers.values()) cancel();
+      timers.clear();
+      for (const taskId of openTaskIds()) desk.forget(runId, taskId);
+      // Tasks of handoffs that never came on record are nobody's.
+      if (ended) for (const [taskId, holder] of early) desk.tellHolder(holder, notWaitedFor(taskId));
+    },
+  };
+
+  function ask({ task, step, forwarded }: OpenTask) {
+    const holder = early.get(task.taskId);
+    early.delete(task.taskId);
+    // Decided and over within one batch.
+    if (!openTask(task.taskId)) return;
+    times.sent(task.taskId, step);
+    if (forwarded) desk.expect(task, traceparent(task.taskId), holder);
+    else desk.send(task, traceparent(task.taskId));
+  }
+
+  function stop(child: string) {
+    const now = snapshot();
+    if (now && openTask(child)) {
+      cancelTask(child);
+      // A run that has ended waits for nobody.
+      if (isDone(now)) desk.forget(runId, child);
+      return;
+    }
+    waiting.delete(child);
+    deliveries.delete(child);
+    times.forget(child);
+    desk.forget(runId, child);
+  }
+
+  /** Tells the worker; where nobody has the task it has stopped already. */
+  function cancelTask(taskId: string) {
+    if (desk.tell(runId, { type: "cancel", taskId, reason: "the run is being cancelled" })) return;
+    // It may be in a worker's hands without our knowing yet; then the worker is told when it says so.
+    if (desk.withdraw(runId, taskId)) return;
+    const task = openTask(taskId);
+    if (task) happen({ type: "fact", body: taskStopped(taskId, task.agent) });
+  }
+
+  function setTimer(id: string, dueAt: string) {
+    timers.get(id)?.();
+    const cancel = clock.at(Date.parse(dueAt), () => {
+      timers.delete(id);
+      const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
+      if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
+    });
+    timers.set(id, cancel);
+  }
+
+  function traceparent(taskId: string): string {
+    return formatTraceparent(projection.segment(taskId, deliveries.get(taskId) ?? 1));
+  }
+
+  function openTaskIds(): string[] {
+    return Object.keys(snapshot()?.context.open ?? {});
+  }
+
+  function openTask(taskId: string): Task | undefined {
+    const open = snapshot()?.context.open;
+    return open && Object.hasOwn(open, taskId) ? open[taskId]?.task : undefined;
+  }
+
+  function isCancelling(): boolean {
+    return snapshot()?.value === "cancelling";
+  }
+}
+
+function notWaitedFor(taskId: string): TaskControl {
+  return { type: "cancel", taskId, reason: "the run does not wait for this task" };
+}

@@ -1,0 +1,64 @@
+/**
+ * Whether a task is still this worker's. A process that was stopped or blocked has not heard that the owner gave its tasks to
+ * others, and a model call it was about to make, or to try again, may be on record by now.
+ *
+ * Invariants
+ * W1  After a pause nothing is begun for a task that was here before, until the run's journal was read after the pause.
+ * W2  The journal decides: a run that is over, an outcome, or a later delivery than the one that is here. What is lost only
+ *     after that look was called before anything could be recorded of it elsewhere.
+ */
+import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
+import type { Journals } from "../nats/journal.ts";
+import type { Backlog } from "./backlog.ts";
+import type { TaskWork } from "./task-work.ts";
+
+export type StandingOptions = {
+  backlog: Pick<Backlog, "pausedSince">;
+  journals: Pick<Journals<RunEvent[]>, "read">;
+  /** The subject of a run's journal. */
+  subjectOf(runId: string): string;
+};
+
+export type Standing = {
+  /** Whether nothing has to be looked up. */
+  isSure(work: TaskWork): boolean;
+  /** Looks the task up, until it is known; false when somebody else has it or nobody waits for it. Rejects when `signal` aborts. */
+  confirm(work: TaskWork, signal: AbortSignal): Promise<boolean>;
+};
+
+const AGAIN_MS = 250;
+
+/** Keeps the standing of a worker's tasks. */
+export function openStanding({ backlog, journals, subjectOf }: StandingOptions): Standing {
+  /** When each task was last known to be here, where that was later than its arrival. */
+  const sureAt = new WeakMap<TaskWork, number>();
+  return {
+    isSure: (work) => !backlog.pausedSince(sureAt.get(work) ?? work.startedAt),
+    async confirm(work, signal) {
+      const { runId, taskId } = work.task;
+      for (;;) {
+        signal.throwIfAborted();
+        const since = performance.now();
+        try {
+          const entries = await journals.read(subjectOf(runId));
+          const events = entries.flatMap(({ value }) => value);
+          if (backlog.pausedSince(since)) continue;
+          sureAt.set(work, since);
+          return isWanted(events, taskId, work.delivery);
+        } catch {
+          // The broker is away; so is whoever could record something.
+          await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+        }
+      }
+    },
+  };
+}
+
+/** W2 */
+export function isWanted(events: readonly RunEvent[], taskId: string, delivery: number): boolean {
+  return !events.some((event) => {
+    if (event.type === "task.sent") return event.data.taskId === taskId && event.data.delivery > delivery;
+    if (event.type === "task.settled" || event.type === "agent.handoff") return event.data.taskId === taskId;
+    return isTerminal(event.type);
+  });
+}
