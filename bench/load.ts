@@ -1,6 +1,6 @@
 /** The client: publishes requests the way any outside program would, and times each until its result is in. */
 
-import type { RunResult } from "../src/runtime/hosts/run-host.ts";
+import type { RunResult } from "../src/runtime/hosts/run-telling.ts";
 import type { Bus } from "../src/runtime/nats/connection.ts";
 import type { Subjects } from "../src/runtime/subjects.ts";
 import { ANSWER, INPUT } from "./works.ts";

@@ -2,6 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SoakDaemon } from "./daemon-process.ts";
+import { timelineOf } from "./timeline.ts";
 import type { TrackedRun } from "./tracked-run.ts";
 
 export type Dossier = {
@@ -41,6 +42,7 @@ function dump(run: TrackedRun, problem: string, daemons: readonly SoakDaemon[]):
   const shown = { ...plan, tasks: Object.fromEntries(plan.tasks) };
   const sections = [
     ["problem", problem],
+    ["timeline, in milliseconds since the request", timelineOf(run, daemons).join("\n")],
     ["plan", JSON.stringify(shown, null, 2)],
     ["tracked", JSON.stringify(rest)],
     ["journal", lines(journal)],
@@ -48,7 +50,6 @@ function dump(run: TrackedRun, problem: string, daemons: readonly SoakDaemon[]):
     ["model calls", lines(calls)],
     ["tools", lines(tools)],
     ["told", lines(told)],
-    ...daemons.map((daemon) => [`${daemon.name}, of this run`, daemon.log(plan.runId).join("\n")]),
     ...daemons.map((daemon) => [`${daemon.name}, last lines`, daemon.log().slice(-LAST_LINES).join("\n")]),
   ];
   return sections.map(([title, text]) => `== ${title}\n${text}\n`).join("\n");

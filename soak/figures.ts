@@ -15,6 +15,8 @@ export type Figures = {
   tools: number;
   /** Calls made again though nothing had gone wrong with the first: its process or its broker had. */
   repeated: number;
+  /** Those of them that another process made while the news that the reply is on record was on its way to it. */
+  crossed: number;
   /** Calls and tasks that were in flight in processes when those were killed or stopped. */
   inFlight: number;
   /** Writers that found out by the journal that another one owns it. */
@@ -38,6 +40,7 @@ export function noFigures(): Figures {
     recorded: 0,
     tools: 0,
     repeated: 0,
+    crossed: 0,
     inFlight: 0,
     fenced: 0,
     duplicates: 0,

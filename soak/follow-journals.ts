@@ -63,13 +63,16 @@ export function followJournals<T>(nc: NatsConnection, options: FollowOptions<T>)
       opt_start_seq: next,
     });
     const consumer = await nc.jetstream().consumers.get(stream, name);
+    let isFresh = true;
     while (!stopped) {
       let got = 0;
       for await (const message of await consumer.fetch({ max_messages: BATCH, expires: FETCH_MS })) {
         got += 1;
-        // F1
-        if (message.seq < next) onProblem(`${stream}: entry ${message.seq} came after ${next - 1}`);
-        else if (message.seq > next) onProblem(`${stream}: expected entry ${next}, got ${message.seq}`);
+        if (message.seq < next) continue;
+        // F1: what was on its way when the connection broke does not come again, except from a new consumer.
+        if (message.seq > next && !isFresh) throw new Error("an entry was lost on the way");
+        if (message.seq > next) onProblem(`${stream}: expected entry ${next}, got ${message.seq}`);
+        isFresh = false;
         const { seq, subject } = message;
         take({ seq, subject, at: message.info.timestampNanos / 1e6, value: message.json<T>() });
         next = Math.max(next, seq + 1);

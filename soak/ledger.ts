@@ -10,9 +10,9 @@ import type { TaskEntry } from "../src/actors/task.ts";
 import { isTerminal, type RunEvent } from "../src/workflows/run-events.ts";
 import type { Stored } from "../test/helpers/raw-journals.ts";
 import type { ModelCall, ToolRunCall } from "./calls.ts";
-import { checkRun } from "./check-run.ts";
+import { checkRun, isCrossed } from "./check-run.ts";
 import { countRun, type Figures, repeatedCalls } from "./figures.ts";
-import { recordedReplies } from "./recorded.ts";
+import { recordedReplies, replyKey } from "./recorded.ts";
 import { type Loss, recoveriesOf } from "./recovery.ts";
 import type { RunPlan } from "./run-plan.ts";
 import { reasonToWait, STUCK_SECONDS } from "./stuck.ts";
@@ -113,7 +113,12 @@ export function openLedger(options: LedgerOptions): Ledger {
     countRun(figures, kind, endOf(run)?.type.slice("run.".length) ?? "none");
     figures.calls += run.calls.length;
     figures.faults += run.calls.filter(({ fault }) => fault !== undefined).length;
-    figures.recorded += recordedReplies(run).replies.size;
+    const { replies } = recordedReplies(run);
+    figures.recorded += replies.size;
+    figures.crossed += run.calls.filter((call) => {
+      const recorded = replies.get(replyKey(call));
+      return recorded && isCrossed(call, recorded, run.calls);
+    }).length;
     figures.tools += run.tools.length;
     figures.repeated += repeatedCalls(run.calls);
     figures.recoveriesMs.push(...recoveriesOf(run, losses));

@@ -23,7 +23,7 @@ export function lineOf(
 
 /** The figures in words. */
 export function renderResult({ figures, problems, requests, seconds }: SoakResult, seed: number): string {
-  const { runs, storm, calls, faults, recorded, tools, repeated, inFlight, recoveriesMs } = figures;
+  const { runs, storm, calls, faults, recorded, tools, repeated, crossed, inFlight, recoveriesMs } = figures;
   const { p50, p99 } = recoveryOf(figures);
   const width = Math.max(...Object.keys(runs).map(({ length }) => length), 0);
   const kinds = Object.entries(runs).toSorted(([a], [b]) => (a < b ? -1 : 1));
@@ -32,7 +32,7 @@ export function renderResult({ figures, problems, requests, seconds }: SoakResul
     ...kinds.map(([kind, outcomes]) => `  ${kind.padEnd(width)}  ${listed(outcomes)}`),
     `storm: ${listed(storm) || "none"}; writers fenced: ${figures.fenced}`,
     `model: ${calls} calls, ${faults} of them to go wrong, ${recorded} replies recorded; tools: ${tools} executions`,
-    `repeated in-flight calls: ${repeated}; calls in flight when something was killed or stopped: ${inFlight}`,
+    `repeated in-flight calls: ${repeated}, ${crossed} of them crossed with the record; in flight at kills and stops: ${inFlight}`,
     `recovery, from a kill to the next step: p50 ${p50} ms, p99 ${p99} ms, of ${recoveriesMs.length} runs`,
     `results told: ${figures.resultsTold} of ${figures.resultsAsked} asked for; spans: ${figures.spans}`,
     problems.length === 0 ? "no problems" : `${problems.length} PROBLEMS; again with: npm run soak -- --seed ${seed}`,

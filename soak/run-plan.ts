@@ -37,13 +37,13 @@ export type TaskEnd =
 
 export type TaskPlan = { agent: string; turns: readonly TurnPlan[]; end: TaskEnd };
 
-export type CancelPlan =
+type CancelPlan =
   /** Before the request is made. */
   | { when: "before" }
   /** So many milliseconds after it was made. */
   | { when: "after"; ms: number };
 
-export type RunKind = StepsName | HandoffName | "deadline" | "abandoned" | "bad input" | "no workflow";
+type RunKind = StepsName | HandoffName | "deadline" | "abandoned" | "bad input" | "no workflow";
 
 export type RunPlan = {
   runId: string;

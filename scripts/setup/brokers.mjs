@@ -6,9 +6,6 @@ import { findCommand, runCommand, say, toolsDir } from "./command.mjs";
 import { fetchFromDebian } from "./debian-package.mjs";
 import { findNatsServer } from "./nats-server.mjs";
 
-// A folder for each version, with a `nats-server` in it. test/helpers/broker-versions.ts looks there too.
-const brokersDir = join(toolsDir, "brokers");
-
 /**
  * The lines of releases that are tested, each with the Debian release that has it and the versions to build with Go. Those
  * are pinned and tried in order: the newest asks for a newer Go than its second choice.
@@ -22,13 +19,14 @@ export const BROKER_LINES = [
 /**
  * A nats-server of a line: this machine's own where it fits, else one that was brought before, else from Debian's archive,
  * else built with Go. For `newest` the machine's own goes last, since there may be a newer one.
+ * `brokersDir` has a folder for each version that was brought; test/helpers/broker-versions.ts looks there too.
  * Gives `{ version, file }`, or `{ missing }` which says what was tried.
  */
-export function obtainBroker({ name, suite, fits, goVersions }) {
+export function obtainBroker({ name, suite, fits, goVersions }, brokersDir = join(toolsDir, "brokers")) {
   const own = describeBroker(findNatsServer(), fits);
   if (own && name !== "newest") return own;
   mkdirSync(brokersDir, { recursive: true });
-  const brought = newestOf(broughtBrokers(fits));
+  const brought = newestOf(broughtBrokers(fits, brokersDir));
   if (brought) return brought;
   const failures = [];
   const ways = [
@@ -41,7 +39,7 @@ export function obtainBroker({ name, suite, fits, goVersions }) {
     try {
       const { file, failure } = way(dir);
       const broker = file && describeBroker(file, fits);
-      if (broker) return keepBroker(broker);
+      if (broker) return keepBroker(broker, brokersDir);
       // Built for another C library, as like as not.
       failures.push(failure ?? `${file} does not run on this machine`);
     } finally {
@@ -58,7 +56,7 @@ function describeBroker(file, fits) {
   return version && fits(version) ? { version, file } : undefined;
 }
 
-function broughtBrokers(fits) {
+function broughtBrokers(fits, brokersDir) {
   const files = readdirSync(brokersDir).map((version) => join(brokersDir, version, "nats-server"));
   return files.filter(isExecutable).flatMap((file) => describeBroker(file, fits) ?? []);
 }
@@ -70,7 +68,7 @@ function newestOf(brokers) {
   );
 }
 
-function keepBroker({ version, file }) {
+function keepBroker({ version, file }, brokersDir) {
   const dir = join(brokersDir, version);
   mkdirSync(dir, { recursive: true });
   const kept = join(dir, "nats-server");

@@ -2,7 +2,8 @@
 // given a list, an index and a cache of its own.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { isAtLeast, isExecutable } from "../../bin/fitting-node.mjs";
+import { isExecutable } from "../../bin/fitting-node.mjs";
+import { choosePackage } from "./choose-package.mjs";
 import { findCommand, runCommand } from "./command.mjs";
 
 /**
@@ -10,7 +11,7 @@ import { findCommand, runCommand } from "./command.mjs";
  * remove. Gives `{ file }`, or `{ failure }` with the reason.
  */
 export function fetchFromDebian({ suite, fits, dir }) {
-  if (!findCommand("apt-get") || !findCommand("dpkg")) return { failure: "apt: this is no Debian" };
+  if (!findCommand("apt-get") || !findCommand("dpkg")) return { failure: "apt: not on this machine" };
   const mirrors = findMirrors();
   if (mirrors.length === 0) return { failure: "apt: this machine's sources name no Debian archive" };
   const failures = [];
@@ -30,25 +31,18 @@ export function fetchFromDebian({ suite, fits, dir }) {
   return { failure: failures.join("; ") };
 }
 
-/** From what `apt-cache madison` prints, the package version with the newest program that fits; undefined without one. */
-export function choosePackage(madison, fits) {
-  const packages = madison.split("\n").flatMap((line) => {
-    const packaged = line.split("|")[1]?.trim();
-    const version = packaged && /^(?:\d+:)?(\d+\.\d+\.\d+)/.exec(packaged)?.[1];
-    return version && fits(version) ? [{ packaged, version }] : [];
-  });
-  packages.sort((a, b) => (isAtLeast(a.version, b.version) ? -1 : 1));
-  return packages[0]?.packaged;
-}
-
 /** Where this machine gets its own release from; none where it is not Debian itself. */
 function findMirrors() {
   const release = readRelease();
   if (release.ID !== "debian") return [];
-  const { output } = runCommand("apt-get", ["indextargets", "--format", "$(RELEASE)|$(COMPONENT)|$(REPO_URI)"]);
-  const targets = output.split("\n").map((line) => line.split("|"));
-  const own = targets.filter(([suite, component]) => suite === release.VERSION_CODENAME && component === "main");
-  return [...new Set(own.map(([, , uri]) => uri))];
+  const format = "$(RELEASE)|$(CODENAME)|$(COMPONENT)|$(REPO_URI)";
+  const { output } = runCommand("apt-get", ["indextargets", "--format", format]);
+  const own = output.split("\n").flatMap((line) => {
+    // Sources may name the release by its codename or as `stable`.
+    const [named, codename, component, uri] = line.split("|");
+    return [named, codename].includes(release.VERSION_CODENAME) && component === "main" ? [uri] : [];
+  });
+  return [...new Set(own)];
 }
 
 function readRelease() {

@@ -66,6 +66,11 @@ export function subjectsFor(prefix = "troupe") {
 
 /** On a task that was sent before without an answer: whoever takes it looks into the task's journal first. */
 export const SENT_AGAIN_HEADER = "Troupe-Sent-Again";
+/**
+ * On a task: when it was sent, in milliseconds since the epoch. One that was long on its way may come from an owner that was
+ * stopped in between and is none any more.
+ */
+export const SENT_AT_HEADER = "Troupe-Sent-At";
 /** The W3C trace context header, on every message that belongs to a run. */
 export const TRACEPARENT_HEADER = "traceparent";
 /** On a request that is sent again from the dead letters: the run it was for, where its body does not name one. */

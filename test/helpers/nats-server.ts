@@ -17,22 +17,25 @@ export type TestNats = {
   kill(): Promise<void>;
   /** Stops the server gracefully and leaves its store. */
   stop(): Promise<void>;
-  /** Starts the server again on the same store and port, after stopping one that still runs. */
-  restart(): Promise<void>;
+  /** Starts the server again on the same store and port, after stopping one that still runs; `executable` may be another. */
+  restart(changes?: Pick<NatsServerOptions, "executable">): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 };
 
 /** Starts a server; TROUPE_NATS_SERVER selects the binary. Use it with `await using`. */
 export async function startTestNats(options: Omit<NatsServerOptions, "storeDir"> = {}): Promise<TestNats> {
   const storeDir = await mkdtemp(join(tmpdir(), "troupe-nats-"));
-  const start = (port: number) => startNatsServer({ ...options, storeDir, port });
+  const start = (port: number, changes?: Pick<NatsServerOptions, "executable">) =>
+    startNatsServer({ ...options, ...changes, storeDir, port });
   let server: NatsServerProcess = await start(options.port ?? 0);
-  const { url, port, version } = server;
+  const { url, port } = server;
   return {
     url,
     port,
     storeDir,
-    version,
+    get version() {
+      return server.version;
+    },
     get pid() {
       return server.pid;
     },
@@ -41,9 +44,9 @@ export async function startTestNats(options: Omit<NatsServerOptions, "storeDir">
       await server.exited;
     },
     stop: () => server.stop(),
-    async restart() {
+    async restart(changes) {
       await server.stop();
-      server = await start(port);
+      server = await start(port, changes);
     },
     async [Symbol.asyncDispose]() {
       await server.stop();

@@ -11,6 +11,8 @@ export type StageOptions = {
   /** Options of every daemon, by key. */
   options?: { [key: string]: unknown };
   model?: NumberedModelOptions;
+  /** The nats-server to start with. @default see `findNatsServer` */
+  executable?: string;
   /** Whether daemons are traced. @default false */
   traced?: boolean;
 } & Pick<DaemonSetup, "workflows" | "logLevel">;
@@ -29,8 +31,15 @@ export type Stage = AsyncDisposable & {
 
 /** Starts everything; use it with `await using`. */
 export async function openStage(options: StageOptions = {}): Promise<Stage> {
-  const { daemons: count = 1, options: daemonOptions, model: modelOptions, traced = false, ...rest } = options;
-  const nats = await startTestNats();
+  const {
+    daemons: count = 1,
+    options: daemonOptions,
+    model: modelOptions,
+    traced = false,
+    executable,
+    ...rest
+  } = options;
+  const nats = await startTestNats(executable === undefined ? {} : { executable });
   const [model, collector, journals] = await Promise.all([
     startNumberedModel(modelOptions),
     startTestReceiver(),

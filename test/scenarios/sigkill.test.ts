@@ -1,6 +1,7 @@
 import { loadavg } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
+import { expectWithin } from "../helpers/measured-bound.ts";
 import type { NumberedModelServer } from "../helpers/numbered-model-server.ts";
 import { auditRuns, type Loss, quantile, standstills, tasksInFlight } from "../helpers/run-audit.ts";
 import { openStage } from "../helpers/stage.ts";
@@ -51,14 +52,13 @@ test("three daemons under SIGKILL every second end 200 runs of both kinds exactl
   );
   expect(audit.problems).toEqual([]);
   expect(audit.repeated).toBeLessThanOrEqual(inFlight);
-  expect(p99(still), slowest(still)).toBeLessThan(4_000);
   await until("whole traces", () => checkTraces(collector.spans, { runIds }).length === 0).catch(() => {});
   expect(checkTraces(collector.spans, { runIds }).slice(0, 20)).toEqual([]);
+  expectWithin(4_000, "99 of 100 runs went on", p99(still), slowest(still));
 });
 
 test("the runs of a daemon that is killed for good go on elsewhere within four seconds", {
   timeout: 120_000,
-  retry: 2,
 }, async () => {
   await using stage = await openStage({ daemons: 3, options: { maxRuns: 50 }, model: { delayMs: () => 200 } });
   const { daemon, journals, model } = stage;
@@ -79,12 +79,11 @@ test("the runs of a daemon that is killed for good go on elsewhere within four s
   expect(audit.problems).toEqual([]);
   expect(audit.repeated).toBeLessThanOrEqual(tasksInFlight(loss, facts));
   expect(still.length).toBeGreaterThan(10);
-  expect(p99(still), slowest(still)).toBeLessThan(4_000);
+  expectWithin(4_000, "99 of 100 runs went on", p99(still), slowest(still));
 });
 
 test("a lone daemon that is killed and started again goes on within a second of being ready", {
   timeout: 120_000,
-  retry: 2,
 }, async () => {
   await using stage = await openStage({ model: { delayMs: () => 150 } });
   const { daemon, journals, model } = stage;
@@ -104,7 +103,7 @@ test("a lone daemon that is killed and started again goes on within a second of 
   expect(audit.problems).toEqual([]);
   expect(audit.repeated).toBeLessThanOrEqual(tasksInFlight(loss, facts));
   expect(still.length).toBeGreaterThan(10);
-  expect(still.at(-1)?.ms, slowest(still)).toBeLessThan(1_000);
+  expectWithin(1_000, "the last run went on", still.at(-1)?.ms ?? 0, slowest(still));
 });
 
 function callsOf(model: NumberedModelServer, pid: number): number {

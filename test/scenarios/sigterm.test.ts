@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { expectWithin } from "../helpers/measured-bound.ts";
 import { byRun } from "../helpers/raw-journals.ts";
 import { auditRuns } from "../helpers/run-audit.ts";
 import { openStage } from "../helpers/stage.ts";
@@ -8,7 +9,6 @@ import { until } from "../helpers/until.ts";
 
 test("SIGTERM under load loses nothing, repeats nothing, and the other daemon has the runs within a second", {
   timeout: 120_000,
-  retry: 2,
 }, async () => {
   await using stage = await openStage({
     daemons: 2,
@@ -45,8 +45,8 @@ test("SIGTERM under load loses nothing, repeats nothing, and the other daemon ha
   expect(audit.repeated).toBe(0);
   expect(exit).toEqual({ code: 0, signal: null });
   expect(handedOver.length).toBeGreaterThan(10);
-  expect(Math.max(...handedOver)).toBeLessThan(1_000);
   expect(staying?.life.isRunning()).toBe(true);
   await until("whole traces", () => checkTraces(collector.spans, { runIds }).length === 0).catch(() => {});
   expect(checkTraces(collector.spans, { runIds }).slice(0, 20)).toEqual([]);
+  expectWithin(1_000, "the last run handed over", Math.max(...handedOver));
 });

@@ -13,7 +13,7 @@
  * R5  A supervisor or a journal that cannot be handled parks this run with its reason; it never throws into the daemon.
  */
 import type { Logger } from "pino";
-import type { OutcomeMessage, OutcomeReceipt } from "../../actors/task.ts";
+import type { OutcomeMessage } from "../../actors/task.ts";
 import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
@@ -25,9 +25,10 @@ import type { Journals } from "../nats/journal.ts";
 import type { Clock } from "./clock.ts";
 import { encodeEntry } from "./encode-entry.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
-import { type Draft, emptyDraft, type Happening, type LostTask, take } from "./run-draft.ts";
+import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
-import type { TaskDesk } from "./task-desk.ts";
+import type { Answer, TaskDesk } from "./task-desk.ts";
+import type { LostTask } from "./tracked-task.ts";
 
 /** What a run needs from its daemon. */
 export type RunHostParts = {
@@ -69,7 +70,7 @@ const CHECK_AGAIN_MS = 250;
 /** Puts a run into this daemon's hands. */
 export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   const { runId, definition, projection } = start;
-  const { journals, desk, clock, logger, metrics } = parts;
+  const { journals, clock, logger, metrics } = parts;
   const subject = parts.subjectOf(runId);
   let { seq, n, epoch } = start.position;
   let snapshot = start.snapshot;
@@ -81,14 +82,13 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     runId,
     definition,
     projection,
-    desk,
+    desk: parts.desk,
     clock,
     metrics,
     deliveries: start.deliveries,
     snapshot: () => snapshot,
     happen,
   });
-  const { resumeTimers, traceparent, accepted, unserved, unsendable, stray } = effects;
 
   const self = {
     runId,
@@ -119,10 +119,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     snapshot: () => snapshot,
 
     /** Opens the journal of a new run. Rejects with FencedError when the run exists. */
-    begin(first: AcceptedBody, claimed: RunEventBody): Promise<void> {
-      return new Promise((resolve, reject) =>
-        happen({ type: "begin", accepted: first, claimed, done: { resolve, reject } }),
-      );
+    begin(accepted: AcceptedBody, claimed: RunEventBody): Promise<void> {
+      return new Promise((resolve, reject) => happen({ type: "begin", accepted, claimed, done: { resolve, reject } }));
     },
 
     /** Makes this daemon the owner of a run whose journal was read. Rejects with FencedError when another was quicker. */
@@ -131,7 +129,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       return new Promise((resolve, reject) => happen({ type: "claim", claimed, done: { resolve, reject } }));
     },
 
-    outcome(message: OutcomeMessage, answer: (receipt: OutcomeReceipt) => void) {
+    outcome(message: OutcomeMessage, answer: Answer) {
       happen({ type: "outcome", message, answer });
     },
     fact(body: FactBody) {
@@ -146,13 +144,13 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       happen({ type: "redeliver", taskId, lost });
     },
 
-    resumeTimers,
-    traceparent,
+    resumeTimers: effects.resumeTimers,
+    traceparent: effects.traceparent,
     // What the desk tells.
-    accepted,
-    unserved,
-    unsendable,
-    stray,
+    accepted: effects.accepted,
+    unserved: effects.unserved,
+    unsendable: effects.unsendable,
+    stray: effects.stray,
 
     /** Resolves when nothing is on its way to the journal. */
     idle: () => pumping ?? Promise.resolve(),

@@ -6,8 +6,8 @@
  * `task-effects.ts` does what tasks ask for, `outcome-delivery.ts` ends them. This file starts, connects and stops them.
  *
  * Invariants
- * H1  Every well-formed task is answered: `accepted`, later an outcome or `busy`; or `busy` at once. Only where another worker
- *     has the task (its journal is fenced) there is silence.
+ * H1  Every well-formed task is answered: `accepted`, later an outcome or `busy`; or `busy` at once. There is silence only where
+ *     another worker has the task, or may have it because this process did not run for a while.
  * H2  Nothing is subscribed or ticking per task: one mailbox an agent, one control inbox, one ticker.
  * H3  A task handed back (`busy`) writes nothing more: its journal is at rest before that is said.
  */
@@ -105,8 +105,14 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     mayBeStale: (work: TaskWork) => backlog.pausedSince(work.startedAt),
     ...(handoffsOf && { handoffsOf }),
   };
+  const standing = openStanding({
+    backlog,
+    journals: openJournals<RunEvent[]>(bus, subjects.streams.runs),
+    subjectOf: subjects.run,
+  });
   const intake = openTaskIntake({
     subjects,
+    standing,
     journals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
     registry,
     sent,
@@ -127,11 +133,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const tasks = taskMachineWith({
     workOf: (runId, taskId) => registry.byKey(taskKey(runId, taskId)),
     abandon,
-    standing: openStanding({
-      backlog,
-      journals: openJournals<RunEvent[]>(bus, subjects.streams.runs),
-      subjectOf: subjects.run,
-    }),
+    standing,
     modelFor: given.modelFor,
     loggerFor,
     feed,

@@ -16,7 +16,7 @@ import type { Tracing } from "../../tracing/tracing.ts";
 import type { Bus } from "../nats/connection.ts";
 import { headers } from "../nats/nats.ts";
 import { NoRespondersError } from "../nats/requests.ts";
-import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { TaskWork } from "./task-work.ts";
 
@@ -108,6 +108,7 @@ function forwarding(
   if (bytes.length > limit) return undefined;
   return () => {
     const hdrs = headers();
+    hdrs.set(SENT_AT_HEADER, String(Date.now()));
     const { traceId, sampled } = segment;
     hdrs.set(
       TRACEPARENT_HEADER,

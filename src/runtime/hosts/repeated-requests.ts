@@ -6,8 +6,8 @@ import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
 import type { IncomingRequest } from "./request.ts";
-import { resultOf } from "./run-host.ts";
 import type { RunIndex } from "./run-index.ts";
+import { resultOf } from "./run-telling.ts";
 
 export type RepeatedRequests = {
   add(incoming: IncomingRequest): Promise<void>;

@@ -6,7 +6,7 @@
  * R2  What one batch of happenings leads to is one entry: fact, decisions and the end of the run cannot be torn apart.
  * R4  After a terminal event nothing is recorded any more.
  */
-import type { OutcomeMessage, OutcomeReceipt, Task } from "../../actors/task.ts";
+import type { OutcomeMessage, Task } from "../../actors/task.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { Fact, FactBody, RunEventBody } from "../../workflows/run-events.ts";
 import {
@@ -19,19 +19,18 @@ import {
 } from "../../workflows/supervisor.ts";
 import type { AcceptedBody } from "./make-events.ts";
 import { factOf, type HandoffNext, taskFailed, taskStopped } from "./outcome-fact.ts";
+import type { Answer } from "./task-desk.ts";
 import { isAhead } from "./task-hops.ts";
+import type { LostTask } from "./tracked-task.ts";
 
 /** Something that happened to a run. */
 export type Happening =
-  | { type: "outcome"; message: OutcomeMessage; answer: (receipt: OutcomeReceipt) => void }
+  | { type: "outcome"; message: OutcomeMessage; answer: Answer }
   | { type: "fact"; body: FactBody }
   | { type: "note"; body: RunEventBody }
   | { type: "redeliver"; taskId: string; lost: LostTask }
   | { type: "begin"; accepted: AcceptedBody; claimed: RunEventBody; done: Settle }
   | { type: "claim"; claimed: RunEventBody; done: Settle };
-
-/** Why a task has to be sent again, and the worker that had it. */
-export type LostTask = { worker?: string; reason: string };
 
 /** Resolves when the entry is stored, rejects when it was not. */
 type Settle = { resolve: () => void; reject: (error: unknown) => void };

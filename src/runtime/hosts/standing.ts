@@ -55,7 +55,7 @@ export function openStanding({ backlog, journals, subjectOf }: StandingOptions):
 }
 
 /** W2 */
-export function isWanted(events: readonly RunEvent[], taskId: string, delivery: number): boolean {
+function isWanted(events: readonly RunEvent[], taskId: string, delivery: number): boolean {
   return !events.some((event) => {
     if (event.type === "task.sent") return event.data.taskId === taskId && event.data.delivery > delivery;
     if (event.type === "task.settled" || event.type === "agent.handoff") return event.data.taskId === taskId;

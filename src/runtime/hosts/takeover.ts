@@ -11,8 +11,10 @@
  */
 import type { Logger } from "pino";
 import { offerOf } from "./definitions.ts";
+import type { ClaimReason } from "./make-events.ts";
 import { type Beat, chooseOwner, type GoneReason, type Presence } from "./presence.ts";
-import { type ClaimReason, NO_DEFINITION, type RunHost } from "./run-host.ts";
+import type { RunHost } from "./run-host.ts";
+import { NO_DEFINITION } from "./take-over-run.ts";
 
 /** An unfinished run as the index knows it. */
 type OrphanRow = {

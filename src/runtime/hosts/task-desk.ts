@@ -1,6 +1,6 @@
 /**
  * The owner's side of the task protocol: sends tasks to mailboxes, knows who has them, and notices when nobody does.
- * `agent-host.ts` is the other side.
+ * What is known of one task is in `tracked-task.ts`; `agent-host.ts` is the other side.
  *
  * Invariants
  * D1  A task is sent only after its run's journal says so; sending it again is always safe, because workers drop what they
@@ -17,23 +17,30 @@
  *     is known that its runs are still its own.
  */
 import type { Logger } from "pino";
-import { checkOutcome } from "../../actors/check-outcome.ts";
-import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskAnswer, TaskControl } from "../../actors/task.ts";
+import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
 import { PayloadTooLargeError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import { headers, type Msg } from "../nats/nats.ts";
-import { SENT_AGAIN_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { readTaskAnswer } from "./read-task-answer.ts";
+import {
+  type Held,
+  type Holder,
+  heldAfter,
+  type LostTask,
+  noteUnknown,
+  type Sent,
+  searchAmong,
+  type Tracked,
+} from "./tracked-task.ts";
 
 export type Answer = (receipt: OutcomeReceipt) => void;
-
-/** Who has a task, and the subject that takes {@link TaskControl}s for it. */
-export type Holder = { worker: string | undefined; control: string | undefined };
 
 /** What the desk tells the runs. */
 export type DeskListener = {
   outcome(runId: string, message: OutcomeMessage, answer: Answer): void;
   /** A worker had it and is gone, silent or gave it back. */
-  lost(runId: string, taskId: string, lost: { worker?: string; reason: string }): void;
+  lost(runId: string, taskId: string, lost: LostTask): void;
   /** Nobody serves this agent. */
   unserved(runId: string, taskId: string): void;
   /** The broker does not carry it. */
@@ -89,35 +96,6 @@ export type TaskDesk = {
 /** A task with the trace context it travels with. */
 type SoughtTask = { task: Task; traceparent: string };
 
-/** A question everybody is asked: who has not answered yet, and what to do when there is nobody left. */
-type Search = { awaited: Set<string>; found: () => void };
-
-type Tracked = {
-  readonly task: Task;
-  readonly traceparent: string;
-  /** Its worker holds back its spans until it hears that the journal knows the task. */
-  readonly forwarded: boolean;
-  /** Nobody waits for it any more; it is only still to be learned whether somebody has it. */
-  withdrawn?: true;
-  /** Who sent an outcome of it. */
-  reporter?: string;
-  state: /** Sent, nobody said anything yet; `asked` says since when everybody is asked who has it. */
-    | { is: "sent"; at: number; tries: number; asked?: Search & { at: number } }
-    /** To be sent again at a time: nobody had room, or nobody is there. `sent` means that it was, and nobody answered. */
-    | {
-        is: "held";
-        until: number;
-        tries: number;
-        why: "busy" | "unserved";
-        since: number;
-        said: boolean;
-        sent: boolean;
-      }
-    /** Asked for after a takeover; nobody is sent anything until the answer is in. */
-    | { is: "asked"; asked: Search }
-    | ({ is: "taken"; heard: number } & Holder);
-};
-
 const TICK_MS = 100;
 // Room for the trace context and a mark.
 const HEADER_ROOM = 256;
@@ -128,10 +106,6 @@ const ASK_FOR_FORWARDED_MS = 200;
 const WHEREABOUTS_MS = 600;
 // Ticks further apart than this mean that the process did not run in between.
 const PAUSED_MS = 500;
-const BUSY_MIN_MS = 10;
-const BUSY_MAX_MS = 500;
-// A foreign worker announces itself by nothing but its subscription, so an unserved mailbox is tried again.
-const UNSERVED_RETRY_MS = 1_000;
 // Shorter gaps (a daemon that restarts) are not worth an entry in the journal.
 const UNSERVED_SAID_AFTER_MS = 1_000;
 
@@ -158,7 +132,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     async whereAre(runId, tasks, leaver) {
       const searches = tasks.map(({ task, traceparent }) => {
         const { promise, resolve } = Promise.withResolvers<void>();
-        const asked = searchFor(task, resolve, leaver);
+        const asked = searchAmong(workersOf(task.agent), resolve, leaver);
         track(task, traceparent, true).state = { is: "asked", asked };
         return promise;
       });
@@ -181,7 +155,12 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     tellHolder,
     withdraw(runId, taskId) {
       const entry = tracked.get(keyOf(runId, taskId));
-      if (entry?.state.is !== "sent" && entry?.state.is !== "asked") return false;
+      if (!entry || entry.state.is === "taken") return false;
+      if (entry.state.is === "held") {
+        if (!entry.state.sent) return false;
+        // Nobody answered yet, and nobody is to be sent it again: from here on it is only asked for.
+        entry.state = { is: "sent", at: performance.now(), tries: 1 };
+      }
       entry.withdrawn = true;
       return true;
     },
@@ -234,6 +213,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     // D5
     if (again) hdrs.set(SENT_AGAIN_HEADER, "1");
     hdrs.set(TRACEPARENT_HEADER, traceparent);
+    hdrs.set(SENT_AT_HEADER, String(Date.now()));
     try {
       const body = encoder.encode(JSON.stringify(task));
       const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
@@ -255,8 +235,11 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       if (entry && message.headers?.code === 503) hold(entry, "unserved");
       return;
     }
-    const answer = parse(message);
-    if (!answer) return;
+    const answer = readTaskAnswer(message);
+    if (!answer) {
+      logger.warn({ subject: message.subject, data: message.string().slice(0, 200) }, "not an answer to a task");
+      return;
+    }
     switch (answer.type) {
       case "accepted":
       case "working":
@@ -289,23 +272,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     listener.accepted(task.runId, task.taskId, holder.worker);
   }
 
-  function hold(entry: Tracked, why: "busy" | "unserved") {
+  function hold(entry: Tracked, why: Held["why"]) {
     if (entry.state.is === "taken" || entry.state.is === "asked") return;
     if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
-    const now = performance.now();
-    const before = entry.state;
-    const tries = before.tries + 1;
-    const wait = why === "unserved" ? UNSERVED_RETRY_MS : Math.min(BUSY_MIN_MS * 2 ** before.tries, BUSY_MAX_MS);
-    const since = before.is === "held" && before.why === why ? before.since : now;
-    entry.state = {
-      is: "held",
-      until: now + wait * (0.5 + Math.random() / 2),
-      tries,
-      why,
-      since,
-      said: before.is === "held" && before.said,
-      sent: false,
-    };
+    entry.state = heldAfter(entry.state, why, performance.now());
   }
 
   function lose(task: Task, worker: string | undefined, reason: string) {
@@ -328,15 +298,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
           chase(entry, state, now);
           break;
         case "held":
-          if (state.why === "unserved" && !state.said && now - state.since > UNSERVED_SAID_AFTER_MS) {
-            state.said = true;
-            listener.unserved(task.runId, task.taskId);
-          }
-          if (now < state.until) break;
-          // Stays held until somebody answers, so that `since` and `said` are kept over tries.
-          state.until = now + acceptTimeoutMs;
-          publish(entry, { again: state.sent });
-          state.sent = true;
+          retry(entry, state, now);
           break;
         case "taken":
           if (now - state.heard > silenceMs) lose(task, state.worker, `silent for ${silenceMs} ms`);
@@ -349,14 +311,27 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     }
   }
 
+  function retry(entry: Tracked, state: Held, now: number) {
+    const { runId, taskId } = entry.task;
+    if (state.why === "unserved" && !state.said && now - state.since > UNSERVED_SAID_AFTER_MS) {
+      state.said = true;
+      listener.unserved(runId, taskId);
+    }
+    if (now < state.until) return;
+    // Stays held until somebody answers, so that `since` and `said` are kept over tries.
+    state.until = now + acceptTimeoutMs;
+    publish(entry, { again: state.sent });
+    state.sent = true;
+  }
+
   /** D5 */
-  function chase(entry: Tracked, state: Tracked["state"] & { is: "sent" }, now: number) {
+  function chase(entry: Tracked, state: Sent, now: number) {
     const { runId, taskId, agent } = entry.task;
     const { at, asked, tries } = state;
     const due = at + acceptTimeoutMs * tries;
     if (!asked) {
       if (now < (entry.forwarded && tries === 1 ? at + Math.min(ASK_FOR_FORWARDED_MS, acceptTimeoutMs) : due)) return;
-      state.asked = { ...searchFor(entry.task, () => {}), at: now };
+      state.asked = { ...searchAmong(workersOf(agent), () => {}), at: now };
       ask(runId, [taskId]);
     } else if (now >= due && (asked.awaited.size === 0 || now >= asked.at + WHEREABOUTS_MS)) {
       if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
@@ -364,20 +339,6 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       entry.state = { is: "sent", at: now, tries: tries + 1 };
       publish(entry, { again: true });
     }
-  }
-
-  function searchFor({ agent }: Task, found: () => void, leaver?: string): Search {
-    const awaited = new Set(workersOf(agent));
-    if (leaver !== undefined) awaited.add(leaver);
-    // Whoever serves it need not say that it has nothing.
-    if (awaited.size === 0) awaited.add("a foreign worker");
-    return { awaited, found };
-  }
-
-  function noteUnknown({ state }: Tracked, worker: string | undefined) {
-    const asked = state.is === "asked" || state.is === "sent" ? state.asked : undefined;
-    if (!asked || worker === undefined || !asked.awaited.delete(worker)) return;
-    if (asked.awaited.size === 0) asked.found();
   }
 
   /** Whoever has the outcome of a task has the task, until the run has made up its mind about it. */
@@ -399,29 +360,6 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       if (state.is === "sent") state.at = now;
       else if (state.is === "taken") state.heard = now;
     }
-  }
-
-  function parse(message: Msg): TaskAnswer | undefined {
-    try {
-      const answer = message.json<TaskAnswer>();
-      switch (answer.type) {
-        case "accepted":
-        case "working":
-        case "busy":
-        case "unknown":
-          return typeof answer.taskId === "string" ? answer : undefined;
-        case "completed":
-        case "handoff":
-        case "failed":
-          return checkOutcome(answer);
-        default:
-          answer satisfies never;
-      }
-    } catch {
-      // Falls through to the same words.
-    }
-    logger.warn({ subject: message.subject, data: message.string().slice(0, 200) }, "not an answer to a task");
-    return undefined;
   }
 }
 

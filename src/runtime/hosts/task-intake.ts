@@ -6,7 +6,10 @@
  * N2  A task whose outcome was made is answered with it, and nothing is done again.
  * N3  What is sent for the first time has no journal, so none is read; anything else is folded before it is offered to its
  *     agent: a later delivery, and a task that its owner had to send again because no answer came.
- * N4  What may have waited for this process while it did not run is not begun: its owner has sent it elsewhere.
+ * N4  What may have waited for this process while it did not run is not begun, and not answered either: its owner has sent it
+ *     elsewhere, or will; a refusal would make it send once more what somebody is about to take.
+ * N5  What was long on its way is begun only after a look into the run's journal: whoever sent it may have been stopped in
+ *     between, and may not own the run any more.
  */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
@@ -19,8 +22,9 @@ import { parseTraceparent } from "../../tracing/traceparent.ts";
 import type { SegmentContext } from "../../tracing/tracing.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Msg, NatsError } from "../nats/nats.ts";
-import { SENT_AGAIN_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
+import type { Standing } from "./standing.ts";
 import type { TaskAnswers } from "./task-answers.ts";
 import { openTaskJournal, type TaskJournal } from "./task-journal.ts";
 import type { TaskRegistry } from "./task-registry.ts";
@@ -40,6 +44,7 @@ export type IntakeOptions = {
   isDraining(): boolean;
   /** Whether what arrives now may be old. */
   isOld(): boolean;
+  standing: Pick<Standing, "confirm">;
   /** Gives a task to its agent. */
   offer(work: TaskWork, start: TaskStart): void;
   /** Ends a task that has not begun. */
@@ -55,6 +60,9 @@ export type TaskIntake = {
   onOwner(error: NatsError | null, msg: Msg): void;
   onControl(error: NatsError | null, msg: Msg): void;
 };
+
+// Well below the time after which another daemon takes a run over, well above what a message takes.
+const LATE_MS = 500;
 
 const NO_SEGMENT: SegmentContext = { traceId: "0".repeat(32), spanId: "0".repeat(16), sampled: false };
 
@@ -83,8 +91,10 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     const reply = msg.reply || undefined;
     if (work) rejoin(work, task, msg);
     else if (outcome) answers.outcome(outcome, reply);
+    else if (options.isDraining()) answers.busy({ task, delivery: task.delivery, reply });
     // N4
-    else if (options.isDraining() || options.isOld()) answers.busy({ task, delivery: task.delivery, reply });
+    else if (options.isOld())
+      logger.debug({ runId: task.runId, taskId: task.taskId }, "a task came too late to be begun");
     else takeIn(agent, task, msg);
   }
 
@@ -105,15 +115,22 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       toolCalls: 0,
     };
     registry.add(work);
+    const late = isLate(msg);
     // N3
-    if (task.delivery === 1 && !msg.headers?.has(SENT_AGAIN_HEADER)) options.offer(work, { agent: () => agent, task });
-    else void recall(work);
+    if (task.delivery === 1 && !late && !msg.headers?.has(SENT_AGAIN_HEADER)) {
+      options.offer(work, { agent: () => agent, task });
+    } else void recall(work, late);
   }
 
   /** Goes on from what another worker has left of the task. */
-  async function recall(work: TaskWork): Promise<void> {
+  async function recall(work: TaskWork, late: boolean): Promise<void> {
     const { task, agent } = work;
     try {
+      // N5
+      if (late && !(await options.standing.confirm(work, options.stopping))) {
+        if (isHere(work)) registry.remove(work, "discard");
+        return;
+      }
       const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!isHere(work)) return;
       work.journal = journalOf(task, entries.at(-1)?.seq ?? 0);
@@ -198,6 +215,12 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
   function journalOf({ runId, taskId }: Task, expected: number): TaskJournal {
     return openTaskJournal(journals, subjects.task(runId, taskId), { expected, signal: options.stopping });
   }
+}
+
+/** Clocks of two machines may differ by as much: that costs a look at the journal, and nothing else. */
+function isLate(msg: Msg): boolean {
+  const sentAt = msg.headers?.get(SENT_AT_HEADER);
+  return Boolean(sentAt) && Date.now() - Number(sentAt) > LATE_MS;
 }
 
 function segmentOf(msg: Msg): SegmentContext {

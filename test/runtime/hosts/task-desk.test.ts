@@ -1,7 +1,8 @@
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { OutcomeMessage, Task } from "../../../src/actors/task.ts";
-import { type Answer, type Holder, openTaskDesk, type TaskDesk } from "../../../src/runtime/hosts/task-desk.ts";
+import { type Answer, openTaskDesk, type TaskDesk } from "../../../src/runtime/hosts/task-desk.ts";
+import type { Holder } from "../../../src/runtime/hosts/tracked-task.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
 import { taskFor } from "../../helpers/task-driver.ts";
@@ -110,6 +111,17 @@ describe("a task", () => {
     worker.say("accepted", "t1");
     await hears("accepted t1 by w/1");
     expect(told).toEqual(["accepted t1 by w/1"]);
+  });
+
+  test("that is withdrawn while it is offered again is not offered any more, but asked for", async () => {
+    const worker = await join("w/1", { silent: true });
+    desk.send(task, TRACE);
+    await worker.gets("t1");
+    worker.say("busy", "t1");
+    await worker.gets("t1", 2);
+    expect(desk.withdraw(task.runId, "t1")).toBe(true);
+    await hears("lost t1 of undefined: withdrawn");
+    expect(worker.tasks).toHaveLength(2);
   });
 
   test("that nobody serves is said to wait, once, and is with the first worker that comes at once", async () => {

@@ -1,0 +1,206 @@
+/**
+ * The hosts of a daemon, put together: what follows the broker, what works, and what looks after the others. Each needs some
+ * of the others, so they are made in one place, in the order they need each other.
+ */
+import { join } from "node:path";
+import type { Logger } from "pino";
+import type { Agent } from "../../actors/agent.ts";
+import type { Model } from "../../actors/model.ts";
+import type { TaskEntry } from "../../actors/task.ts";
+import type { Metrics } from "../../tracing/metrics.ts";
+import type { Tracing } from "../../tracing/tracing.ts";
+import type { RunEvent } from "../../workflows/run-events.ts";
+import type { ResolvedOptions } from "../config/options.ts";
+import { settleAftermath } from "../hosts/aftermath.ts";
+import { type AgentHost, startAgentHost } from "../hosts/agent-host.ts";
+import { systemClock } from "../hosts/clock.ts";
+import type { Definitions } from "../hosts/definitions.ts";
+import { type Exports, followExports } from "../hosts/exports.ts";
+import type { HostSlot } from "../hosts/host-slot.ts";
+import { type Beat, chooseOwner, type Presence, startPresence } from "../hosts/presence.ts";
+import { type RunHost, startRunHost } from "../hosts/run-host.ts";
+import { openRunIndex, type RunIndex } from "../hosts/run-index.ts";
+import { followSignals, type Signal, type Signals } from "../hosts/signals.ts";
+import { startTakeover, type Takeover } from "../hosts/takeover.ts";
+import type { Bus } from "../nats/connection.ts";
+import { type Journals, openJournals } from "../nats/journal.ts";
+import type { Subjects } from "../subjects.ts";
+import type { StartedParts } from "./started-parts.ts";
+
+export type DaemonHostsOptions = {
+  options: ResolvedOptions;
+  bus: Bus;
+  subjects: Subjects;
+  slot: HostSlot;
+  incarnation: string;
+  inboxPrefix: string;
+  /** The agents hosted here. */
+  agents: readonly Agent[];
+  modelFor: (agent: Agent) => Model;
+  definitions: Definitions;
+  tracing: Tracing;
+  metrics: Metrics;
+  logger: Logger;
+  started: StartedParts;
+};
+
+export type DaemonHosts = {
+  readonly journals: Journals<RunEvent[]>;
+  readonly taskJournals: Journals<TaskEntry>;
+  readonly index: RunIndex;
+  readonly exports: Exports;
+  readonly agentHost: AgentHost;
+  readonly runs: RunHost;
+  readonly presence: Presence;
+  readonly takeover: Takeover;
+  readonly signals: Signals;
+  /** Says what a daemon that is gone left unsaid; without an incarnation, what any life of the host did. Never rejects. */
+  settleAftermathOf(host: string, incarnation?: string): Promise<void>;
+};
+
+/** How long what follows the broker may take to end, in milliseconds. */
+const CLOSE_MS = 500;
+
+/** Starts the hosts. They know of each other's work at once, and of the broker's once they have caught up. */
+export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
+  const { options, bus, subjects, slot, incarnation, inboxPrefix, agents, definitions, tracing, metrics } = given;
+  const { logger, started } = given;
+  const { host } = slot;
+  const writer = { host, incarnation };
+  const common = { bus, subjects, logger };
+  const journals = openJournals<RunEvent[]>(bus, subjects.streams.runs);
+  const taskJournals = openJournals<TaskEntry>(bus, subjects.streams.tasks);
+  const index = started.add(
+    openRunIndex({ ...common, file: join(slot.dir, "index.sqlite") }),
+    (part) => part.close(),
+    CLOSE_MS,
+  );
+
+  let lastRecorded = 0;
+  const exports = started.add(
+    followExports({
+      ...common,
+      writer,
+      own: () => (tracing.destination === "nowhere" ? lastRecorded : tracing.exportedThrough()),
+    }),
+    (part) => part.stop(),
+    CLOSE_MS,
+  );
+  const self = (): Beat => ({
+    v: 1,
+    host,
+    incarnation,
+    agents: agents.map(({ name }) => name),
+    workflows: definitions.offers(),
+    load: { runs: runs.size(), tasks: agentHost.load().running },
+  });
+  const agentHost = started.add(
+    startAgentHost({
+      ...common,
+      agents,
+      modelFor: given.modelFor,
+      tracing,
+      metrics,
+      worker: `${host}/${incarnation}`,
+      inboxPrefix,
+      // Only by the definition the run is bound to: by another one's edges its owner would refuse the handoff.
+      handoffsOf(workflow, agent, hash) {
+        const definition = hash === undefined ? undefined : definitions.pinned(workflow, hash);
+        return definition?.kind === "handoff" ? definition.agents[agent] : undefined;
+      },
+      options: { workingEveryMs: options.workingEveryMs },
+    }),
+    (part) => part.stop(),
+  );
+  const runs = started.add(
+    startRunHost({
+      ...common,
+      journals,
+      taskJournals,
+      definitions,
+      tracing,
+      clock: systemClock,
+      inbox: `${inboxPrefix}.owner.${incarnation}`,
+      writer,
+      observer: {
+        entry(runId, _workflow, events, seq) {
+          lastRecorded = Math.max(lastRecorded, seq);
+          index.ownEntry(seq, runId, events);
+        },
+      },
+      acceptTimeoutMs: options.taskAcceptTimeoutMs,
+      silenceMs: options.taskSilenceMs,
+      cancelGraceMs: options.cancelGraceMs,
+      known: (runId) => index.known(runId),
+      workersOf: (agent) =>
+        presence
+          .living()
+          .filter((beat) => beat.agents.includes(agent))
+          .map((beat) => `${beat.host}/${beat.incarnation}`),
+      exportMark: (gone) => exports.mark(gone),
+      metrics,
+    }),
+    (part) => part.stop(),
+  );
+  const { beatMs, suspectAfterMs, lookAroundMs } = options;
+  const presence = started.add(startPresence({ ...common, beatMs, suspectAfterMs, self }), (part) => part.stop());
+  const takeover = started.add(
+    startTakeover({
+      presence,
+      runs,
+      self,
+      logger,
+      lookAroundMs,
+      suspectAfterMs,
+      unfinished: () => (index.caughtUp() && bus.connected() ? index.unfinished() : []),
+      adopted: (runId) => signals.release(runId),
+      vanished: (runId) => index.forget(runId),
+    }),
+    (part) => part.stop(),
+  );
+  const signals = started.add(followSignals({ ...common, deliver: deliverSignal }), (part) => part.stop(), CLOSE_MS);
+
+  presence.onChange(() => runs.serversChanged());
+  presence.onGone((beat, reason) => {
+    // A daemon that leaves finishes its tasks; one that is silent or was restarted has lost them.
+    if (reason === "left") return;
+    runs.workerGone(beat.incarnation);
+    if (firstByName(presence.living()) !== host) return;
+    void settleAftermathOf(beat.host, beat.incarnation);
+    // Whoever was at this for another host may be the one that is gone.
+    const alive = new Set(presence.living().map((living) => living.host)).add(beat.host);
+    for (const other of exports.hosts()) if (!alive.has(other)) void settleAftermathOf(other);
+  });
+  index.onEntry((runId, events) => {
+    for (const event of events) {
+      if (event.type === "run.claimed" && event.data.incarnation !== incarnation) runs.superseded(runId, event.epoch);
+    }
+  });
+  return { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals, settleAftermathOf };
+
+  function deliverSignal(runId: string, seq: number, { kind, reason, by }: Signal): boolean {
+    if (kind !== "cancel") return false;
+    const cancel = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+    if (runs.cancel(runId, seq, cancel)) return true;
+    if (index.get(runId)?.parked === undefined) return false;
+    // Nobody owns a parked run, so one of all has to say that it is over.
+    if (chooseOwner(runId, presence.living())?.incarnation !== incarnation) return false;
+    runs
+      .cancelParked(runId, { ...cancel, seq })
+      .catch((error: unknown) => logger.warn({ runId, err: error }, "could not cancel a parked run"));
+    return true;
+  }
+
+  async function settleAftermathOf(goneHost: string, goneIncarnation?: string) {
+    const unnoticedMs = suspectAfterMs + lookAroundMs;
+    try {
+      await settleAftermath({ ...common, journals, index, tracing, exports, unnoticedMs }, goneHost, goneIncarnation);
+    } catch (error) {
+      logger.debug({ err: error, host: goneHost }, "could not settle what a gone daemon left");
+    }
+  }
+}
+
+function firstByName(living: readonly Beat[]): string | undefined {
+  return living.map(({ host }) => host).sort()[0];
+}

@@ -1,0 +1,42 @@
+/** Which agents a daemon hosts, and which it can tell of. */
+import type { Agent } from "../../actors/agent.ts";
+import { UsageError } from "../../errors.ts";
+import type { Beat } from "../hosts/presence.ts";
+import type { AgentListing } from "./api.ts";
+
+/**
+ * The agents to host: all that are not remote, or those of them that are named.
+ *
+ * @throws UsageError when a name is none of theirs.
+ */
+export function hostedAgents(agents: readonly Agent[], names: readonly string[] | undefined): Agent[] {
+  const local = agents.filter(({ remote }) => !remote);
+  if (!names) return local;
+  const unknown = names.filter((name) => !local.some((agent) => agent.name === name));
+  if (unknown.length > 0) {
+    const known = local.map(({ name }) => name).join(", ") || "none";
+    throw new UsageError(`agents: expected names of defined agents (${known}), got ${unknown.join(", ")}`);
+  }
+  return local.filter(({ name }) => names.includes(name));
+}
+
+/** Every agent that is defined here or served by a living daemon, by name. */
+export function listAgents(defined: readonly Agent[], living: readonly Beat[]): AgentListing[] {
+  const names = new Set([...defined.map(({ name }) => name), ...living.flatMap(({ agents }) => agents)]);
+  return [...names].sort().map((name) => {
+    const hosts = living.filter(({ agents }) => agents.includes(name)).map(({ host }) => host);
+    const agent = defined.find((other) => other.name === name);
+    if (!agent) return { name, hosts };
+    const { description, model, provider, tools, handoffs, remote } = agent;
+    return {
+      name,
+      hosts,
+      ...(description !== undefined && { description }),
+      model,
+      provider,
+      tools: tools.map((tool) => tool.name),
+      handoffs: handoffs.map(({ to }) => to),
+      ...(remote && { remote }),
+    };
+  });
+}

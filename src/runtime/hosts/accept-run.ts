@@ -1,0 +1,146 @@
+/**
+ * Makes a request a run: it is driven here from its first entry on, or begins and ends in that entry.
+ *
+ * Invariants
+ * H4  Whatever is asked for becomes a run, also where it cannot be one: whoever asked is told, and it is seen in lists.
+ */
+import { validateOutput } from "../../actors/schemas.ts";
+import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
+import { runTrace } from "../../tracing/traceparent.ts";
+import type { Tracing } from "../../tracing/tracing.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { RunEventBody } from "../../workflows/run-events.ts";
+import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
+import type { Definitions } from "./definitions.ts";
+import { type AppendLoneEntry, type Cancel, cancelledAtOnce } from "./lone-entry.ts";
+import { type AcceptedBody, claimedEvent } from "./make-events.ts";
+import type { IncomingRequest } from "./request.ts";
+
+export type AcceptRunParts = {
+  /** The runs that are driven here. */
+  runs: Map<string, ActiveRun>;
+  host: RunHostParts;
+  definitions: Definitions;
+  tracing: Tracing;
+  appendAlone: AppendLoneEntry;
+};
+
+type Accepted = "accepted" | "exists";
+
+const START = { seq: 0, n: 0, epoch: 1 };
+
+/** Makes a request a run, with `cancel` one that ends before anything of it is done. */
+export async function acceptRun(
+  parts: AcceptRunParts,
+  incoming: IncomingRequest,
+  cancel: (Cancel & { seq: number }) | undefined,
+): Promise<Accepted> {
+  const definition = parts.definitions.current(incoming.workflow);
+  if (cancel) return endAtOnce(parts, incoming, cancelledAtOnce(cancel), definition);
+  const refusal = refusalOf(incoming, definition);
+  if (refusal || !definition) {
+    return refuse(parts, incoming, refusal ?? { code: "unknown_workflow", message: incoming.workflow });
+  }
+  return start(parts, incoming, definition);
+}
+
+async function start(
+  parts: AcceptRunParts,
+  incoming: IncomingRequest,
+  definition: WorkflowDefinition,
+): Promise<Accepted> {
+  const { runs, host, tracing } = parts;
+  const { runId, workflow } = incoming;
+  const accepted = acceptedEvent(tracing, incoming, definition);
+  const projection = tracing.run(runId, workflow, accepted.data.trace);
+  const run = activateRun(host, { runId, definition, projection, position: START });
+  runs.set(runId, run);
+  try {
+    await run.begin(accepted, claimedEvent(host.writer, "accepted"));
+    return "accepted";
+  } catch (error) {
+    run.close("fenced");
+    if (error instanceof FencedError) return "exists";
+    if (error instanceof UnavailableError) throw error;
+    // A supervisor that cannot begin, an input the journal cannot hold: the run fails with the reason.
+    return refuse(parts, incoming, toErrorRecord(error), definition);
+  }
+}
+
+// H4
+function refuse(
+  parts: AcceptRunParts,
+  incoming: IncomingRequest,
+  error: { code: string; message: string },
+  definition?: WorkflowDefinition,
+): Promise<Accepted> {
+  return endAtOnce(parts, incoming, [{ type: "run.failed", data: { error } }], definition);
+}
+
+async function endAtOnce(
+  { host, tracing, appendAlone }: AcceptRunParts,
+  incoming: IncomingRequest,
+  end: readonly RunEventBody[],
+  definition: WorkflowDefinition | undefined,
+): Promise<Accepted> {
+  const { runId, workflow } = incoming;
+  const accepted = acceptedEvent(tracing, incoming, definition);
+  const { trace } = accepted.data;
+  const write = (first: AcceptedBody) => {
+    const bodies = [first, claimedEvent(host.writer, "accepted"), ...end];
+    return appendAlone({ runId, workflow, trace, bodies, position: START });
+  };
+  try {
+    await write(accepted);
+  } catch (failure) {
+    if (failure instanceof FencedError) return "exists";
+    if (!(failure instanceof PayloadTooLargeError)) throw failure;
+    await write(withoutContent(accepted));
+  }
+  return "accepted";
+}
+
+/** Whatever was too large, what remains is small: names, times and the trace. */
+function withoutContent({ type, data }: AcceptedBody): AcceptedBody {
+  const { workflow, replyTo, trace, version, hash, kind } = data;
+  return {
+    type,
+    data: {
+      input: null,
+      ...(replyTo !== undefined && { replyTo }),
+      workflow,
+      trace,
+      ...(version !== undefined && { version }),
+      ...(hash !== undefined && { hash }),
+      ...(kind && { kind }),
+    },
+  };
+}
+
+function acceptedEvent(
+  tracing: Tracing,
+  { runId, workflow, request, traceparent }: IncomingRequest,
+  definition: WorkflowDefinition | undefined,
+): AcceptedBody {
+  const timeoutMs = request.timeoutMs ?? definition?.timeoutMs;
+  return {
+    type: "run.accepted",
+    data: {
+      ...request,
+      ...(timeoutMs !== undefined && { timeoutMs }),
+      workflow,
+      ...(definition && { version: definition.version, hash: definition.hash, kind: definition.kind }),
+      ...(definition?.kind === "deterministic" && { steps: definition.steps.length }),
+      trace: runTrace(runId, traceparent, (traceId) => tracing.decideSampling(traceId)),
+    },
+  };
+}
+
+/** Why a request cannot be a run that is driven. */
+function refusalOf({ problem, workflow, request }: IncomingRequest, definition: WorkflowDefinition | undefined) {
+  if (problem !== undefined) return { code: "invalid_request", message: problem };
+  if (!definition) return { code: "unknown_workflow", message: `no workflow is named ${JSON.stringify(workflow)}` };
+  if (!definition.input) return undefined;
+  const checked = validateOutput(definition.input, request.input);
+  return checked.ok ? undefined : { code: "invalid_input", message: `input: ${checked.problems.join("; ")}` };
+}

@@ -1,0 +1,42 @@
+/** Where the open tasks of a run are that was just taken over: done, at work somewhere, or to be sent again. */
+import type { TaskEntry } from "../../actors/task.ts";
+import type { Journals } from "../nats/journal.ts";
+import type { ActiveRun, RunHostParts } from "./active-run.ts";
+
+export type FindTasksParts = {
+  host: Pick<RunHostParts, "desk" | "logger">;
+  taskJournals: Journals<TaskEntry>;
+  taskSubject: (runId: string, taskId: string) => string;
+};
+
+/** Looks for a run's tasks; `leaver` is a worker that answers although it does not count as living any more. */
+export async function findTasks(parts: FindTasksParts, run: ActiveRun, leaver: string | undefined): Promise<void> {
+  const { desk } = parts.host;
+  const { runId } = run;
+  const open = run.openTasks();
+  if (open.length === 0) return;
+  const sought = open.map(({ task }) => ({ task, traceparent: run.traceparent(task.taskId) }));
+  const found = desk.whereAre(runId, sought, leaver);
+  const stored = await Promise.all(open.map(({ task }) => storedOutcome(parts, runId, task.taskId)));
+  for (const entry of stored) if (entry?.type === "outcome") run.outcome(entry.outcome, () => {});
+  await found;
+  for (const { task } of open) {
+    if (!run.isOpen || desk.isTaken(runId, task.taskId)) continue;
+    run.redeliver(task.taskId, { reason: "not found after a takeover" });
+  }
+  // Workers that answered are told once more what their run has come to.
+  if (run.cancelling) for (const { task } of open) run.accepted(task.taskId, undefined);
+}
+
+async function storedOutcome(
+  { host, taskJournals, taskSubject }: FindTasksParts,
+  runId: string,
+  taskId: string,
+): Promise<TaskEntry | undefined> {
+  try {
+    return (await taskJournals.last(taskSubject(runId, taskId)))?.value;
+  } catch (error) {
+    host.logger.debug({ runId, taskId, err: error }, "could not look for a stored outcome");
+    return undefined;
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * A task as its owner's desk knows it: where it is, and what was said about it. `task-desk.ts` moves it along.
+ *
+ *   sent ──accepted──▶ taken        held: nobody had room, or nobody is there
+ *    ▲ ▼                            asked: after a takeover, does anybody have it?
+ *   held
+ */
+import type { Task } from "../../actors/task.ts";
+
+/** Who has a task, and the subject that takes `TaskControl`s for it. */
+export type Holder = { worker: string | undefined; control: string | undefined };
+
+/** Why a task has to be sent again, and the worker that had it. */
+export type LostTask = { worker?: string; reason: string };
+
+/** A question everybody is asked: who has not answered yet, and what to do when there is nobody left. */
+export type Search = { awaited: Set<string>; found: () => void };
+
+export type Tracked = {
+  readonly task: Task;
+  readonly traceparent: string;
+  /** Its worker holds back its spans until it hears that the journal knows the task. */
+  readonly forwarded: boolean;
+  /** Nobody waits for it any more; it is only still to be learned whether somebody has it. */
+  withdrawn?: true;
+  /** Who sent an outcome of it. */
+  reporter?: string;
+  state: Sent | Held | Asked | Taken;
+};
+
+/** Sent, nobody said anything yet; `asked` says since when everybody is asked who has it. */
+export type Sent = { is: "sent"; at: number; tries: number; asked?: Search & { at: number } };
+
+/** To be sent again at a time: nobody had room, or nobody is there. `sent` means that it was, and nobody answered. */
+export type Held = {
+  is: "held";
+  until: number;
+  tries: number;
+  why: "busy" | "unserved";
+  since: number;
+  said: boolean;
+  sent: boolean;
+};
+
+/** Asked for after a takeover; nobody is sent anything until the answer is in. */
+type Asked = { is: "asked"; asked: Search };
+
+/** At work with a worker, which was last heard of at `heard`. */
+type Taken = { is: "taken"; heard: number } & Holder;
+
+const BUSY_MIN_MS = 10;
+const BUSY_MAX_MS = 500;
+// A foreign worker announces itself by nothing but its subscription, so an unserved mailbox is tried again.
+const UNSERVED_RETRY_MS = 1_000;
+
+/** The state of a task that `why` keeps from being taken; the more often it was tried, the longer it waits. */
+export function heldAfter(before: Sent | Held, why: Held["why"], now: number): Held {
+  const wait = why === "unserved" ? UNSERVED_RETRY_MS : Math.min(BUSY_MIN_MS * 2 ** before.tries, BUSY_MAX_MS);
+  return {
+    is: "held",
+    until: now + wait * (0.5 + Math.random() / 2),
+    tries: before.tries + 1,
+    why,
+    since: before.is === "held" && before.why === why ? before.since : now,
+    said: before.is === "held" && before.said,
+    sent: false,
+  };
+}
+
+/** A search among those who would say so if the task were not with them. */
+export function searchAmong(workers: readonly string[], found: () => void, leaver?: string): Search {
+  const awaited = new Set(workers);
+  if (leaver !== undefined) awaited.add(leaver);
+  // Whoever serves it need not say that it has nothing.
+  if (awaited.size === 0) awaited.add("a foreign worker");
+  return { awaited, found };
+}
+
+/** Takes note that a worker has nothing of the task; whoever searches for it hears when all have said so. */
+export function noteUnknown({ state }: Tracked, worker: string | undefined): void {
+  const asked = state.is === "asked" || state.is === "sent" ? state.asked : undefined;
+  if (!asked || worker === undefined || !asked.awaited.delete(worker)) return;
+  if (asked.awaited.size === 0) asked.found();
+}

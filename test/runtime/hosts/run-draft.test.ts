@@ -1,0 +1,134 @@
+import { expect, test } from "vitest";
+import { defineAgent } from "../../../src/actors/define-agent.ts";
+import type { OutcomeMessage, OutcomeReceipt } from "../../../src/actors/task.ts";
+import { type DraftBase, emptyDraft, type Happening, take } from "../../../src/runtime/hosts/run-draft.ts";
+import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
+import type { WorkflowDefinition } from "../../../src/workflows/definition.ts";
+
+const AT = "2030-01-31T09:00:00.000Z";
+const done = { resolve() {}, reject() {} };
+const writer = defineAgent({ name: "writer", instructions: "Write.", model: "m" });
+const editor = defineAgent({ name: "editor", instructions: "Edit.", model: "m" });
+const front = defineAgent({ name: "front", instructions: "Hand over.", model: "m", handoffs: [writer] });
+const chain = defineWorkflow({ name: "chain", agents: [writer, editor] });
+const relay = defineWorkflow({ name: "relay", entry: front, agents: [front, writer] });
+
+/** A run that has just begun, as its journal has it. */
+function begun(definition: WorkflowDefinition): DraftBase {
+  const base: DraftBase = {
+    runId: "r",
+    definition,
+    snapshot: undefined,
+    deliveries: new Map(),
+    newTaskId: (hop) => `h${hop}-new`,
+  };
+  const { kind, name: workflow, version, hash } = definition;
+  const trace = { traceId: "0".repeat(32), sampled: false };
+  const accepted = { type: "run.accepted", data: { input: "bees", workflow, version, hash, kind, trace } } as const;
+  const claimed = { type: "run.claimed", data: { host: "a", incarnation: "1", reason: "accepted" } } as const;
+  const { snapshot } = draftOf(base, [{ type: "begin", accepted, claimed, done }]);
+  return { ...base, snapshot };
+}
+
+function draftOf(base: DraftBase, happenings: readonly Happening[]) {
+  const draft = emptyDraft(AT, base.snapshot);
+  for (const happening of happenings) take(base, draft, happening);
+  return draft;
+}
+
+function openTaskId({ snapshot }: DraftBase): string {
+  return Object.keys(snapshot?.context.open ?? {})[0] as string;
+}
+
+/** An outcome, and the receipts that its worker got. */
+function outcome(taskId: string, words: object = { type: "completed", output: "text" }) {
+  const receipts: string[] = [];
+  const message = { v: 1, taskId, attempt: 1, ...words } as OutcomeMessage;
+  const answer = ({ type }: OutcomeReceipt) => void receipts.push(type);
+  return { happening: { type: "outcome", message, answer } as const, receipts };
+}
+
+test("a fact, what follows from it and what is to be done are in one draft, and nobody is answered yet", () => {
+  const base = begun(chain);
+  const { happening, receipts } = outcome(openTaskId(base));
+  const draft = draftOf(base, [happening]);
+  expect(draft.bodies.map(({ type }) => type)).toEqual(["task.settled", "step.completed", "step.started", "task.sent"]);
+  expect(draft.effects.map(({ type }) => type)).toContain("askAgent");
+  expect(receipts).toEqual([]);
+  for (const answer of draft.answers) answer();
+  expect(receipts).toEqual(["recorded"]);
+});
+
+test("the same outcome twice in one batch is recorded once", () => {
+  const base = begun(chain);
+  const [first, second] = [outcome(openTaskId(base)), outcome(openTaskId(base))];
+  const draft = draftOf(base, [first.happening, second.happening]);
+  for (const answer of draft.answers) answer();
+  expect([first.receipts, second.receipts]).toEqual([["recorded"], ["superseded"]]);
+  expect(draft.bodies.filter(({ type }) => type === "task.settled")).toHaveLength(1);
+});
+
+test("a task that is lost twice in one batch is sent twice, each time with a delivery of its own", () => {
+  const base = begun(chain);
+  const lost: Happening = { type: "redeliver", taskId: openTaskId(base), lost: { reason: "silent" } };
+  const draft = draftOf(base, [lost, lost]);
+  expect(draft.resent.map(({ delivery }) => delivery)).toEqual([2, 3]);
+});
+
+test("a draft that is dropped has counted nothing: the next one counts from the same", () => {
+  const base = begun(chain);
+  const lost: Happening = { type: "redeliver", taskId: openTaskId(base), lost: { reason: "silent" } };
+  const deliveries = [draftOf(base, [lost]), draftOf(base, [lost])].map(({ resent }) => resent[0]?.delivery);
+  expect(deliveries).toEqual([2, 2]);
+});
+
+test("a task whose workers were lost ten times fails instead of going to the next one", () => {
+  const base = begun(chain);
+  const taskId = openTaskId(base);
+  const again = { ...base, deliveries: new Map([[taskId, 10]]) };
+  const draft = draftOf(again, [{ type: "redeliver", taskId, lost: { reason: "silent" } }]);
+  expect(draft.resent).toEqual([]);
+  expect(draft.bodies[0]).toMatchObject({ data: { outcome: { error: { code: "worker_lost" } } } });
+});
+
+test("after the end of the run nothing is added, and workers hear that they are too late", () => {
+  const base = begun(chain);
+  const taskId = openTaskId(base);
+  const failed = outcome(taskId, { type: "failed", error: { code: "no", message: "no", retryable: false } });
+  const late = outcome(taskId);
+  const note: Happening = { type: "note", body: { type: "signal.received", data: { seq: 1, kind: "cancel" } } };
+  const fact: Happening = { type: "fact", body: { type: "run.cancelling", data: {} } };
+  const draft = draftOf(base, [
+    failed.happening,
+    late.happening,
+    note,
+    fact,
+    { type: "redeliver", taskId, lost: { reason: "silent" } },
+  ]);
+  expect(draft.bodies.at(-1)?.type).toBe("run.failed");
+  for (const answer of draft.answers) answer();
+  expect(late.receipts).toEqual(["superseded"]);
+});
+
+test("an outcome of a handed-off task that the journal has not reached is not answered", () => {
+  const base = begun(relay);
+  const ahead = outcome("h5-x");
+  const passed = outcome("h0-x");
+  const draft = draftOf(base, [ahead.happening, passed.happening]);
+  for (const answer of draft.answers) answer();
+  expect([ahead.receipts, passed.receipts]).toEqual([[], ["superseded"]]);
+});
+
+test("a handoff goes on with the task its worker has sent, but never with one that is open already", () => {
+  const base = begun(relay);
+  const taskId = openTaskId(base);
+  const nextOf = (next?: object) => {
+    const handoff = outcome(taskId, { type: "handoff", to: "writer", ...(next && { next }) });
+    const [fact] = draftOf(base, [handoff.happening]).bodies;
+    return fact?.type === "agent.handoff" ? fact.data.next : undefined;
+  };
+  const sent = { taskId: "h1-sent", forwarded: true };
+  expect(nextOf(sent)).toEqual(sent);
+  expect(nextOf({ taskId, forwarded: true })).toEqual({ taskId: "h1-new", forwarded: false });
+  expect(nextOf()).toEqual({ taskId: "h1-new", forwarded: false });
+});

@@ -1,0 +1,106 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Agent } from "../../../src/actors/agent.ts";
+import { defineAgent } from "../../../src/actors/define-agent.ts";
+import type { Task } from "../../../src/actors/task.ts";
+import { ModelError } from "../../../src/errors.ts";
+import { headers, nuid } from "../../../src/runtime/nats/nats.ts";
+import { SENT_AT_HEADER } from "../../../src/runtime/subjects.ts";
+import type { RunEvent, RunEventBody } from "../../../src/workflows/run-events.ts";
+import { type Bench, startBench } from "../../helpers/agent-host-bench.ts";
+import { startFakeOwner } from "../../helpers/fake-owner.ts";
+import { eventsOf } from "../../helpers/run-events.ts";
+import { say, taskFor } from "../../helpers/task-driver.ts";
+import { until } from "../../helpers/until.ts";
+
+// Longer than the first pause before a model call is tried again, and than what counts as a pause of the process.
+const BLOCKED_MS = 900;
+
+let bench: Bench;
+let agent: Agent;
+let task: Task;
+beforeAll(async () => {
+  bench = await startBench();
+});
+afterAll(() => bench[Symbol.asyncDispose]());
+
+test("a worker that did not run for a while does not try a call again that is another one's by now", async () => {
+  const { host, owner } = await failOnce();
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
+  block();
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(host.calls).toHaveLength(1);
+  expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
+});
+
+test("nor one whose outcome is on record, nor one of a run that is over", async () => {
+  const usage = { inputTokens: 1, outputTokens: 1, modelCalls: 1 };
+  const outcome = { type: "completed", output: "by another worker", usage } as const;
+  const ends: RunEventBody[] = [
+    { type: "task.settled", data: { taskId: "t1", agent: "writer", outcome } },
+    { type: "run.cancelled", data: {} },
+  ];
+  for (const end of ends) {
+    const { host } = await failOnce();
+    await record(end);
+    block();
+    await until("the host has let go of it", () => host.taskIds().length === 0);
+    expect(host.calls).toHaveLength(1);
+  }
+});
+
+test("a worker that did not run for a while goes on with what is still its own", async () => {
+  const { host, owner } = await failOnce();
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 1 } });
+  block();
+  expect(await owner.outcome("t1")).toMatchObject({ output: "at last" });
+  expect(host.calls).toHaveLength(2);
+});
+
+test("a task that was long on its way is begun if its run still waits for it, and only then", async () => {
+  setting();
+  const host = await bench.host([agent], () => say("done"));
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  await record({ type: "task.settled", data: { taskId: "t1", agent: agent.name, outcome: failed } });
+  const hdrs = headers();
+  hdrs.set(SENT_AT_HEADER, String(Date.now() - 5_000));
+  for (const late of [task, { ...task, taskId: "t2" }]) {
+    const reply = `${owner.reply}.${late.taskId}`;
+    bench.bus.nc.publish(bench.subjects.mailbox(agent.name), JSON.stringify(late), { reply, headers: hdrs });
+  }
+  expect(await owner.outcome("t2")).toMatchObject({ output: "done" });
+  await until("the host has let go of them", () => host.taskIds().length === 0);
+  expect(owner.heard.filter(({ taskId }) => taskId === "t1")).toEqual([]);
+  expect(host.calls).toHaveLength(1);
+});
+
+const failed = { type: "failed", error: { code: "cancelled", message: "the run was cancelled" } } as const;
+
+function setting(): void {
+  agent = defineAgent({ name: `writer-${nuid.next()}`, instructions: "Write.", model: "m" });
+  task = taskFor(agent.name, { runId: nuid.next() });
+}
+
+/** A host that waits to try its first model call again. */
+async function failOnce() {
+  setting();
+  const host = await bench.host([agent], () => {
+    if (host.calls.length > 1) return say("at last");
+    throw new ModelError("provider_unavailable", "not now", { retryable: true });
+  });
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  owner.send(task);
+  await owner.hears("t1", "accepted");
+  await host.called(1);
+  return { host, owner };
+}
+
+/** Puts an event into the run's journal, as its owner would. */
+async function record(body: RunEventBody): Promise<void> {
+  const entry: RunEvent[] = [eventsOf(task.runId).next(body)];
+  await bench.bus.js.publish(bench.subjects.run(task.runId), JSON.stringify(entry));
+}
+
+/** Keeps the whole process from running, as a stop would. */
+function block(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BLOCKED_MS);
+}
