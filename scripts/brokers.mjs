@@ -7,12 +7,14 @@ import { BROKER_LINES, obtainBroker } from "./setup/brokers.mjs";
 // Left out: memory.test.ts, the longest, in which nothing depends on the broker.
 const TESTS = ["test/runtime/nats", "test/runtime/hosts", "test/scenarios"];
 const NOT = ["--exclude", "test/scenarios/memory.test.ts"];
+// One file at a time: what is compared is brokers, not how scenarios with processes of their own share the machine.
+const CALM = ["--maxWorkers", "1"];
 
 const args = process.argv.slice(2);
 const isLine = (word) => BROKER_LINES.some(({ name }) => name === word);
 const lines = BROKER_LINES.filter(({ name }) => !args.some(isLine) || args.includes(name));
 const chosen = args.filter((word) => !isLine(word));
-const tests = chosen.length > 0 ? chosen : [...TESTS, ...NOT];
+const tests = [...(chosen.length > 0 ? chosen : [...TESTS, ...NOT]), ...CALM];
 
 // All first: the upgrade goes from the version under test to the newest.
 const brokers = lines.map((line) => ({ line: line.name, ...obtainBroker(line) }));

@@ -33,8 +33,8 @@ export function obtainBroker({ name, suite, fits, goVersions }, brokersDir = joi
     (dir) => fetchFromDebian({ suite, fits, dir }),
     ...goVersions.map((version) => (dir) => buildWithGo(version, dir)),
   ];
+  say(`bringing nats-server ${name} into ${brokersDir}`);
   for (const way of ways) {
-    say(`bringing nats-server ${name} into .tools/brokers`);
     const dir = mkdtempSync(join(brokersDir, ".new-"));
     try {
       const { file, failure } = way(dir);

@@ -31,11 +31,11 @@ test("runs outlive the leader of a replicated stream that is killed under load, 
     await requestRuns(journals, batch.slice(0, BEFORE), ["diamond", "relay"]);
     await runsBegun(journals, i * (BEFORE + DURING) + BEFORE / 3);
     const leader = await cluster.leaderOf(RUNS_STREAM);
-    const killedAt = Date.now();
     await cluster.kill(leader);
+    const goneAt = Date.now();
     await requestUntilStored(journals, batch.slice(BEFORE));
     expect(await cluster.leaderOf(RUNS_STREAM)).not.toBe(leader);
-    stallsMs.push(await firstEntryAfter(journals, killedAt));
+    stallsMs.push(await firstEntryAfter(journals, goneAt));
     await cluster.start(leader);
     await cluster.whole(RUNS_STREAM);
   }
@@ -75,7 +75,7 @@ async function firstEntryAfter(journals: RawJournals, since: number): Promise<nu
     async () => {
       const entries = await journals.runs().catch(() => []);
       const next = entries.find(({ at }) => at > since);
-      return next && Math.round(next.at - since);
+      return next && Math.ceil(next.at - since);
     },
     { withinMs: 60_000 },
   );

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { connect } from "../../src/runtime/edges/client.ts";
+import type { NumberedModelOptions } from "../helpers/numbered-model-server.ts";
 import { byRun } from "../helpers/raw-journals.ts";
 import { problemsOfJournal } from "../helpers/run-audit.ts";
 import { openStage } from "../helpers/stage.ts";
@@ -9,10 +10,12 @@ import { until } from "../helpers/until.ts";
 test("a run whose definition no living daemon has is parked with the reason, and goes on where it appears", {
   timeout: 60_000,
 }, async () => {
-  await using stage = await openStage({ workflows: ["single", "diamond"], model: { delayMs: () => 3_000 } });
-  const { nats, daemon, journals, model } = stage;
+  // The first call outlasts the daemon that made it, however long the other one takes to start.
+  const model: NumberedModelOptions = { delayMs: (_ask, n) => (n === 1 ? 600_000 : 0) };
+  await using stage = await openStage({ workflows: ["single", "diamond"], model });
+  const { nats, daemon, journals } = stage;
   await requestRuns(journals, ["orphan"], ["single"]);
-  await until("its call", () => model.open().length === 1);
+  await until("its call", () => stage.model.open().length === 1);
   await stage.join({ workflows: ["diamond"] });
   await daemon.kill();
 
