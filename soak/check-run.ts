@@ -69,8 +69,8 @@ function checkReplies({ calls }: TrackedRun, replies: ReadonlyMap<string, Record
 function checkRepeats({ calls }: TrackedRun, replies: ReadonlyMap<string, RecordedReply>): string[] {
   return calls.flatMap((call) => {
     const before = replies.get(replyKey(call));
-    if (!before || call.at <= before.at || isCrossed(call, before, calls)) return [];
-    const late = Math.ceil(call.at - before.at);
+    if (!before || call.begunAt <= before.at || isCrossed(call, before, calls)) return [];
+    const late = Math.ceil(call.begunAt - before.at);
     return [
       `${replyKey(call)}: process ${call.pid} made call ${call.n} ${late} ms after reply ${before.n} was recorded`,
     ];
@@ -80,7 +80,7 @@ function checkRepeats({ calls }: TrackedRun, replies: ReadonlyMap<string, Record
 /** Whether the call of a process and the news that another one's reply is on record have crossed. */
 export function isCrossed(call: ModelCall, recorded: RecordedReply, calls: readonly ModelCall[]): boolean {
   const { pid } = calls.find(({ n }) => n === recorded.n) ?? call;
-  return call.at > recorded.at && call.pid !== pid && call.at <= recorded.at + NEWS_MS;
+  return call.begunAt > recorded.at && call.pid !== pid && call.begunAt <= recorded.at + NEWS_MS;
 }
 
 /** Every tool result on record is what the tool said, once, and no tool ran again after that. */
@@ -98,9 +98,9 @@ function checkTools({ tasks, tools, plan }: TrackedRun): string[] {
       const made = tools.filter((tool) => tool.key === key);
       if (!made.some(({ text }) => content === text || content === `error: ${text}`))
         problems.push(`${where}: expected what the tool said (${made.map(({ text }) => text)}), got ${content}`);
-      for (const tool of made.filter((again) => again.at > at))
+      for (const tool of made.filter(({ begunAt }) => begunAt > at))
         problems.push(
-          `${where}: process ${tool.pid} ran the tool ${Math.ceil(tool.at - at)} ms after its result was recorded`,
+          `${where}: process ${tool.pid} ran the tool ${Math.ceil(tool.begunAt - at)} ms after its result was recorded`,
         );
     }
   }
@@ -113,12 +113,12 @@ function checkTimes(run: TrackedRun): string[] {
   const end = endOf(run);
   if (!end || endedAt === undefined) return [];
   const problems: string[] = [];
-  const firstCall = calls[0]?.at ?? Number.POSITIVE_INFINITY;
+  const firstCall = calls[0]?.begunAt ?? Number.POSITIVE_INFINITY;
   if (notBefore !== undefined && firstCall < Date.parse(notBefore))
     problems.push(`a model was called ${Date.parse(notBefore) - firstCall} ms before notBefore`);
-  const late = calls.filter(({ at }) => at > endedAt + NEWS_MS);
-  for (const { n, at, pid, taskId } of late)
-    problems.push(`${taskId}: process ${pid} made call ${n} ${Math.ceil(at - endedAt)} ms after the run's end`);
+  const late = calls.filter(({ begunAt }) => begunAt > endedAt + NEWS_MS);
+  for (const { n, begunAt, pid, taskId } of late)
+    problems.push(`${taskId}: process ${pid} made call ${n} ${Math.ceil(begunAt - endedAt)} ms after the run's end`);
   if (end.type === "run.cancelled" && cancelAskedAt === undefined) problems.push("cancelled, and nobody asked for it");
   if (cancelledAt !== undefined && end.type !== "run.cancelled" && endedAt > cancelledAt + CANCEL_WITHIN_MS)
     problems.push(`${end.type} ${Math.ceil(endedAt - cancelledAt)} ms after a cancel was taken`);

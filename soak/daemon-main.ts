@@ -7,7 +7,7 @@ import { startDaemon } from "../src/runtime/edges/daemon.ts";
 import { openaiModel } from "../src/runtime/models/openai.ts";
 import { noMetrics } from "../src/tracing/metrics.ts";
 import { startTracing } from "../src/tracing/start-tracing.ts";
-import { keyText } from "./calls.ts";
+import { type Asker, keyText } from "./calls.ts";
 import type { DaemonReady, DaemonSetup } from "./daemon-process.ts";
 import { fleetWith } from "./fleet.ts";
 import type { ToolAsk, ToolSays } from "./model-server.ts";
@@ -39,14 +39,18 @@ function withKeys(inner: Model): Model {
     ...inner,
     call(request, context) {
       const { runId, taskId, agent, turn } = context;
-      const instructions = `${request.instructions}\n${keyText({ pid: process.pid, runId, taskId, agent, turn })}`;
+      const instructions = `${request.instructions}\n${keyText({ ...asker(), runId, taskId, agent, turn })}`;
       return inner.call({ ...request, instructions }, context);
     },
   };
 }
 
+function asker(): Asker {
+  return { pid: process.pid, begunAt: Date.now() };
+}
+
 async function lookUp(topic: string, { runId, taskId, idempotencyKey, signal }: ToolContext): Promise<string> {
-  const ask: ToolAsk = { pid: process.pid, runId, taskId, key: idempotencyKey, topic };
+  const ask: ToolAsk = { ...asker(), runId, taskId, key: idempotencyKey, topic };
   const response = await fetch(setup.toolUrl, { method: "POST", body: JSON.stringify(ask), signal });
   const { text, failed } = (await response.json()) as ToolSays;
   if (failed) throw new Error(text);

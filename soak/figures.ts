@@ -27,6 +27,8 @@ export type Figures = {
   resultsAsked: number;
   resultsTold: number;
   spans: number;
+  /** From the start of a daemon to its being ready, in milliseconds. */
+  startsMs: number[];
   /** From a kill to the next step of each run of the killed daemon, in milliseconds. */
   recoveriesMs: number[];
 };
@@ -47,6 +49,7 @@ export function noFigures(): Figures {
     resultsAsked: 0,
     resultsTold: 0,
     spans: 0,
+    startsMs: [],
     recoveriesMs: [],
   };
 }
@@ -83,8 +86,8 @@ export function outcomesOf({ runs }: Figures): { [outcome: string]: number } {
   return outcomes;
 }
 
-/** The median and the 99th percentile of the recoveries, in whole milliseconds. */
-export function recoveryOf({ recoveriesMs }: Figures): { p50: number; p99: number } {
-  const ascending = recoveriesMs.toSorted((a, b) => a - b);
+/** The median and the 99th percentile of some times, in whole milliseconds. */
+export function spreadOf(times: readonly number[]): { p50: number; p99: number } {
+  const ascending = times.toSorted((a, b) => a - b);
   return { p50: Math.round(quantile(ascending, 0.5)), p99: Math.round(quantile(ascending, 0.99)) };
 }

@@ -12,7 +12,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkChatRequest } from "../test/helpers/openai-rules.ts";
 import { answerTo } from "./answers.ts";
-import { type CallKey, KEY_MARK, type ModelCall, type ToolRunCall, taskName } from "./calls.ts";
+import { type Asker, type CallKey, KEY_MARK, type ModelCall, type ToolRunCall, taskName } from "./calls.ts";
 import { answerOfCall, answersIn, runsIn, toolMark, toolsIn } from "./marks.ts";
 import type { RunPlan, Topic, TurnPlan } from "./run-plan.ts";
 import { EDGES } from "./shapes.ts";
@@ -42,7 +42,7 @@ export type SoakModelServer = {
 };
 
 /** What the tool asks. */
-export type ToolAsk = { pid: number; runId: string; taskId: string; key: string; topic: string };
+export type ToolAsk = Asker & { runId: string; taskId: string; key: string; topic: string };
 export type ToolSays = { text: string; failed: boolean };
 
 type WireMessage = { content?: string | null; tool_calls?: { id: string; function: { arguments: string } }[] };
@@ -84,7 +84,7 @@ export async function startModelServer(options: ModelServerOptions): Promise<Soa
     await answer(response, { call, turn, signal: gone.signal });
   }
 
-  function record(key: CallKey & { pid: number }, turn: TurnPlan, messages: readonly WireMessage[]): ModelCall {
+  function record(key: CallKey & Asker, turn: TurnPlan, messages: readonly WireMessage[]): ModelCall {
     const [, ...shown] = messages;
     const texts = shown.flatMap(({ content, tool_calls = [] }) => [
       content ?? "",
@@ -170,10 +170,10 @@ export async function startModelServer(options: ModelServerOptions): Promise<Soa
   };
 }
 
-function keyOf([system]: readonly WireMessage[]): CallKey & { pid: number } {
+function keyOf([system]: readonly WireMessage[]): CallKey & Asker {
   const found = KEY_MARK.exec(system?.content ?? "")?.[1];
   if (found === undefined) throw new Error("expected the key of the call in the system message, got none");
-  return JSON.parse(found) as CallKey & { pid: number };
+  return JSON.parse(found) as CallKey & Asker;
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {

@@ -1,6 +1,6 @@
 /** `npm run soak`: lets a storm loose on daemons and a broker, and says whether every promise was kept. */
 import { writeFileSync } from "node:fs";
-import { recoveryOf } from "./figures.ts";
+import { spreadOf } from "./figures.ts";
 import { type Flags, readFlags, USAGE } from "./flags.ts";
 import { renderResult } from "./report.ts";
 import { soak } from "./soak.ts";
@@ -30,9 +30,10 @@ async function main(args: readonly string[]): Promise<number> {
   const result = await soak({ ...flags, signal: stopped.signal, say: (line) => console.log(line) });
   console.log(`\n${renderResult(result, seed)}`);
   if (json !== undefined) {
-    const { recoveriesMs, ...figures } = result.figures;
-    const recovery = { runs: recoveriesMs.length, ...recoveryOf(result.figures) };
-    writeFileSync(json, `${JSON.stringify({ ...flags, ...result, figures: { ...figures, recovery } }, null, 2)}\n`);
+    const { recoveriesMs, startsMs, ...counts } = result.figures;
+    const recovery = { runs: recoveriesMs.length, ...spreadOf(recoveriesMs) };
+    const figures = { ...counts, recovery, starts: spreadOf(startsMs) };
+    writeFileSync(json, `${JSON.stringify({ ...flags, ...result, figures }, null, 2)}\n`);
   }
   return result.problems.length > 0 ? 1 : 0;
 }

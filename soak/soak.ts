@@ -127,9 +127,15 @@ async function soakWith(options: SoakOptions, { after }: CleanUp): Promise<SoakR
   await storm.calm();
   const calmAt = seconds();
   await everySecond(() => ledger.unchecked() === 0 || seconds() > calmAt + CALM_S || isDone());
+  // Of what was not waited for nothing can be said.
+  if (signal.aborted) return result();
   if (ledger.unchecked() > 0) dossier.problem(`${ledger.unchecked()} runs were not over ${CALM_S} s after the storm`);
   await traces.finish();
-  return { figures, problems: dossier.problems, requests: load.count, seconds: seconds() };
+  return result();
+
+  function result(): SoakResult {
+    return { figures, problems: dossier.problems, requests: load.count, seconds: seconds() };
+  }
 
   function checked(runId: string): void {
     model.forget(runId);

@@ -103,7 +103,7 @@ export function startStorm(options: StormOptions): Storm {
           const code = await one.terminate();
           if (code !== 0) options.onProblem(`${one.name}: expected exit code 0 after SIGTERM, got ${code}`);
           await sleep(awayMs);
-          await one.start();
+          await startAgain(one);
         });
         break;
       case "broker":
@@ -120,7 +120,13 @@ export function startStorm(options: StormOptions): Storm {
   async function killAndStart(daemon: SoakDaemon, awayMs: number): Promise<void> {
     await daemon.kill();
     await sleep(awayMs);
+    await startAgain(daemon);
+  }
+
+  async function startAgain(daemon: SoakDaemon): Promise<void> {
+    const since = performance.now();
     await daemon.start();
+    figures.startsMs.push(performance.now() - since);
   }
 
   /** Whoever is away already is left alone. */

@@ -15,9 +15,10 @@ export function timelineOf(run: TrackedRun, daemons: readonly SoakDaemon[]): str
         return { at, text: `task     ${taskId}: ${what}` };
       }),
     ),
-    ...run.calls.map(({ at, n, pid, taskId, turn, state, fault = "", endedAt }) => {
+    ...run.calls.map(({ at, begunAt, n, pid, taskId, turn, state, fault = "", endedAt }) => {
       const lasted = endedAt === undefined ? "" : ` after ${endedAt - at} ms`;
-      return { at, text: `call     ${n} of ${taskId} turn ${turn} by process ${pid}: ${state} ${fault}${lasted}` };
+      const came = `begun ${at - begunAt} ms before`;
+      return { at, text: `call     ${n} of ${taskId} turn ${turn} by ${pid}, ${came}: ${state} ${fault}${lasted}` };
     }),
     ...run.tools.map(({ at, n, pid, key }) => ({ at, text: `tool     ${n} for ${key} by process ${pid}` })),
     ...daemons.flatMap((daemon) => daemon.log(run.plan.runId).flatMap((line) => loggedIn(daemon.name, line))),

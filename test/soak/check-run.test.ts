@@ -25,19 +25,19 @@ test("a run without an end is a problem", () => {
 
 test("a call that is made again after its reply was recorded is a problem", () => {
   const repeated = rightRun();
-  repeated.calls.push({ ...firstCall(repeated), n: 9, pid: 7, at: BEGAN_AT + 1_600, state: "aborted" });
+  repeated.calls.push({ ...firstCall(repeated), n: 9, pid: 7, begunAt: BEGAN_AT + 1_600, state: "aborted" });
   expect(checkRun(repeated).join()).toContain("process 7 made call 9 600 ms after reply 1 was recorded");
   const atOnce = rightRun();
-  atOnce.calls.push({ ...firstCall(atOnce), n: 9, at: BEGAN_AT + 1_020, state: "aborted" });
+  atOnce.calls.push({ ...firstCall(atOnce), n: 9, begunAt: BEGAN_AT + 1_020, state: "aborted" });
   expect(checkRun(atOnce).join()).toContain("process 1 made call 9 20 ms after reply 1 was recorded");
 });
 
 test("one that was in flight is none, nor is one of another process that the news could not have reached", () => {
   const inFlight = rightRun();
-  inFlight.calls.push({ ...firstCall(inFlight), n: 9, at: BEGAN_AT + 900, state: "aborted" });
+  inFlight.calls.push({ ...firstCall(inFlight), n: 9, begunAt: BEGAN_AT + 900, state: "aborted" });
   expect(checkRun(inFlight)).toEqual([]);
   const crossed = rightRun();
-  crossed.calls.push({ ...firstCall(crossed), n: 9, pid: 7, at: BEGAN_AT + 1_020, state: "aborted" });
+  crossed.calls.push({ ...firstCall(crossed), n: 9, pid: 7, begunAt: BEGAN_AT + 1_020, state: "aborted" });
   expect(checkRun(crossed)).toEqual([]);
 });
 
@@ -89,7 +89,7 @@ test("work before its time, and work long after the end, is a problem", () => {
   const early = { ...rightRun(), notBefore: new Date(BEGAN_AT + 600).toISOString() };
   expect(checkRun(early).join()).toContain("a model was called 100 ms before notBefore");
   const late = rightRun();
-  late.calls.push({ ...firstCall(late), taskId: "four-1", n: 9, pid: 7, at: BEGAN_AT + 6_000, state: "aborted" });
+  late.calls.push({ ...firstCall(late), taskId: "four-1", n: 9, pid: 7, begunAt: BEGAN_AT + 6_000, state: "aborted" });
   expect(checkRun(late)).toEqual([`${RUN_ID}: four-1: process 7 made call 9 3000 ms after the run's end`]);
 });
 
@@ -106,10 +106,17 @@ test("a tool that runs again after its result was recorded is a problem", () => 
   const id = { v: 1, id: "1", at: "", type: "tool", turn: 1, callId: "call_1_0", failed: false } as const;
   const stored = { seq: 1, subject: "", at: BEGAN_AT + 600, value: { ...id, content: "#t1# about fine" } };
   run.tasks.set("one-1", [stored]);
-  const made = { pid: 1, runId: RUN_ID, taskId: "one-1", key: `${RUN_ID}.one-1.1.call_1_0`, at: BEGAN_AT + 550 };
+  const made = {
+    pid: 1,
+    runId: RUN_ID,
+    taskId: "one-1",
+    key: `${RUN_ID}.one-1.1.call_1_0`,
+    at: 0,
+    begunAt: BEGAN_AT + 550,
+  };
   run.tools.push({ ...made, n: 1, text: "#t1# about fine" });
   expect(checkRun(run)).toEqual([]);
-  run.tools.push({ ...made, n: 2, pid: 7, at: BEGAN_AT + 700, text: "#t2# about fine" });
+  run.tools.push({ ...made, n: 2, pid: 7, begunAt: BEGAN_AT + 700, text: "#t2# about fine" });
   expect(checkRun(run).join()).toContain("process 7 ran the tool 100 ms after its result was recorded");
 });
 

@@ -66,6 +66,7 @@ export function rightRun(plan: Partial<RunPlan> = {}): TrackedRun {
       n,
       pid: 1,
       at: BEGAN_AT + i * 1_000 + 500,
+      begunAt: BEGAN_AT + i * 1_000 + 500,
       state: "answered",
       plannedMs: 100,
       ...(reply && { reply }),

@@ -5,6 +5,7 @@
  * Invariants
  * R2  What one batch of happenings leads to is one entry: fact, decisions and the end of the run cannot be torn apart.
  * R4  After a terminal event nothing is recorded any more.
+ * R6  What one batch has settled already is not recorded a second time: a task may be given up and answer at once.
  */
 import type { OutcomeMessage, Task } from "../../actors/task.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
@@ -101,10 +102,25 @@ export function take(base: DraftBase, draft: Draft, happening: Happening): void 
 
 function addFact(draft: Draft, body: FactBody) {
   const before = draft.snapshot;
-  // R4
-  if (!before || hasEnded(draft)) return;
+  // R4, R6
+  if (!before || hasEnded(draft) || isOvertaken(before, body)) return;
   draft.bodies.push(body);
   merge(draft, decide(before, { ...body, at: draft.at } as Fact));
+}
+
+/** Whether a fact is about a task or a timer the run does not have any more, or cancels it again. */
+function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): boolean {
+  switch (body.type) {
+    case "task.settled":
+    case "agent.handoff":
+      return !Object.hasOwn(context.open, body.data.taskId);
+    case "timer.fired":
+      return !Object.hasOwn(context.timers, body.data.id);
+    case "run.cancelling":
+      return value === "cancelling";
+    default:
+      return body satisfies never;
+  }
 }
 
 // R2

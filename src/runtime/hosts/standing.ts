@@ -22,6 +22,8 @@ export type StandingOptions = {
 export type Standing = {
   /** Whether nothing has to be looked up. */
   isSure(work: TaskWork): boolean;
+  /** The owner has just said that it counts on this worker. */
+  assure(work: TaskWork): void;
   /** Looks the task up, until it is known; false when somebody else has it or nobody waits for it. Rejects when `signal` aborts. */
   confirm(work: TaskWork, signal: AbortSignal): Promise<boolean>;
 };
@@ -34,6 +36,7 @@ export function openStanding({ backlog, journals, subjectOf }: StandingOptions):
   const sureAt = new WeakMap<TaskWork, number>();
   return {
     isSure: (work) => !backlog.pausedSince(sureAt.get(work) ?? work.startedAt),
+    assure: (work) => void sureAt.set(work, performance.now()),
     async confirm(work, signal) {
       const { runId, taskId } = work.task;
       for (;;) {
@@ -43,6 +46,8 @@ export function openStanding({ backlog, journals, subjectOf }: StandingOptions):
           const entries = await journals.read(subjectOf(runId));
           const events = entries.flatMap(({ value }) => value);
           if (backlog.pausedSince(since)) continue;
+          // The owner was quicker.
+          if ((sureAt.get(work) ?? 0) >= since) return true;
           sureAt.set(work, since);
           return isWanted(events, taskId, work.delivery);
         } catch {

@@ -6,8 +6,9 @@
  * N2  A task whose outcome was made is answered with it, and nothing is done again.
  * N3  What is sent for the first time has no journal, so none is read; anything else is folded before it is offered to its
  *     agent: a later delivery, and a task that its owner had to send again because no answer came.
- * N4  What may have waited for this process while it did not run is not begun, and not answered either: its owner has sent it
- *     elsewhere, or will; a refusal would make it send once more what somebody is about to take.
+ * N4  What may have waited for this process while it did not run is not begun, not joined to what is at work, and not
+ *     answered: its owner has sent it elsewhere, or will; a refusal would make it send once more what somebody is about to
+ *     take.
  * N5  What was long on its way is begun only after a look into the run's journal: whoever sent it may have been stopped in
  *     between, and may not own the run any more.
  */
@@ -44,7 +45,7 @@ export type IntakeOptions = {
   isDraining(): boolean;
   /** Whether what arrives now may be old. */
   isOld(): boolean;
-  standing: Pick<Standing, "confirm">;
+  standing: Pick<Standing, "confirm" | "assure">;
   /** Gives a task to its agent. */
   offer(work: TaskWork, start: TaskStart): void;
   /** Ends a task that has not begun. */
@@ -89,12 +90,11 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     const work = registry.byKey(key);
     const outcome = work ? undefined : sent.get(key);
     const reply = msg.reply || undefined;
-    if (work) rejoin(work, task, msg);
-    else if (outcome) answers.outcome(outcome, reply);
-    else if (options.isDraining()) answers.busy({ task, delivery: task.delivery, reply });
+    if (outcome) answers.outcome(outcome, reply);
     // N4
-    else if (options.isOld())
-      logger.debug({ runId: task.runId, taskId: task.taskId }, "a task came too late to be begun");
+    else if (options.isOld()) logger.debug({ runId: task.runId, taskId: task.taskId }, "a task came too late");
+    else if (work) rejoin(work, task, msg);
+    else if (options.isDraining()) answers.busy({ task, delivery: task.delivery, reply });
     else takeIn(agent, task, msg);
   }
 
@@ -175,6 +175,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
 
   function moveTo(work: TaskWork, reply: string | undefined): void {
     work.reply = reply;
+    options.standing.assure(work);
     if (work.phase === "waiting" || work.phase === "running") answers.say("accepted", work);
     work.onMoved?.();
   }
@@ -190,7 +191,8 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       const outcome = work ? undefined : sent.get(key);
       if (outcome) answers.outcome(outcome, reply);
       else if (!work) answers.unknown(taskId, reply);
-      if (!work) continue;
+      // N4
+      if (!work || options.isOld()) continue;
       // It asks for what the journal knows.
       registry.letGo(work, "release");
       moveTo(work, reply);

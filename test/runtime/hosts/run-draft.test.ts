@@ -12,6 +12,14 @@ const editor = defineAgent({ name: "editor", instructions: "Edit.", model: "m" }
 const front = defineAgent({ name: "front", instructions: "Hand over.", model: "m", handoffs: [writer] });
 const chain = defineWorkflow({ name: "chain", agents: [writer, editor] });
 const relay = defineWorkflow({ name: "relay", entry: front, agents: [front, writer] });
+const pair = defineWorkflow({
+  name: "pair",
+  steps: [
+    { id: "a", agent: writer },
+    { id: "b", agent: editor },
+  ],
+});
+const CANCEL: Happening = { type: "fact", body: { type: "run.cancelling", data: {} } };
 
 /** A run that has just begun, as its journal has it. */
 function begun(definition: WorkflowDefinition): DraftBase {
@@ -66,6 +74,28 @@ test("the same outcome twice in one batch is recorded once", () => {
   for (const answer of draft.answers) answer();
   expect([first.receipts, second.receipts]).toEqual([["recorded"], ["superseded"]]);
   expect(draft.bodies.filter(({ type }) => type === "task.settled")).toHaveLength(1);
+});
+
+test("a task that answers while it is given up is settled once, by whichever came first", () => {
+  const base = begun(pair);
+  const error = { code: "cancelled", message: "stopped before a worker had it" };
+  const data = { taskId: "a-1", agent: "writer", outcome: { type: "failed", error } } as const;
+  const stopped: Happening = { type: "fact", body: { type: "task.settled", data } };
+  const receipts = [0, 1].map((turn) => {
+    const answered = outcome("a-1");
+    const pair = [answered.happening, stopped];
+    const draft = draftOf(base, [CANCEL, ...(turn === 0 ? pair : pair.toReversed())]);
+    for (const answer of draft.answers) answer();
+    expect(draft.bodies.filter(({ type }) => type === "task.settled")).toHaveLength(1);
+    return answered.receipts;
+  });
+  expect(receipts).toEqual([["recorded"], ["superseded"]]);
+});
+
+test("a second cancel in one batch is not recorded, nor is a timer that the run has dropped", () => {
+  const fired: Happening = { type: "fact", body: { type: "timer.fired", data: { id: "retry.a" } } };
+  const draft = draftOf(begun(pair), [fired, CANCEL, CANCEL]);
+  expect(draft.bodies.map(({ type }) => type)).toEqual(["run.cancelling", "timer.set"]);
 });
 
 test("a task that is lost twice in one batch is sent twice, each time with a delivery of its own", () => {

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Agent } from "../../../src/actors/agent.ts";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
@@ -56,6 +58,18 @@ test("a worker that did not run for a while goes on with what is still its own",
   expect(host.calls).toHaveLength(2);
 });
 
+test("what came for it meanwhile does not make the task its own again", async () => {
+  const { host, owner } = await failOnce();
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
+  await using elsewhere = await connectElsewhere();
+  const subject = bench.subjects.mailbox(agent.name);
+  elsewhere.publishSoon(subject, JSON.stringify({ ...task, delivery: 2 }), `${owner.reply}.t1`);
+  block();
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(host.calls).toHaveLength(1);
+  expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
+});
+
 test("a task that was long on its way is begun if its run still waits for it, and only then", async () => {
   setting();
   const host = await bench.host([agent], () => say("done"));
@@ -100,7 +114,24 @@ async function record(body: RunEventBody): Promise<void> {
   await bench.bus.js.publish(bench.subjects.run(task.runId), JSON.stringify(entry));
 }
 
-/** Keeps the whole process from running, as a stop would. */
+/** A connection in a thread of its own, which publishes while this one is blocked. */
+async function connectElsewhere() {
+  const code = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    require("nats").connect({ servers: workerData }).then((nc) => {
+      parentPort.on("message", ({ subject, data, reply }) => setTimeout(() => nc.publish(subject, data, { reply }), 200));
+      parentPort.postMessage("connected");
+    });`;
+  const worker = new Worker(code, { eval: true, workerData: bench.nats.url });
+  await once(worker, "message");
+  return {
+    publishSoon: (subject: string, data: string, reply: string) =>
+      worker.postMessage({ subject, data: Buffer.from(data), reply }),
+    [Symbol.asyncDispose]: async () => void (await worker.terminate()),
+  };
+}
+
+/** Keeps this thread from running, as a stop would the process. */
 function block(): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BLOCKED_MS);
 }
