@@ -241,9 +241,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const events = makeEvents(bodies, { runId, at, position: { n, epoch }, newEventId: parts.newEventId });
     const { texts, body } = encodeEntry(events);
     const since = performance.now();
-    crashPoints.entry("before", events);
+    if (crashPoints.armed) await crashPoints.beforeEntry(events);
     seq = await journals.append(subject, body, { expected: seq, id: events[0].id, signal: parts.stopping });
-    crashPoints.entry("after", events);
+    crashPoints.afterEntry(events);
     n += events.length;
     const tookMs = performance.now() - since;
     metrics.appendSeconds(tookMs / 1_000);

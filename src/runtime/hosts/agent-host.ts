@@ -187,7 +187,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     work.phase = "waiting";
     crashPoints.at("before-task-accepted");
     answers.say("accepted", work);
-    crashPoints.onceSent("after-task-accepted", nc);
+    crashPoints.onceSent("after-task-accepted");
   }
 
   function begun(work: TaskWork): void {

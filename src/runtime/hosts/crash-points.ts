@@ -5,7 +5,8 @@
  * Invariants
  * C1  It is SIGKILL: nothing is flushed, no handler runs, and nothing after the place happens.
  * C2  What a place comes after has happened: an entry is stored, a message has reached the broker. The client sends from a
- *     queue, so the death after a message waits for the broker to have it.
+ *     queue, so a death after a message, and one before an entry, waits for the broker to have all that was sent. Only where
+ *     a message is about to be sent does it come at once, and takes with it what is still in the queue.
  */
 import { UsageError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
@@ -63,15 +64,31 @@ export type CrashPoint = (typeof CRASH_POINTS)[number];
 type Sender = { flush(): Promise<void> };
 
 export type CrashPoints = {
+  /** Whether there is anything to wait for where entries are stored. */
+  readonly armed: boolean;
+  /** Says what messages are sent through. */
+  sendThrough(sender: Sender): void;
   /** This place is passed. */
   at(point: CrashPoint): void;
   /** This place is passed once the broker has what was sent before. */
-  onceSent(point: CrashPoint, sender: Sender): void;
-  /** An entry of a run's journal is about to be stored, or was just stored. */
-  entry(when: "before" | "after", events: readonly RunEvent[]): void;
+  onceSent(point: CrashPoint): void;
+  /** This place is passed once the broker has what was sent before; until it is known whether one lives, nothing goes on. */
+  before(point: CrashPoint): Promise<void>;
+  /** The same for the places of an entry of a run's journal that is about to be stored. */
+  beforeEntry(events: readonly RunEvent[]): Promise<void>;
+  /** Such an entry was just stored. */
+  afterEntry(events: readonly RunEvent[]): void;
 };
 
-const OFF: CrashPoints = { at() {}, onceSent() {}, entry() {} };
+const OFF: CrashPoints = {
+  armed: false,
+  sendThrough() {},
+  at() {},
+  onceSent() {},
+  async before() {},
+  async beforeEntry() {},
+  afterEntry() {},
+};
 
 const AT = /^([a-z-]+)(?::([1-9]\d*))?$/;
 
@@ -90,17 +107,29 @@ export function openCrashPoints(where: string | undefined, die: () => void): Cra
     );
   }
   let left = Number(nth);
+  let sender: Sender | undefined;
   const isLast = (point: string) => point === name && --left === 0;
+  // C2
+  const dieOnceSent = () => (sender ? sender.flush().then(die, die) : Promise.resolve(die()));
   return {
+    armed: true,
+    sendThrough(connection) {
+      sender = connection;
+    },
     at(point) {
       if (isLast(point)) die();
     },
-    onceSent(point, sender) {
-      // C2
-      if (isLast(point)) void sender.flush().then(die, die);
+    onceSent(point) {
+      if (isLast(point)) void dieOnceSent();
     },
-    entry(when, events) {
-      for (const kind of kindsOf(events)) if (isLast(`${when}-${kind}-entry`)) die();
+    async before(point) {
+      if (isLast(point)) await dieOnceSent();
+    },
+    async beforeEntry(events) {
+      for (const kind of kindsOf(events)) if (isLast(`before-${kind}-entry`)) await dieOnceSent();
+    },
+    afterEntry(events) {
+      for (const kind of kindsOf(events)) if (isLast(`after-${kind}-entry`)) die();
     },
   };
 }

@@ -112,7 +112,7 @@ export function openDoor(options: DoorOptions): Door {
       // G1
       crashPoints.at("before-request-ack");
       message.ack();
-      crashPoints.onceSent("after-request-ack", bus.nc);
+      crashPoints.onceSent("after-request-ack");
       if (result === "exists") repeated(incoming);
     } catch (error) {
       if (error instanceof UnavailableError) return;

@@ -100,7 +100,7 @@ export function followExports(options: {
     said = through;
     crashPoints.at("before-export-mark");
     say(writer.host, through);
-    crashPoints.onceSent("after-export-mark", bus.nc);
+    crashPoints.onceSent("after-export-mark");
   }
 
   function say(host: string, through: number) {

@@ -34,7 +34,7 @@ export function openLoneEntries(
     const events = makeEvents(bodies, { runId, at, position, newEventId });
     const { texts, body } = encodeEntry(events);
     const options = { expected: position.seq, id: events[0].id, signal: stopping };
-    crashPoints.at("before-lone-entry");
+    if (crashPoints.armed) await crashPoints.before("before-lone-entry");
     const seq = await journals.append(subjectOf(runId), body, options);
     crashPoints.at("after-lone-entry");
     const projection = tracing.run(runId, workflow, trace);

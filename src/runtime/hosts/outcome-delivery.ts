@@ -119,7 +119,7 @@ function forwarding(
     try {
       crashPoints.at("before-next-task");
       bus.nc.publish(subjects.mailbox(outcome.to), bytes, { reply: nextReply, headers: hdrs });
-      crashPoints.onceSent("after-next-task", bus.nc);
+      crashPoints.onceSent("after-next-task");
       return true;
     } catch {
       return false;
@@ -136,7 +136,7 @@ async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions):
   work.onMoved = () => resolve(undefined);
   crashPoints.at("before-outcome");
   const asked = bus.request(reply, bytes, { timeoutMs: outcomeTimeoutMs });
-  crashPoints.onceSent("after-outcome", bus.nc);
+  crashPoints.onceSent("after-outcome");
   // It may still fail when nobody looks any more.
   asked.catch(() => {});
   try {
@@ -175,7 +175,7 @@ async function pause(ms: number, moved: Promise<undefined>, hurry: AbortSignal):
 // D2
 async function store(work: TaskWork, outcome: OutcomeMessage): Promise<Delivered> {
   try {
-    crashPoints.at("before-outcome-entry");
+    if (crashPoints.armed) await crashPoints.before("before-outcome-entry");
     await work.journal.append({ type: "outcome", outcome });
     crashPoints.at("after-outcome-entry");
     return "stored";

@@ -53,7 +53,7 @@ export function openRunTelling(options: {
     if (!last || !isTerminal(last.type)) return;
     crashPoints.at("spans-waiting");
     sendResult(run, last);
-    crashPoints.onceSent("after-result", bus.nc);
+    crashPoints.onceSent("after-result");
   };
 
   function sendResult({ runId, workflow, setup }: ToldRun, terminal: RunEvent) {

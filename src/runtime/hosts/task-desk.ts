@@ -222,7 +222,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         throw new PayloadTooLargeError(`task for ${task.agent}`, body.length, limit);
       crashPoints.at("before-task-sent");
       nc.publish(subjects.mailbox(task.agent), body, { headers: hdrs, reply: `${inbox}.${task.runId}.${task.taskId}` });
-      crashPoints.onceSent("after-task-sent", nc);
+      crashPoints.onceSent("after-task-sent");
     } catch (error) {
       tracked.delete(keyOf(task.runId, task.taskId));
       listener.unsendable(task.runId, task.taskId, error);
@@ -263,7 +263,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         listener.outcome(runId, answer, (receipt) => {
           crashPoints.at("before-recorded");
           message.respond(JSON.stringify(receipt));
-          crashPoints.onceSent("after-recorded", nc);
+          crashPoints.onceSent("after-recorded");
         });
     }
   }

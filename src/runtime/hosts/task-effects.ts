@@ -85,7 +85,7 @@ export function taskMachineWith(options: EffectsOptions) {
     crashPoints.at("after-model-reply");
     // E1
     if (goesOn(state, reply)) {
-      crashPoints.at("before-reply-entry");
+      if (crashPoints.armed) await crashPoints.before("before-reply-entry");
       await journaled(work, () => work.journal.append({ type: "turn", turn, reply }));
       crashPoints.at("after-reply-entry");
     }
@@ -169,7 +169,7 @@ export function taskMachineWith(options: EffectsOptions) {
     // Interrupted is no result: whoever resumes the task runs the tool again.
     signal.throwIfAborted();
     const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...result });
-    crashPoints.at("before-tool-entry");
+    if (crashPoints.armed) await crashPoints.before("before-tool-entry");
     // E1
     await journaled(work, async () => {
       try {

@@ -1,7 +1,12 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { UsageError } from "../../../src/errors.ts";
 import { CRASH_POINTS, openCrashPoints } from "../../../src/runtime/hosts/crash-points.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
+
+const ENTRY = [
+  { type: "task.settled", data: {} },
+  { type: "run.completed", data: {} },
+] as unknown as RunEvent[];
 
 function armed(where: string | undefined) {
   let deaths = 0;
@@ -30,27 +35,26 @@ test("it dies at the passing that was named, and at no other place", () => {
   expect(deaths()).toBe(1);
 });
 
-test("after a message it dies once the broker has it", async () => {
-  const { points, deaths } = armed("after-outcome");
-  const { promise, resolve } = Promise.withResolvers<void>();
-  points.onceSent("after-outcome", { flush: () => promise });
-  expect(deaths()).toBe(0);
-  resolve();
-  await promise;
-  await Promise.resolve();
-  expect(deaths()).toBe(1);
+test("after a message and before an entry it dies once the broker has what was sent", async () => {
+  for (const where of ["after-outcome", "before-tool-entry", "before-end-entry"] as const) {
+    const { points, deaths } = armed(where);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    points.sendThrough({ flush: () => promise });
+    points.onceSent("after-outcome");
+    const entries = [points.before("before-tool-entry"), points.beforeEntry(ENTRY)];
+    expect(deaths()).toBe(0);
+    resolve();
+    await Promise.all(entries);
+    await vi.waitFor(() => expect(deaths()).toBe(1));
+  }
 });
 
-test("an entry passes the place of everything that is in it", () => {
-  const entry = [
-    { type: "task.settled", data: {} },
-    { type: "run.completed", data: {} },
-  ] as unknown as RunEvent[];
-  for (const where of ["before-settled-entry", "before-end-entry"]) {
+test("an entry passes the place of everything that is in it", async () => {
+  for (const where of ["after-settled-entry", "after-end-entry"]) {
     const { points, deaths } = armed(where);
-    points.entry("after", entry);
+    await points.beforeEntry(ENTRY);
     expect(deaths()).toBe(0);
-    points.entry("before", entry);
+    points.afterEntry(ENTRY);
     expect(deaths()).toBe(1);
   }
 });
