@@ -103,6 +103,8 @@ function addFact(draft: Draft, body: FactBody) {
   const before = draft.snapshot;
   // R4
   if (!before || hasEnded(draft)) return;
+  // Asked for again before the first time was on record.
+  if (body.type === "run.cancelling" && before.value === "cancelling") return;
   draft.bodies.push(body);
   merge(draft, decide(before, { ...body, at: draft.at } as Fact));
 }
@@ -140,7 +142,7 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
   const resent = draft.resent.findLast((other) => other.taskId === taskId);
   const delivery = (resent?.delivery ?? base.deliveries.get(taskId) ?? 1) + 1;
   if (delivery > MAX_DELIVERIES) {
-    const message = `${MAX_DELIVERIES} workers were lost at work on it; the last: ${lost.reason}`;
+    const message = `it was sent ${MAX_DELIVERIES} times and lost every time; the last: ${lost.reason}`;
     return addFact(draft, taskFailed(taskId, agent, { code: "worker_lost", message }));
   }
   const { step } = openTask;
