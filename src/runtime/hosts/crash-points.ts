@@ -58,7 +58,7 @@ export const CRASH_POINTS = [
   "after-outcome-entry",
 ] as const;
 
-export type CrashPoint = (typeof CRASH_POINTS)[number];
+type CrashPoint = (typeof CRASH_POINTS)[number];
 
 /** As much of a connection as it takes to know that the broker has what was sent. */
 type Sender = { flush(): Promise<void> };

@@ -137,6 +137,6 @@ test("a run that is cancelled again before the first time is on record is cancel
   const base = begun(chain);
   const cancel: Happening = { type: "fact", body: { type: "run.cancelling", data: { reason: "enough" } } };
   const first = draftOf(base, [cancel, cancel]);
-  expect(first.bodies.map(({ type }) => type)).toEqual(["run.cancelling"]);
+  expect(first.bodies.filter(({ type }) => type === "run.cancelling")).toHaveLength(1);
   expect(draftOf({ ...base, snapshot: first.snapshot }, [cancel]).bodies).toEqual([]);
 });
