@@ -19,7 +19,7 @@ const BESIDE_A_SURVIVOR = [
   "after-end-entry",
   "after-result",
   "before-effects:3",
-  "between-effects",
+  "between-effects:3",
   "before-task-sent",
   "after-task-sent:2",
   "before-recorded",

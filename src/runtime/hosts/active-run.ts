@@ -255,10 +255,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     for (const { resolve } of settles) resolve();
     // R3: a claim may have been followed by a release while it was in flight.
     if (!open) return;
-    crashPoints.at("before-effects");
+    if (crashPoints.armed) await crashPoints.before("before-effects");
     // R1
     for (const [i, effect] of draft.effects.entries()) {
-      if (i > 0) crashPoints.at("between-effects");
+      if (crashPoints.armed && i > 0) await crashPoints.before("between-effects");
       attempt(() => effects.perform(effect));
     }
     for (const task of resent) attempt(() => effects.resend(task));

@@ -5,8 +5,8 @@
  * Invariants
  * C1  It is SIGKILL: nothing is flushed, no handler runs, and nothing after the place happens.
  * C2  What a place comes after has happened: an entry is stored, a message has reached the broker. The client sends from a
- *     queue, so a death after a message, and one before an entry, waits for the broker to have all that was sent. Only where
- *     a message is about to be sent does it come at once, and takes with it what is still in the queue.
+ *     queue, so a death after a message, before an entry or around effects waits for the broker to have all that was sent.
+ *     Elsewhere it comes at once, and takes with it what is still in the queue.
  */
 import { UsageError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
@@ -64,7 +64,7 @@ type CrashPoint = (typeof CRASH_POINTS)[number];
 type Sender = { flush(): Promise<void> };
 
 export type CrashPoints = {
-  /** Whether there is anything to wait for where entries are stored. */
+  /** Whether there is anything to wait for. */
   readonly armed: boolean;
   /** Says what messages are sent through. */
   sendThrough(sender: Sender): void;
