@@ -24,16 +24,23 @@ export function openDossier(folder: string, say: (line: string) => void): Dossie
     problem(problem, run) {
       problems.push(problem);
       say(`PROBLEM ${problem}`);
-      if (!run || written.has(run.plan.runId)) return;
-      written.add(run.plan.runId);
-      const file = join(folder, `${run.plan.runId}.txt`);
-      writeFileSync(file, dump(run, problem, daemons));
+      const runId = run?.plan.runId ?? /^[\w-]+-\d+/.exec(problem)?.[0];
+      if (runId === undefined || written.has(runId)) return;
+      written.add(runId);
+      const file = join(folder, `${runId}.txt`);
+      writeFileSync(file, run ? dump(run, problem, daemons) : dumpLogs(runId, problem, daemons));
       say(`        all that is known of it: ${file}`);
     },
     witnesses: (given) => {
       daemons = given;
     },
   };
+}
+
+/** A run that is over and forgotten has left nothing but what daemons logged of it. */
+function dumpLogs(runId: string, problem: string, daemons: readonly SoakDaemon[]): string {
+  const logs = daemons.map((daemon) => `== ${daemon.name}, of this run\n${daemon.log(runId).join("\n")}\n`);
+  return [problem, ...logs].join("\n");
 }
 
 function dump(run: TrackedRun, problem: string, daemons: readonly SoakDaemon[]): string {

@@ -67,7 +67,9 @@ export async function startModelServer(options: ModelServerOptions): Promise<Soa
     if (problems.length > 0) onProblem(`${key.runId} ${key.taskId}: OpenAI would refuse: ${problems.join("; ")}`);
     const turn = planOf(key.runId)?.tasks.get(taskName(key.taskId))?.turns[key.turn - 1];
     if (!turn) {
-      onProblem(`${key.runId} ${key.taskId} turn ${key.turn}: nobody planned this call (process ${key.pid})`);
+      onProblem(
+        `${key.runId} ${key.taskId} turn ${key.turn}: nobody planned this call (process ${key.pid}, begun ${Date.now() - key.begunAt} ms before)`,
+      );
       return sendRefusal(response, 400);
     }
     calls += 1;

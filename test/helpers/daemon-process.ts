@@ -17,6 +17,8 @@ export type DaemonSetup = {
   options: { [key: string]: unknown };
   /** @default "debug" */
   logLevel?: string;
+  /** Where the process dies, as `src/runtime/hosts/crash-points.ts` names it. @default nowhere */
+  crashAt?: string;
 };
 
 export type DaemonQuestion = "memory";
@@ -103,7 +105,11 @@ async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProces
     ["--expose-gc", "--disable-warning=ExperimentalWarning", MAIN, JSON.stringify(setup)],
     {
       stdio: ["ignore", "pipe", "pipe", "ipc"],
-      env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "troupe-test-compile-cache") },
+      env: {
+        ...process.env,
+        NODE_COMPILE_CACHE: join(tmpdir(), "troupe-test-compile-cache"),
+        TROUPE_CRASH_AT: setup.crashAt ?? "",
+      },
     },
   );
   const log = createWriteStream(logFile, { flags: "a" });

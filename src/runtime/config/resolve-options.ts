@@ -27,6 +27,9 @@ export type OptionSources = {
   cwd?: string;
 };
 
+/** No option, and yet read: see `crash-points.ts`. */
+const CRASH_AT = "TROUPE_CRASH_AT";
+
 /** The options, and what is odd without being wrong: variables nobody reads. */
 export type OptionResolution = { options: ResolvedOptions; warnings: string[] };
 
@@ -116,6 +119,8 @@ function unknownVariables(env: { readonly [variable: string]: string | undefined
   const known = OPTION_KEYS.map(variableOf);
   const unknown = Object.keys(env).filter((name) => name.startsWith("TROUPE_") && !known.includes(name));
   return unknown.map((name) => {
+    if (name === CRASH_AT && env[name])
+      return `${name}: this process will kill itself at ${env[name]}, as tests want it`;
     const meant = nearest(name, known);
     return `${name}: expected the variable of an option${meant ? ` (did you mean ${meant}?)` : ""}, so it is ignored`;
   });

@@ -14,6 +14,7 @@ import type { ResolvedOptions } from "../config/options.ts";
 import { settleAftermath } from "../hosts/aftermath.ts";
 import { type AgentHost, startAgentHost } from "../hosts/agent-host.ts";
 import { systemClock } from "../hosts/clock.ts";
+import { crashPoints } from "../hosts/crash-points.ts";
 import type { Definitions } from "../hosts/definitions.ts";
 import { type Exports, followExports } from "../hosts/exports.ts";
 import type { HostSlot } from "../hosts/host-slot.ts";
@@ -66,6 +67,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
   const { options, bus, subjects, slot, incarnation, inboxPrefix, agents, definitions, tracing, metrics } = given;
   const { logger, started } = given;
   const { host } = slot;
+  crashPoints.sendThrough(bus.nc);
   const writer = { host, incarnation };
   const common = { bus, subjects, logger };
   const journals = openJournals<RunEvent[]>(bus, subjects.streams.runs);

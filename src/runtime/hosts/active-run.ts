@@ -23,6 +23,7 @@ import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-event
 import { isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Clock } from "./clock.ts";
+import { crashPoints } from "./crash-points.ts";
 import { encodeEntry } from "./encode-entry.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
 import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
@@ -240,7 +241,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const events = makeEvents(bodies, { runId, at, position: { n, epoch }, newEventId: parts.newEventId });
     const { texts, body } = encodeEntry(events);
     const since = performance.now();
+    if (crashPoints.armed) await crashPoints.beforeEntry(events);
     seq = await journals.append(subject, body, { expected: seq, id: events[0].id, signal: parts.stopping });
+    crashPoints.afterEntry(events);
     n += events.length;
     const tookMs = performance.now() - since;
     metrics.appendSeconds(tookMs / 1_000);
@@ -252,8 +255,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     for (const { resolve } of settles) resolve();
     // R3: a claim may have been followed by a release while it was in flight.
     if (!open) return;
+    if (crashPoints.armed) await crashPoints.before("before-effects");
     // R1
-    for (const effect of draft.effects) attempt(() => effects.perform(effect));
+    for (const [i, effect] of draft.effects.entries()) {
+      if (crashPoints.armed && i > 0) await crashPoints.before("between-effects");
+      attempt(() => effects.perform(effect));
+    }
     for (const task of resent) attempt(() => effects.resend(task));
     for (const answer of answers) attempt(answer);
     if (snapshot && isDone(snapshot)) self.close("ended");

@@ -26,6 +26,7 @@ import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
 import { watchBacklog } from "./backlog.ts";
+import { crashPoints } from "./crash-points.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
@@ -184,7 +185,9 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 
   function accepted(work: TaskWork): void {
     work.phase = "waiting";
+    crashPoints.at("before-task-accepted");
     answers.say("accepted", work);
+    crashPoints.onceSent("after-task-accepted");
   }
 
   function begun(work: TaskWork): void {

@@ -12,6 +12,7 @@ import { toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { ConsumerMessages, JsMsg } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
+import { crashPoints } from "./crash-points.ts";
 import { storeDeadLetter } from "./dead-letters.ts";
 import type { IncomingRequest } from "./request.ts";
 import { readRequest } from "./request.ts";
@@ -109,7 +110,9 @@ export function openDoor(options: DoorOptions): Door {
     try {
       const result = await accept(incoming);
       // G1
+      crashPoints.at("before-request-ack");
       message.ack();
+      crashPoints.onceSent("after-request-ack");
       if (result === "exists") repeated(incoming);
     } catch (error) {
       if (error instanceof UnavailableError) return;

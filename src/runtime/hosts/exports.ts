@@ -14,6 +14,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import { followStream } from "../nats/follow.ts";
 import type { Subjects } from "../subjects.ts";
+import { crashPoints } from "./crash-points.ts";
 
 /** What stands at `<prefix>.exported.<host>`. */
 export type Mark = { v: 1; incarnation: string; through: number };
@@ -97,7 +98,9 @@ export function followExports(options: {
     before = own();
     if (through <= said || !bus.connected()) return;
     said = through;
+    crashPoints.at("before-export-mark");
     say(writer.host, through);
+    crashPoints.onceSent("after-export-mark");
   }
 
   function say(host: string, through: number) {

@@ -3,6 +3,7 @@ import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent, RunEventBody, RunTrace } from "../../workflows/run-events.ts";
 import { setupOf } from "../../workflows/supervisor.ts";
 import type { RunHostParts } from "./active-run.ts";
+import { crashPoints } from "./crash-points.ts";
 import { encodeEntry } from "./encode-entry.ts";
 import { makeEvents, type Position } from "./make-events.ts";
 import type { TellRun } from "./run-telling.ts";
@@ -33,7 +34,9 @@ export function openLoneEntries(
     const events = makeEvents(bodies, { runId, at, position, newEventId });
     const { texts, body } = encodeEntry(events);
     const options = { expected: position.seq, id: events[0].id, signal: stopping };
+    if (crashPoints.armed) await crashPoints.before("before-lone-entry");
     const seq = await journals.append(subjectOf(runId), body, options);
+    crashPoints.at("after-lone-entry");
     const projection = tracing.run(runId, workflow, trace);
     if (before.length > 0) projection.replayed(before);
     projection.recorded(events, seq);

@@ -17,6 +17,7 @@ import type { Bus } from "../nats/connection.ts";
 import { headers } from "../nats/nats.ts";
 import { NoRespondersError } from "../nats/requests.ts";
 import { SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { crashPoints } from "./crash-points.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { TaskWork } from "./task-work.ts";
 
@@ -116,7 +117,9 @@ function forwarding(
     );
     const nextReply = `${reply.slice(0, -own.length)}.${taskId}`;
     try {
+      crashPoints.at("before-next-task");
       bus.nc.publish(subjects.mailbox(outcome.to), bytes, { reply: nextReply, headers: hdrs });
+      crashPoints.onceSent("after-next-task");
       return true;
     } catch {
       return false;
@@ -131,7 +134,9 @@ async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions):
   if (reply === undefined) return undefined;
   const { promise: moved, resolve } = Promise.withResolvers<undefined>();
   work.onMoved = () => resolve(undefined);
+  crashPoints.at("before-outcome");
   const asked = bus.request(reply, bytes, { timeoutMs: outcomeTimeoutMs });
+  crashPoints.onceSent("after-outcome");
   // It may still fail when nobody looks any more.
   asked.catch(() => {});
   try {
@@ -170,7 +175,9 @@ async function pause(ms: number, moved: Promise<undefined>, hurry: AbortSignal):
 // D2
 async function store(work: TaskWork, outcome: OutcomeMessage): Promise<Delivered> {
   try {
+    if (crashPoints.armed) await crashPoints.before("before-outcome-entry");
     await work.journal.append({ type: "outcome", outcome });
+    crashPoints.at("after-outcome-entry");
     return "stored";
   } catch (error) {
     return error instanceof FencedError ? "fenced" : "lost";

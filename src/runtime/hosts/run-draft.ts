@@ -156,7 +156,7 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
   const resent = draft.resent.findLast((other) => other.taskId === taskId);
   const delivery = (resent?.delivery ?? base.deliveries.get(taskId) ?? 1) + 1;
   if (delivery > MAX_DELIVERIES) {
-    const message = `${MAX_DELIVERIES} workers were lost at work on it; the last: ${lost.reason}`;
+    const message = `it was sent ${MAX_DELIVERIES} times and lost every time; the last: ${lost.reason}`;
     return addFact(draft, taskFailed(taskId, agent, { code: "worker_lost", message }));
   }
   const { step } = openTask;

@@ -9,6 +9,7 @@ import type { RunSetup } from "../../workflows/plan.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Subjects } from "../subjects.ts";
+import { crashPoints } from "./crash-points.ts";
 
 /** What is told about a run when it is over. The wire form of a result. */
 export type RunResult = {
@@ -49,7 +50,10 @@ export function openRunTelling(options: {
     }
     if (events[0]?.type === "run.accepted") metrics.runAccepted(workflow);
     const last = events.at(-1);
-    if (last && isTerminal(last.type)) sendResult(run, last);
+    if (!last || !isTerminal(last.type)) return;
+    crashPoints.at("spans-waiting");
+    sendResult(run, last);
+    crashPoints.onceSent("after-result");
   };
 
   function sendResult({ runId, workflow, setup }: ToldRun, terminal: RunEvent) {

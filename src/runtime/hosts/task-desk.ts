@@ -22,6 +22,7 @@ import { PayloadTooLargeError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import { headers, type Msg } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { crashPoints } from "./crash-points.ts";
 import { readTaskAnswer } from "./read-task-answer.ts";
 import {
   type Held,
@@ -219,7 +220,9 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
       if (body.length + HEADER_ROOM > limit)
         throw new PayloadTooLargeError(`task for ${task.agent}`, body.length, limit);
+      crashPoints.at("before-task-sent");
       nc.publish(subjects.mailbox(task.agent), body, { headers: hdrs, reply: `${inbox}.${task.runId}.${task.taskId}` });
+      crashPoints.onceSent("after-task-sent");
     } catch (error) {
       tracked.delete(keyOf(task.runId, task.taskId));
       listener.unsendable(task.runId, task.taskId, error);
@@ -257,7 +260,11 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       default:
         if (entry) noteReport(entry, answer.worker);
         // D4
-        listener.outcome(runId, answer, (receipt) => message.respond(JSON.stringify(receipt)));
+        listener.outcome(runId, answer, (receipt) => {
+          crashPoints.at("before-recorded");
+          message.respond(JSON.stringify(receipt));
+          crashPoints.onceSent("after-recorded");
+        });
     }
   }
 

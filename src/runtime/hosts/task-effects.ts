@@ -21,6 +21,7 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
 import { retryModelCall } from "../models/retrying.ts";
 import { sleep } from "../models/sleep.ts";
+import { crashPoints } from "./crash-points.ts";
 import type { LiveFeed } from "./live-feed.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskWork } from "./task-work.ts";
@@ -81,8 +82,13 @@ export function taskMachineWith(options: EffectsOptions) {
     });
     signal.throwIfAborted();
     feed.flush(work);
+    crashPoints.at("after-model-reply");
     // E1
-    if (goesOn(state, reply)) await journaled(work, () => work.journal.append({ type: "turn", turn, reply }));
+    if (goesOn(state, reply)) {
+      if (crashPoints.armed) await crashPoints.before("before-reply-entry");
+      await journaled(work, () => work.journal.append({ type: "turn", turn, reply }));
+      crashPoints.at("after-reply-entry");
+    }
     return reply;
   }
 
@@ -163,6 +169,7 @@ export function taskMachineWith(options: EffectsOptions) {
     // Interrupted is no result: whoever resumes the task runs the tool again.
     signal.throwIfAborted();
     const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...result });
+    if (crashPoints.armed) await crashPoints.before("before-tool-entry");
     // E1
     await journaled(work, async () => {
       try {
@@ -173,6 +180,7 @@ export function taskMachineWith(options: EffectsOptions) {
         await entry();
       }
     });
+    crashPoints.at("after-tool-entry");
     feed.say(work, "tool.completed", { ...about, failed: result.failed });
     return { callId: call.id, content: result.content };
   }

@@ -162,3 +162,11 @@ test("a handoff goes on with the task its worker has sent, but never with one th
   expect(nextOf({ taskId, forwarded: true })).toEqual({ taskId: "h1-new", forwarded: false });
   expect(nextOf()).toEqual({ taskId: "h1-new", forwarded: false });
 });
+
+test("a run that is cancelled again before the first time is on record is cancelled once", () => {
+  const base = begun(chain);
+  const cancel: Happening = { type: "fact", body: { type: "run.cancelling", data: { reason: "enough" } } };
+  const first = draftOf(base, [cancel, cancel]);
+  expect(first.bodies.filter(({ type }) => type === "run.cancelling")).toHaveLength(1);
+  expect(draftOf({ ...base, snapshot: first.snapshot }, [cancel]).bodies).toEqual([]);
+});

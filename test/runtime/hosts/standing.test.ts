@@ -11,7 +11,7 @@ import type { RunEvent, RunEventBody } from "../../../src/workflows/run-events.t
 import { type Bench, startBench } from "../../helpers/agent-host-bench.ts";
 import { startFakeOwner } from "../../helpers/fake-owner.ts";
 import { eventsOf } from "../../helpers/run-events.ts";
-import { say, taskFor } from "../../helpers/task-driver.ts";
+import { call, say, taskFor } from "../../helpers/task-driver.ts";
 import { until } from "../../helpers/until.ts";
 
 // Longer than the first pause before a model call is tried again, and than what counts as a pause of the process.
@@ -68,6 +68,23 @@ test("what came for it meanwhile does not make the task its own again", async ()
   await until("the host has let go of it", () => host.taskIds().length === 0);
   expect(host.calls).toHaveLength(1);
   expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
+});
+
+test("a reply that came while the task was given to another worker is not recorded", async () => {
+  setting();
+  const gate = Promise.withResolvers<void>();
+  const host = await bench.host([agent], async () => {
+    await gate.promise;
+    return call({ name: "no_such_tool", args: {} });
+  });
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  owner.send(task);
+  await host.called(1);
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
+  block();
+  gate.resolve();
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(await bench.journals.read(bench.subjects.task(task.runId, "t1"))).toEqual([]);
 });
 
 test("a task that was long on its way is begun if its run still waits for it, and only then", async () => {
