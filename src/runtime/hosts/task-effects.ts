@@ -6,7 +6,7 @@
  * E2  A fenced journal means another worker has the task: it is abandoned here, and nothing more of it is said.
  * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
  * E4  A task that may have been given to another worker while this process did not run is looked up before anything is begun
- *     for it (`standing.ts`).
+ *     or recorded for it (`standing.ts`): what this one wrote would fence the other one, and then neither had it.
  * E5  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import { fromPromise } from "xstate";
@@ -86,7 +86,7 @@ export function taskMachineWith(options: EffectsOptions) {
     // E1
     if (goesOn(state, reply)) {
       if (crashPoints.armed) await crashPoints.before("before-reply-entry");
-      await journaled(work, () => work.journal.append({ type: "turn", turn, reply }));
+      await journaled(work, signal, () => work.journal.append({ type: "turn", turn, reply }));
       crashPoints.at("after-reply-entry");
     }
     return reply;
@@ -171,7 +171,7 @@ export function taskMachineWith(options: EffectsOptions) {
     const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...result });
     if (crashPoints.armed) await crashPoints.before("before-tool-entry");
     // E1
-    await journaled(work, async () => {
+    await journaled(work, signal, async () => {
       try {
         await entry();
       } catch (error) {
@@ -238,7 +238,8 @@ export function taskMachineWith(options: EffectsOptions) {
     throw new Error(reason);
   }
 
-  async function journaled(work: TaskWork, write: () => Promise<void>): Promise<void> {
+  async function journaled(work: TaskWork, signal: AbortSignal, write: () => Promise<void>): Promise<void> {
+    if (!standing.isSure(work)) await confirm(work, signal);
     try {
       await write();
     } catch (error) {
