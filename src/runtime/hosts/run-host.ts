@@ -8,6 +8,8 @@
  * H1  A run is here only after this daemon's claim is in its journal.
  * H2, H4: see `run-telling.ts` and `accept-run.ts`.
  * H3  A run that is not driven here any more is forgotten whole: memory is that of the runs in flight.
+ * H5  What is only a message may be lost with the connection, and is said again when it is back: results (`results.ts`), tasks
+ *     nobody has answered for, cancels. What is in a journal needs no such care.
  */
 import type { Logger } from "pino";
 import type { TaskEntry } from "../../actors/task.ts";
@@ -26,6 +28,7 @@ import type { Mark } from "./exports.ts";
 import { type Cancel, openLoneEntries } from "./lone-entry.ts";
 import type { ClaimReason, Writer } from "./make-events.ts";
 import type { IncomingRequest } from "./request.ts";
+import { openResults } from "./results.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
 import { cancelParked, type TakenOver, takeOverRun } from "./take-over-run.ts";
 import { type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
@@ -86,6 +89,8 @@ export type RunHost = {
 
 // Enough for the tasks of runs that failed or were cancelled within the last seconds at full load.
 const MAX_OVER = 10_000;
+// Daemons are back within half a second after each other.
+const WORKERS_BACK_MS = 1_000;
 
 /** Starts the run host of a daemon. */
 export function startRunHost(options: RunHostOptions): RunHost {
@@ -132,7 +137,10 @@ export function startRunHost(options: RunHostOptions): RunHost {
       await Promise.all([...runs.values()].map(checkOwnership));
     },
   });
-  const tell = openRunTelling({ bus, subjects, observer: options.observer, metrics });
+  const results = openResults(bus);
+  const tell = openRunTelling({ bus, subjects, observer: options.observer, metrics, results });
+  const stopListening = bus.onRestored(restored);
+  let cancelAgain: NodeJS.Timeout | undefined;
   const host: RunHostParts = {
     journals,
     subjectOf: subjects.run,
@@ -209,10 +217,30 @@ export function startRunHost(options: RunHostOptions): RunHost {
     },
     stop() {
       stopping.abort();
+      stopListening();
+      clearTimeout(cancelAgain);
+      results.stop();
       for (const run of [...runs.values()]) run.close("released");
       desk.stop();
     },
   };
+
+  // H5
+  function restored() {
+    void desk.restored();
+    sayCancels();
+    clearTimeout(cancelAgain);
+    cancelAgain = setTimeout(sayCancels, WORKERS_BACK_MS);
+    cancelAgain.unref();
+  }
+
+  /** Tells the workers of runs that are being cancelled once more. */
+  function sayCancels() {
+    if (!bus.connected()) return;
+    for (const run of runs.values()) {
+      if (run.cancelling) for (const { task } of run.openTasks()) run.accepted(task.taskId, undefined);
+    }
+  }
 
   /** Lets go of a run that was taken over while this process did not run. */
   async function checkOwnership(run: ActiveRun) {

@@ -59,8 +59,15 @@ export type Bus = {
   request: Requests["request"];
   /** A new subject for replies, under this connection's inbox prefix. */
   inbox(): string;
+  /** What was published before this instant of `performance.now()` has reached the broker. */
+  reachedAt: Requests["reachedAt"];
   /** False while the client is trying to reconnect. */
   connected(): boolean;
+  /**
+   * Calls `listener` whenever the connection is back. What was published shortly before it was lost, and all that was while
+   * it was away, has not reached anybody: the client drops it. Returns how to stop it.
+   */
+  onRestored(listener: () => void): () => void;
   /** Sends what is buffered and closes. */
   close(): Promise<void>;
 };
@@ -77,6 +84,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   const nc = await connect(connectionOptions(options));
   let connected = true;
   let manager: Promise<JetStreamManager> | undefined;
+  const restoredListeners = new Set<() => void>();
   writeOncePerTurn(nc);
   guardCallbacks(nc, (error) => watcher.failed?.(error));
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
@@ -92,7 +100,12 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
     },
     request: requests.request,
     inbox: () => createInbox(options.inboxPrefix),
+    reachedAt: requests.reachedAt,
     connected: () => connected && !nc.isClosed(),
+    onRestored(listener) {
+      restoredListeners.add(listener);
+      return () => void restoredListeners.delete(listener);
+    },
     async close() {
       if (nc.isClosed()) return;
       // drain() waits for the broker; without one there is nothing to wait for.
@@ -109,6 +122,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       } else if (status.type === Events.Reconnect && !connected) {
         connected = true;
         watcher.restored?.(nc.getServer());
+        for (const listener of restoredListeners) listener();
       } else if (status.type === Events.Error) {
         watcher.denied?.(String(status.permissionContext?.subject ?? status.data));
       }
