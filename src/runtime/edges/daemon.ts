@@ -17,7 +17,7 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { ResolvedOptions } from "../config/options.ts";
-import { holdDefinitions } from "../hosts/definitions.ts";
+import { holdDefinitions, offerOf } from "../hosts/definitions.ts";
 import { openDoor } from "../hosts/door.ts";
 import { takeHostSlot } from "../hosts/host-slot.ts";
 import type { Beat } from "../hosts/presence.ts";
@@ -145,6 +145,14 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       workflows: () => definitions.all(),
       offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
       agents: () => listAgents(daemon.agents, presence.living()),
+      parked: {
+        resume(runId) {
+          const isOffered = (workflow: string, hash: string) =>
+            presence.living().some(({ workflows }) => workflows.includes(offerOf(workflow, hash)));
+          return runs.resumeParked(runId, isOffered);
+        },
+        fail: (runId, reason) => runs.failParked(runId, reason),
+      },
     }),
     (part) => part.stop(),
     SERVICE_STOP_MS,

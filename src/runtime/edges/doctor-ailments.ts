@@ -153,7 +153,8 @@ function parkedRuns({ runs }: Seen): Ailment[] {
     {
       code: "parked_runs",
       message: `${parked.length === 1 ? "a run is" : `${parked.length} runs are`} parked: ${first.runId}${more}`,
-      advice: "`troupe runs get <run-id>` says why: start a daemon that has its definition, or cancel the run",
+      advice:
+        "`troupe runs get <run-id>` says why: start a daemon that has its definition, or decide with `troupe runs resume <run-id>` or `troupe runs fail <run-id>`",
     },
   ];
 }

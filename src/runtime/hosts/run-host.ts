@@ -27,10 +27,11 @@ import type { Definitions } from "./definitions.ts";
 import type { Mark } from "./exports.ts";
 import { type Cancel, openLoneEntries } from "./lone-entry.ts";
 import type { ClaimReason, Writer } from "./make-events.ts";
+import { cancelParked, type Decided, failParked, resumeParked } from "./parked-runs.ts";
 import type { IncomingRequest } from "./request.ts";
 import { openResults } from "./results.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
-import { cancelParked, type TakenOver, takeOverRun } from "./take-over-run.ts";
+import { type TakenOver, takeOverRun } from "./take-over-run.ts";
 import { type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
 
 export type RunHostOptions = {
@@ -68,7 +69,11 @@ export type RunHost = {
   adopt(runId: string, reason: ClaimReason, from?: string): Promise<TakenOver>;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
   /** Cancels a run that stands still because nobody can continue it. */
-  cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<void>;
+  cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<Decided>;
+  /** Takes up a run again that stands still; it is left to a daemon that has its definition where `isOffered` knows of one. */
+  resumeParked(runId: string, isOffered: (workflow: string, hash: string) => boolean): Promise<Decided>;
+  /** Ends a run that stands still as failed. */
+  failParked(runId: string, reason?: string): Promise<Decided>;
   owns(runId: string): boolean;
   /** Another daemon's claim was seen in the journal. */
   superseded(runId: string, epoch: number): void;
@@ -191,6 +196,8 @@ export function startRunHost(options: RunHostOptions): RunHost {
       return true;
     },
     cancelParked: (runId, cancel) => cancelParked(takingOver, runId, cancel),
+    resumeParked: (runId, isOffered) => resumeParked(takingOver, runId, isOffered),
+    failParked: (runId, reason) => failParked(takingOver, runId, reason),
     owns: (runId) => runs.has(runId),
     superseded(runId, epoch) {
       const run = runs.get(runId);

@@ -258,9 +258,13 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
     if (!row) return;
     advanceStanding(row.standing, events);
     row.lastSeq = seq;
-    for (const { type, at } of events) {
+    for (const { type, at, data } of events) {
       if (type === "task.sent" || type === "step.started") row.startedMs ??= Date.parse(at);
       else if (isTerminal(type)) row.endedMs ??= Date.parse(at);
+      else if (type === "run.claimed" && data.hash !== undefined) {
+        row.hash = data.hash;
+        row.version = data.version;
+      }
     }
     const wakeAt = wakeAtOf(row.standing);
     row.wakeMs = wakeAt === undefined ? undefined : Date.parse(wakeAt);
