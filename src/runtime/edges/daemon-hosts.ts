@@ -42,6 +42,8 @@ export type DaemonHostsOptions = {
   metrics: Metrics;
   logger: Logger;
   started: StartedParts;
+  /** Whether the journals can be believed. */
+  mayTakeOver: () => boolean;
 };
 
 export type DaemonHosts = {
@@ -152,7 +154,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       logger,
       lookAroundMs,
       suspectAfterMs,
-      unfinished: () => (index.caughtUp() && bus.connected() ? index.unfinished() : []),
+      unfinished: () => (index.caughtUp() && bus.connected() && given.mayTakeOver() ? index.unfinished() : []),
       adopted: (runId) => signals.release(runId),
       vanished: (runId) => index.forget(runId),
     }),

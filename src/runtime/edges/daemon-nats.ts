@@ -51,6 +51,11 @@ export async function openDaemonNats(given: DaemonNatsOptions): Promise<DaemonNa
     denied: (subject) => logger.error({ subject }, "NATS denied an operation"),
   });
   const bus = started.add(connected, (open) => open.close(), CLOSE_MS);
+  bus.store.onChange((refusal) => {
+    health.refusal = refusal;
+    if (refusal === undefined) logger.info("JetStream stores again");
+    else logger.error({ refusal }, "JetStream refuses to store; everything waits until there is room");
+  });
   health.natsUp = true;
   await provisionWhenPossible(bus, subjects, options, logger);
   health.provisioned = true;

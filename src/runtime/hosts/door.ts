@@ -34,6 +34,8 @@ export type DoorOptions = {
 export type Door = {
   /** Requests that waited behind the last one taken. */
   depth(): number;
+  /** Takes nothing of what it has asked for and not got yet; it asks again when there is room. */
+  interrupt(): void;
   /** Takes nothing new; resolves when what was taken is a run or put back. */
   close(): Promise<void>;
 };
@@ -58,6 +60,7 @@ export function openDoor(options: DoorOptions): Door {
 
   return {
     depth: () => depth,
+    interrupt: () => pull?.stop(),
     async close() {
       open = false;
       pull?.stop();

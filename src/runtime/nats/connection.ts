@@ -15,6 +15,7 @@ import {
   writeOncePerTurn,
 } from "./nats.ts";
 import { openRequests, type Requests } from "./requests.ts";
+import { openStoreState, type StoreState } from "./store-state.ts";
 
 /** How to reach NATS; files are read once, at connect. */
 export type NatsOptions = {
@@ -57,6 +58,8 @@ export type Bus = {
   jsm(): Promise<JetStreamManager>;
   /** A request over the shared reply subscription; see `requests.ts`. */
   request: Requests["request"];
+  /** Whether JetStream stores what is appended over this connection. */
+  readonly store: StoreState;
   /** A new subject for replies, under this connection's inbox prefix. */
   inbox(): string;
   /** What was published before this instant of `performance.now()` has reached the broker. */
@@ -99,6 +102,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       return manager;
     },
     request: requests.request,
+    store: openStoreState(),
     inbox: () => createInbox(options.inboxPrefix),
     reachedAt: requests.reachedAt,
     connected: () => connected && !nc.isClosed(),
