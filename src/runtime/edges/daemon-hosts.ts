@@ -110,7 +110,8 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
         const definition = hash === undefined ? undefined : definitions.pinned(workflow, hash);
         return definition?.kind === "handoff" ? definition.agents[agent] : undefined;
       },
-      options: { workingEveryMs: options.workingEveryMs },
+      // Well before others take this daemon for dead.
+      options: { workingEveryMs: options.workingEveryMs, blockedMs: Math.min(1_000, options.suspectAfterMs / 2) },
     }),
     (part) => part.stop(),
   );
