@@ -46,8 +46,8 @@ export type ConnectionWatcher = {
   restored?(server: string): void;
   /** A subscription's callback threw: a defect, told here because it must not stop the connection. */
   failed?(error: unknown): void;
-  /** The broker denied something that no caller waits for. */
-  denied?(message: string): void;
+  /** The broker denied a subject. */
+  denied?(subject: string, operation: "publish" | "subscribe"): void;
 };
 
 /** NATS and JetStream over one connection. */
@@ -128,7 +128,8 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
         watcher.restored?.(nc.getServer());
         for (const listener of restoredListeners) listener();
       } else if (status.type === Events.Error) {
-        watcher.denied?.(String(status.permissionContext?.subject ?? status.data));
+        const { subject, operation } = status.permissionContext ?? {};
+        watcher.denied?.(subject ?? String(status.data), operation === "subscription" ? "subscribe" : "publish");
       }
     }
   }
