@@ -1,4 +1,4 @@
-/** `troupe runs …`: what there is to know of runs, and how to stop one. */
+/** `troupe runs …`: what there is to know of runs, and how to stop one or decide about one that stands still. */
 import { type Command, Option } from "commander";
 import { TroupeError } from "../errors.ts";
 import type { RunListQuery, RunSummary } from "../runtime/hosts/run-list.ts";
@@ -21,13 +21,17 @@ Examples:
   troupe runs list --status failed --since 2026-11-01T00:00:00Z
   troupe runs get <run-id>
   troupe runs result <run-id> --wait
-  troupe runs cancel <run-id> --reason "wrong topic"`;
+  troupe runs cancel <run-id> --reason "wrong topic"
+  troupe runs resume <run-id>`;
 
 type Asked = Given & { json?: boolean };
 
 /** Adds the commands to the program. */
 export function addRunsCommands(program: Command): void {
-  const runs = program.command("runs").description("List, inspect and cancel runs.").addHelpText("after", EXAMPLES);
+  const runs = program
+    .command("runs")
+    .description("List, inspect and decide about runs.")
+    .addHelpText("after", EXAMPLES);
 
   const list = runs
     .command("list")
@@ -57,6 +61,19 @@ export function addRunsCommands(program: Command): void {
     .argument("<run-id>")
     .option("--reason <text>", "What is recorded as the reason.");
   does(asksDaemon(cancel), cancelRun);
+
+  const resume = runs
+    .command("resume")
+    .description("Take up a parked run again, with its own definition or the one there is now.")
+    .argument("<run-id>");
+  does(asksDaemon(resume), resumeRun);
+
+  const fail = runs
+    .command("fail")
+    .description("End a parked run as failed.")
+    .argument("<run-id>")
+    .option("--reason <text>", "What is recorded as the error. (default: why it was parked)");
+  does(asksDaemon(fail), failRun);
 
   const journal = runs
     .command("journal")
@@ -115,6 +132,19 @@ async function cancelRun(given: Asked & { reason?: string }, runId: string): Pro
   await withClient(given, (client) => client.cancel(runId, reason === undefined ? {} : { reason }));
   if (given.json) printJson({ runId, status: "cancelling" });
   else print(`cancelling ${runId}`);
+}
+
+async function resumeRun(given: Asked, runId: string): Promise<void> {
+  await withClient(given, (client) => client.resume(runId));
+  if (given.json) printJson({ runId });
+  else print(`${runId} goes on`);
+}
+
+async function failRun(given: Asked & { reason?: string }, runId: string): Promise<void> {
+  const { reason } = given;
+  await withClient(given, (client) => client.fail(runId, reason === undefined ? {} : { reason }));
+  if (given.json) printJson({ runId, status: "failed" });
+  else print(`failed ${runId}`);
 }
 
 async function printJournal(given: Asked, runId: string): Promise<void> {

@@ -104,6 +104,9 @@ export type RunEventBody =
         host: string;
         incarnation: string;
         reason: "accepted" | "restart" | "takeover" | "handed-over" | "resume";
+        /** The definition the run is bound to from here on, where that is another one than before. */
+        version?: string;
+        hash?: string;
       };
     }
   | { type: "signal.received"; data: { seq: number; kind: string } }
@@ -134,6 +137,15 @@ export type Fact = { at: string } & Extract<
 >;
 
 export type FactBody = Extract<RunEventBody, { type: Fact["type"] }>;
+
+/** The hash of the definition a run is bound to; undefined where its request was refused. */
+export function hashOf(journal: readonly RunEvent[]): string | undefined {
+  let hash: string | undefined;
+  for (const { type, data } of journal) {
+    if (type === "run.accepted" || type === "run.claimed") hash = data.hash ?? hash;
+  }
+  return hash;
+}
 
 const TERMINAL = new Set<RunEventType>(["run.completed", "run.failed", "run.cancelled"]);
 

@@ -143,6 +143,11 @@ function take(record: RunRecord, event: RunEvent): void {
       if (row) Object.assign(row, { status: "retrying", error: event.data.error });
       break;
     }
+    case "run.claimed": {
+      const { version, hash } = event.data;
+      Object.assign(record, given({ version, hash }));
+      break;
+    }
     case "run.completed":
       record.output = event.data.output;
       break;

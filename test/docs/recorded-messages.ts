@@ -140,6 +140,8 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["runs.result", { runId, waitMs: 10 }],
     ["runs.signal", { runId, name: "approved", payload: { by: "me" } }],
     ["runs.cancel", { runId: done }],
+    ["runs.resume", { runId: done }],
+    ["runs.fail", { runId: done, reason: "enough" }],
     ["runs.journal", { runId: done, from: 1 }],
     ["runs.start", { workflow: "article", input: { topic: "again" }, runId: done }],
     ["workflows.list", {}],

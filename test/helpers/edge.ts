@@ -62,6 +62,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         journals,
         workflows: () => [ARTICLE],
         agents: () => [{ name: "writer", hosts: ["here"] }],
+        parked: { resume: async () => ({ is: "unknown" }), fail: async () => ({ is: "unknown" }) },
         logger,
         version: "0.1.0",
         ...options,

@@ -22,11 +22,20 @@ export type TestNats = {
   [Symbol.asyncDispose](): Promise<void>;
 };
 
+export type TestNatsOptions = Omit<NatsServerOptions, "storeDir"> & {
+  /** More lines for the configuration, made once the store is known. */
+  configFor?: (storeDir: string) => string;
+};
+
 /** Starts a server; TROUPE_NATS_SERVER selects the binary. Use it with `await using`. */
-export async function startTestNats(options: Omit<NatsServerOptions, "storeDir"> = {}): Promise<TestNats> {
+export async function startTestNats(options: TestNatsOptions = {}): Promise<TestNats> {
   const storeDir = await mkdtemp(join(tmpdir(), "troupe-nats-"));
-  const start = (port: number, changes?: Pick<NatsServerOptions, "executable">) =>
-    startNatsServer({ ...options, ...changes, storeDir, port });
+  // Read at every start: a test may have changed them.
+  const start = (port: number, changes?: Pick<NatsServerOptions, "executable">) => {
+    const { configFor, ...given } = options;
+    const extra = configFor && { configExtra: configFor(storeDir) };
+    return startNatsServer({ ...given, ...extra, ...changes, storeDir, port });
+  };
   let server: NatsServerProcess = await start(options.port ?? 0);
   const { url, port } = server;
   return {

@@ -13,6 +13,19 @@ const lookup = defineTool({
   execute: ({ topic }) => `about ${topic}`,
 });
 
+/** As long as others wait before they take a daemon for dead, and some. */
+export const GRIND_MS = 3_500;
+
+const grind = defineTool({
+  name: "lookup",
+  description: "Looks a topic up the hard way: nothing else runs meanwhile",
+  parameters: z.object({ topic: z.string() }),
+  execute({ topic }) {
+    for (const until = performance.now() + GRIND_MS; performance.now() < until; );
+    return `about ${topic}`;
+  },
+});
+
 const common = { instructions: "Answer with your number.", model: "numbered", provider: "numbered" };
 const [planner, left, right, joiner] = [
   defineAgent({ ...common, name: "planner", tools: [lookup] }),
@@ -20,11 +33,12 @@ const [planner, left, right, joiner] = [
   defineAgent({ ...common, name: "right" }),
   defineAgent({ ...common, name: "joiner" }),
 ];
+const grinder = defineAgent({ ...common, name: "grinder", tools: [grind] });
 const solver = defineAgent({ ...common, name: "solver" });
 const expert = defineAgent({ ...common, name: "expert", handoffs: [solver] });
 const triage = defineAgent({ ...common, name: "triage", handoffs: [expert] });
 
-export const numberedAgents: Agent[] = [planner, left, right, joiner, triage, expert, solver];
+export const numberedAgents: Agent[] = [planner, left, right, joiner, triage, expert, solver, grinder];
 
 /** planner (three turns, three tool calls) → left and right at once → joiner. */
 const diamond = defineWorkflow({
@@ -43,10 +57,13 @@ const relay = defineWorkflow({ name: "relay", entry: triage, agents: [triage, ex
 /** One agent, one call. */
 const single = defineWorkflow({ name: "single", agents: [left] });
 
+/** Three calls of a tool that blocks its process. */
+const grinding = defineWorkflow({ name: "grinding", agents: [grinder] });
+
 /** A second try two seconds after the first one failed. */
 const stubborn = defineWorkflow({
   name: "stubborn",
   steps: [{ id: "try", agent: left, retry: { maxAttempts: 2, backoff: "fixed", delayMs: 2_000 } }],
 });
 
-export const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn];
+export const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding];

@@ -13,6 +13,8 @@ export type StageOptions = {
   model?: NumberedModelOptions;
   /** The nats-server to start with. @default see `findNatsServer` */
   executable?: string;
+  /** More lines for its configuration, given its store. */
+  natsConfig?: (storeDir: string) => string;
   /** Whether daemons are traced. @default false */
   traced?: boolean;
 } & Pick<DaemonSetup, "workflows" | "logLevel">;
@@ -37,9 +39,13 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     model: modelOptions,
     traced = false,
     executable,
+    natsConfig,
     ...rest
   } = options;
-  const nats = await startTestNats(executable === undefined ? {} : { executable });
+  const nats = await startTestNats({
+    ...(executable !== undefined && { executable }),
+    ...(natsConfig !== undefined && { configFor: natsConfig }),
+  });
   const [model, collector, journals] = await Promise.all([
     startNumberedModel(modelOptions),
     startTestReceiver(),

@@ -66,13 +66,24 @@ export async function serveFiles(
   files: { [name: string]: string },
   { args = [], env = {} }: { args?: readonly string[]; env?: { [name: string]: string } } = {},
 ): Promise<ServedDir> {
-  const dir = await realpath(await mkdtemp(join(tmpdir(), "troupe-cli-")));
-  for (const [name, text] of Object.entries(files)) await writeFile(join(dir, name), text);
-  const serve = startTroupe(["serve", "--http-port", "0", ...args], { cwd: dir, env });
+  const served = await serveFilesOnly(files, args, env);
+  const { serve } = served;
   await until("the daemon is ready", () => {
     if (serve.child.exitCode !== null) throw new Error(`troupe serve ended: ${serve.out.stdout}${serve.out.stderr}`);
     return serve.out.stdout.includes('"ready"');
   });
+  return served;
+}
+
+/** The same without waiting: it may never be ready. */
+export async function serveFilesOnly(
+  files: { [name: string]: string },
+  args: readonly string[],
+  env: { [name: string]: string } = {},
+): Promise<ServedDir> {
+  const dir = await realpath(await mkdtemp(join(tmpdir(), "troupe-cli-")));
+  for (const [name, text] of Object.entries(files)) await writeFile(join(dir, name), text);
+  const serve = startTroupe(["serve", "--http-port", "0", ...args], { cwd: dir, env });
   const stop = () => {
     if (serve.child.exitCode === null) serve.child.kill("SIGTERM");
     return serve.ended;

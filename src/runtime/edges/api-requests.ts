@@ -30,6 +30,8 @@ export const apiRequests = {
   }),
   "runs.result": z.strictObject({ runId: name, waitMs: z.number().int().min(0).max(MAX_WAIT_MS).default(0) }),
   "runs.cancel": z.strictObject({ runId: name, reason: z.string().optional(), by: z.string().optional() }),
+  "runs.resume": z.strictObject({ runId: name }),
+  "runs.fail": z.strictObject({ runId: name, reason: z.string().min(1).optional() }),
   "runs.signal": z.strictObject({ runId: name, name, payload: z.unknown().optional() }),
   "runs.journal": z.strictObject({ runId: name, from: z.number().int().min(1).default(1) }),
   "workflows.list": z.strictObject({}),

@@ -11,7 +11,7 @@ import type { Subjects } from "../subjects.ts";
 import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
 import { openDeadApi } from "./dead-api.ts";
-import { openRunApi } from "./run-api.ts";
+import { openRunApi, type ParkedRuns } from "./run-api.ts";
 
 /** An agent as `agents.list` shows it. */
 export type AgentListing = {
@@ -47,6 +47,8 @@ export type ApiOptions = {
   /** Whether any living daemon has this workflow. @default it is among `workflows()` */
   offers?(workflow: string): boolean;
   agents(): readonly AgentListing[];
+  /** Decides about runs that no daemon could continue. */
+  parked: ParkedRuns;
   logger: Logger;
   /** The service's version, strict semver. */
   version: string;
@@ -63,7 +65,7 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
-  const runs = openRunApi({ bus, subjects, index, journals, offers });
+  const runs = openRunApi({ bus, subjects, index, journals, offers, parked: options.parked });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -71,6 +73,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.list": (request) => runs.list(request),
     "runs.result": (request) => runs.result(request),
     "runs.cancel": (request) => runs.cancel(request),
+    "runs.resume": (request) => runs.resume(request),
+    "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
     "runs.journal": (request) => runs.journal(request),
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),

@@ -90,6 +90,15 @@ export type Client = {
   list(query?: RunListQuery): Promise<RunPage>;
   /** Asks for a run to be stopped. @throws TroupeError `run_finished`; NotFoundError `unknown_run`. */
   cancel(runId: string, options?: { reason?: string; by?: string }): Promise<void>;
+  /**
+   * Takes a parked run up again, with its own definition or the one a daemon has now.
+   *
+   * @throws TroupeError `cannot_resume` with the reason where its journal fits neither, `not_parked`, `run_finished`;
+   * NotFoundError `unknown_run`.
+   */
+  resume(runId: string): Promise<void>;
+  /** Ends a parked run as failed, with the code `parked`. Throws what `resume` throws, but `cannot_resume`. */
+  fail(runId: string, options?: { reason?: string }): Promise<void>;
   /** Sends a run a named event. */
   signal(runId: string, name: string, payload?: unknown): Promise<void>;
   /** All events recorded so far, from number `from` (default 1) on. */
@@ -164,6 +173,12 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     list: (query = {}) => call<RunPage>("runs.list", query),
     async cancel(runId, options = {}) {
       await call("runs.cancel", { runId, ...options });
+    },
+    async resume(runId) {
+      await call("runs.resume", { runId });
+    },
+    async fail(runId, options = {}) {
+      await call("runs.fail", { runId, ...options });
     },
     async signal(runId, name, payload) {
       await call("runs.signal", { runId, name, payload });

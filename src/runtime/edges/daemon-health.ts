@@ -6,11 +6,20 @@ import { optionOf, type ResolvedOptions } from "../config/options.ts";
 import { type HttpEdge, PORT_TAKEN, startHttp } from "./http.ts";
 
 /** How far a daemon has come; whoever brings it on sets it. */
-export type DaemonHealth = { natsUp: boolean; provisioned: boolean; indexed: boolean; draining: boolean };
+export type DaemonHealth = {
+  natsUp: boolean;
+  provisioned: boolean;
+  indexed: boolean;
+  draining: boolean;
+  /** Why JetStream stores nothing. */
+  refusal: string | undefined;
+  /** What is lost of the streams this daemon started with. */
+  loss: string | undefined;
+};
 
 /** The health of a daemon that has just begun to start. */
 export function healthAtStart(): DaemonHealth {
-  return { natsUp: false, provisioned: false, indexed: false, draining: false };
+  return { natsUp: false, provisioned: false, indexed: false, draining: false, refusal: undefined, loss: undefined };
 }
 
 /**
@@ -36,11 +45,13 @@ export async function serveHealth(
   }
 }
 
-function readiness({ natsUp, provisioned, indexed, draining }: DaemonHealth) {
+function readiness({ natsUp, provisioned, indexed, draining, refusal, loss }: DaemonHealth) {
   const reasons = [
     ...(natsUp ? [] : ["NATS is away"]),
     ...(provisioned ? [] : ["the streams are not ready"]),
     ...(provisioned && !indexed ? ["the run index is catching up"] : []),
+    ...(refusal === undefined ? [] : [`JetStream refuses to store: ${refusal}`]),
+    ...(loss === undefined ? [] : [`${loss}; restart this daemon when that is as you want it`]),
     ...(draining ? ["draining"] : []),
   ];
   return { live: true, ready: reasons.length === 0, reasons };

@@ -43,6 +43,8 @@ export type DaemonHostsOptions = {
   metrics: Metrics;
   logger: Logger;
   started: StartedParts;
+  /** Whether the journals can be believed. */
+  mayTakeOver: () => boolean;
 };
 
 export type DaemonHosts = {
@@ -110,7 +112,8 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
         const definition = hash === undefined ? undefined : definitions.pinned(workflow, hash);
         return definition?.kind === "handoff" ? definition.agents[agent] : undefined;
       },
-      options: { workingEveryMs: options.workingEveryMs },
+      // Well before others take this daemon for dead.
+      options: { workingEveryMs: options.workingEveryMs, blockedMs: Math.min(1_000, options.suspectAfterMs / 2) },
     }),
     (part) => part.stop(),
   );
@@ -154,7 +157,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       logger,
       lookAroundMs,
       suspectAfterMs,
-      unfinished: () => (index.caughtUp() && bus.connected() ? index.unfinished() : []),
+      unfinished: () => (index.caughtUp() && bus.connected() && given.mayTakeOver() ? index.unfinished() : []),
       adopted: (runId) => signals.release(runId),
       vanished: (runId) => index.forget(runId),
     }),

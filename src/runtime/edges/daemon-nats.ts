@@ -7,6 +7,7 @@ import { provision } from "../nats/provision.ts";
 import { type NatsServerProcess, startNatsServer } from "../nats/server.ts";
 import type { Subjects } from "../subjects.ts";
 import type { DaemonHealth } from "./daemon-health.ts";
+import { sayDenials } from "./denials.ts";
 import type { StartedParts } from "./started-parts.ts";
 
 export type DaemonNats = {
@@ -48,9 +49,14 @@ export async function openDaemonNats(given: DaemonNatsOptions): Promise<DaemonNa
       logger.info({ server }, "NATS is back");
     },
     failed: (error) => logger.error({ err: error }, "a message could not be handled"),
-    denied: (subject) => logger.error({ subject }, "NATS denied an operation"),
+    denied: sayDenials(logger),
   });
   const bus = started.add(connected, (open) => open.close(), CLOSE_MS);
+  bus.store.onChange((refusal) => {
+    health.refusal = refusal;
+    if (refusal === undefined) logger.info("JetStream stores again");
+    else logger.error({ refusal }, "JetStream refuses to store; everything waits until there is room");
+  });
   health.natsUp = true;
   await provisionWhenPossible(bus, subjects, options, logger);
   health.provisioned = true;

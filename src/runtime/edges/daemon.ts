@@ -17,7 +17,7 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { ResolvedOptions } from "../config/options.ts";
-import { holdDefinitions } from "../hosts/definitions.ts";
+import { holdDefinitions, offerOf } from "../hosts/definitions.ts";
 import { openDoor } from "../hosts/door.ts";
 import { takeHostSlot } from "../hosts/host-slot.ts";
 import type { Beat } from "../hosts/presence.ts";
@@ -26,6 +26,7 @@ import { startRetention } from "../hosts/retention.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
+import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { startApi } from "./api.ts";
 import { healthAtStart, serveHealth } from "./daemon-health.ts";
@@ -128,6 +129,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     metrics,
     logger,
     started,
+    mayTakeOver: () => health.loss === undefined,
   });
   const { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals } = hosts;
   const common = { bus, subjects, index, journals, logger };
@@ -145,6 +147,14 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       workflows: () => definitions.all(),
       offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
       agents: () => listAgents(daemon.agents, presence.living()),
+      parked: {
+        resume(runId) {
+          const isOffered = (workflow: string, hash: string) =>
+            presence.living().some(({ workflows }) => workflows.includes(offerOf(workflow, hash)));
+          return runs.resumeParked(runId, isOffered);
+        },
+        fail: (runId, reason) => runs.failParked(runId, reason),
+      },
     }),
     (part) => part.stop(),
     SERVICE_STOP_MS,
@@ -168,7 +178,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       bus,
       subjects,
       logger,
-      room: () => options.maxRuns - runs.busy(),
+      room: () => (health.refusal === undefined && health.loss === undefined ? options.maxRuns - runs.busy() : 0),
       whoRuns(workflow) {
         if (definitions.current(workflow)) return "here";
         if (presence.living().some((beat) => offersWorkflow(beat, workflow))) return "elsewhere";
@@ -188,6 +198,29 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     }),
     (part) => part.close(),
     options.drainTimeoutMs,
+  );
+  bus.store.onChange((refusal) => {
+    if (refusal !== undefined) door.interrupt();
+  });
+  started.add(
+    await guardStreams({
+      bus,
+      subjects,
+      ackWaitMs: options.ackWaitMs,
+      everyMs: options.lookAroundMs,
+      changed(loss) {
+        health.loss = loss;
+        if (loss === undefined) logger.info("the streams are those of before again");
+        else {
+          logger.error({ loss }, "streams are lost; this daemon stands still until they are back or it is restarted");
+          door.interrupt();
+          // Whoever drives a run on believes that its journal is whole.
+          runs.releaseAll();
+        }
+      },
+      doorMade: () => logger.warn("somebody deleted the door's consumer; it was made again"),
+    }),
+    (part) => part.stop(),
   );
   logger.info(
     describePowerLoss({

@@ -44,7 +44,8 @@ function missingParts({ streams, door, prefix }: Seen, { subjects }: Norms): Ail
       },
     ];
   }
-  const advice = "restart a daemon: it makes what is missing. What was in a deleted stream is gone";
+  const advice =
+    "start the broker on its own folder, or, where that is gone, restart every daemon: the first makes what is missing";
   return [
     ...missing.map((name) => ({ code: "stream_missing", message: `the stream ${name} is missing`, advice })),
     ...(door || missing.includes(subjects.streams.requests)
@@ -153,7 +154,8 @@ function parkedRuns({ runs }: Seen): Ailment[] {
     {
       code: "parked_runs",
       message: `${parked.length === 1 ? "a run is" : `${parked.length} runs are`} parked: ${first.runId}${more}`,
-      advice: "`troupe runs get <run-id>` says why: start a daemon that has its definition, or cancel the run",
+      advice:
+        "`troupe runs get <run-id>` says why: start a daemon that has its definition, or decide with `troupe runs resume <run-id>` or `troupe runs fail <run-id>`",
     },
   ];
 }

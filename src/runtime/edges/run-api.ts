@@ -2,6 +2,7 @@
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
+import type { Decided } from "../hosts/parked-runs.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
 import type { RunPage } from "../hosts/run-list.ts";
 import type { Signal } from "../hosts/signals.ts";
@@ -22,6 +23,13 @@ export type RunApiParts = {
   journals: Journals<RunEvent[]>;
   /** Whether a living daemon has this workflow. */
   offers(workflow: string): boolean;
+  parked: ParkedRuns;
+};
+
+/** Decides about runs that no daemon could continue. */
+export type ParkedRuns = {
+  resume(runId: string): Promise<Decided>;
+  fail(runId: string, reason?: string): Promise<Decided>;
 };
 
 export type JournalPage = {
@@ -38,6 +46,8 @@ export type RunApi = {
   list(request: ApiRequest<"runs.list">): RunPage;
   result(request: ApiRequest<"runs.result">): Promise<RunResult>;
   cancel(request: ApiRequest<"runs.cancel">): Promise<{ runId: string }>;
+  resume(request: ApiRequest<"runs.resume">): Promise<{ runId: string }>;
+  fail(request: ApiRequest<"runs.fail">): Promise<{ runId: string }>;
   signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
   journal(request: ApiRequest<"runs.journal">): Promise<JournalPage>;
   /** Answers everyone who waits that this daemon stops. */
@@ -53,7 +63,7 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
-export function openRunApi({ bus, subjects, index, journals, offers }: RunApiParts): RunApi {
+export function openRunApi({ bus, subjects, index, journals, offers, parked }: RunApiParts): RunApi {
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   let closed = false;
@@ -99,6 +109,14 @@ export function openRunApi({ bus, subjects, index, journals, offers }: RunApiPar
       await checkUnfinished(runId);
       await send(runId, { kind: "cancel", ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) });
       return { runId };
+    },
+
+    async resume({ runId }) {
+      return answerOf(runId, await parked.resume(runId));
+    },
+
+    async fail({ runId, reason }) {
+      return answerOf(runId, await parked.fail(runId, reason));
     },
 
     async signal({ runId, name, payload }) {
@@ -158,8 +176,28 @@ export function openRunApi({ bus, subjects, index, journals, offers }: RunApiPar
     if (!there) throw unknownRun(runId);
     const end = terminalIn(there);
     if (end) {
-      const status = end.type.slice("run.".length);
-      throw new ConflictError("run_finished", `run ${runId} is ${status} already`, { runId, status });
+      throw finishedRun(runId, end);
+    }
+  }
+
+  async function answerOf(runId: string, decided: Decided): Promise<{ runId: string }> {
+    switch (decided.is) {
+      case "done":
+        return { runId };
+      case "unknown":
+        await checkUnfinished(runId);
+        throw new ConflictError("not_parked", `run ${runId} has not begun yet`);
+      case "ended":
+        await checkUnfinished(runId);
+        throw unknownRun(runId);
+      case "not parked":
+        throw new ConflictError("not_parked", `run ${runId} is not parked: it goes on by itself`);
+      case "elsewhere":
+        throw new UnavailableError(`run ${runId}: another daemon has it or its definition; ask again`);
+      case "impossible":
+        throw new ConflictError("cannot_resume", `run ${runId} cannot go on: ${decided.problem}`);
+      default:
+        return decided satisfies never;
     }
   }
 
@@ -191,6 +229,11 @@ export function openRunApi({ bus, subjects, index, journals, offers }: RunApiPar
 
 function terminalIn(events: readonly RunEvent[]): RunEvent | undefined {
   return events.find(({ type }) => isTerminal(type));
+}
+
+function finishedRun(runId: string, { type }: RunEvent): ConflictError {
+  const status = type.slice("run.".length);
+  return new ConflictError("run_finished", `run ${runId} is ${status} already`, { runId, status });
 }
 
 function unknownRun(runId: string): NotFoundError {

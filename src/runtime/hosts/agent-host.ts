@@ -29,6 +29,7 @@ import { watchBacklog } from "./backlog.ts";
 import { crashPoints } from "./crash-points.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
 import { openLiveFeed } from "./live-feed.ts";
+import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
 import { openStanding } from "./standing.ts";
@@ -61,6 +62,8 @@ export type AgentHostOptions = {
     outcomeTimeoutMs?: number;
     /** How often an outcome is sent before it is stored. @default 3 */
     outcomeAttempts?: number;
+    /** A warning names the tools at work when the event loop was blocked for this long, in milliseconds. @default 1000 */
+    blockedMs?: number;
   };
 };
 
@@ -82,7 +85,12 @@ const SETTLE_MS = 1_000;
 /** Starts hosting agents: subscribes their mailboxes and works until `drain` or `stop`. */
 export function startAgentHost(given: AgentHostOptions): AgentHost {
   const { bus, subjects, tracing, logger, worker, metrics = noMetrics, handoffsOf } = given;
-  const { workingEveryMs = 5_000, outcomeTimeoutMs = 2_000, outcomeAttempts = 3 } = given.options ?? {};
+  const {
+    workingEveryMs = 5_000,
+    outcomeTimeoutMs = 2_000,
+    outcomeAttempts = 3,
+    blockedMs = 1_000,
+  } = given.options ?? {};
   const { nc } = bus;
   const stopping = new AbortController();
   const hurry = new AbortController();
@@ -91,6 +99,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const sent = rememberOutcomes();
   const feed = openLiveFeed(bus, subjects);
   const backlog = watchBacklog(bus);
+  const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
   let draining = false;
 
@@ -138,6 +147,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     modelFor: given.modelFor,
     loggerFor,
     feed,
+    loop,
     tracing,
     metrics,
   });
@@ -293,6 +303,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     stopping.abort();
     clearInterval(ticker);
     backlog.stop();
+    loop.stop();
     feed.stop();
     for (const subscription of [...mailboxes, ...others]) subscription.unsubscribe();
     for (const actor of actors.values()) actor.stop();

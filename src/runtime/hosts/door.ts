@@ -35,6 +35,8 @@ export type DoorOptions = {
 export type Door = {
   /** Requests that waited behind the last one taken. */
   depth(): number;
+  /** Takes nothing of what it has asked for and not got yet; it asks again when there is room. */
+  interrupt(): void;
   /** Takes nothing new; resolves when what was taken is a run or put back. */
   close(): Promise<void>;
 };
@@ -47,11 +49,16 @@ const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 2_000;
 // Long enough for another daemon's pull to get it, short enough not to be felt.
 const ELSEWHERE_MS = 50;
+// What NATS denies is mended by a person.
+const BURY_AGAIN_MS = 30_000;
+const MAX_UNBURIED = 10_000;
 
 /** Opens the door; it waits by itself for a broker that is not there. */
 export function openDoor(options: DoorOptions): Door {
   const { bus, subjects, logger, room, whoRuns, accept, repeated, deadLettered } = options;
   const inHand = new Set<Promise<void>>();
+  /** Requests that cannot be made a run nor a dead letter, by their sequence. */
+  const unburied = new Set<number>();
   let pull: ConsumerMessages | undefined;
   let open = true;
   let depth = 0;
@@ -59,6 +66,7 @@ export function openDoor(options: DoorOptions): Door {
 
   return {
     depth: () => depth,
+    interrupt: () => pull?.stop(),
     async close() {
       open = false;
       pull?.stop();
@@ -125,15 +133,20 @@ export function openDoor(options: DoorOptions): Door {
     const { runId, workflow, traceparent } = incoming;
     const { subject, data } = message;
     const reason = toErrorRecord(error);
-    logger.error({ runId, workflow, err: error }, "the request could not be made a run; it goes to the dead letters");
+    // One that comes again and again is not told each time.
+    const level = unburied.has(message.seq) ? "debug" : "error";
+    logger[level]({ runId, workflow, err: error }, "the request could not be made a run; it goes to the dead letters");
     const origin = { subject, runId, workflow, ...(traceparent !== undefined && { traceparent }) };
     try {
       await storeDeadLetter(bus, subjects, { kind: "requests", name: workflow, data, reason, ...origin });
       deadLettered();
       message.term();
+      unburied.delete(message.seq);
     } catch (failure) {
-      logger.error({ runId, err: failure }, "the dead letter could not be stored; the request will come again");
-      message.nak(RETRY_MAX_MS);
+      logger[level]({ runId, err: failure }, "the dead letter could not be stored; the request will come again");
+      unburied.add(message.seq);
+      if (unburied.size > MAX_UNBURIED) unburied.delete(unburied.values().next().value as number);
+      message.nak(BURY_AGAIN_MS);
     }
   }
 }

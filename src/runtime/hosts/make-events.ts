@@ -39,7 +39,12 @@ type EntryFacts = {
   newEventId: () => string;
 };
 
-/** The event that makes `writer` a run's owner. */
-export function claimedEvent(writer: Writer, reason: ClaimReason): RunEventBody {
-  return { type: "run.claimed", data: { ...writer, reason } };
+/** The event that makes `writer` a run's owner; with `rebound` the run is bound to that definition from here on. */
+export function claimedEvent(
+  writer: Writer,
+  reason: ClaimReason,
+  rebound?: { version: string; hash: string },
+): RunEventBody {
+  const { version, hash } = rebound ?? {};
+  return { type: "run.claimed", data: { ...writer, reason, ...(version && { version }), ...(hash && { hash }) } };
 }

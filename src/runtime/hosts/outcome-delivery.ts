@@ -6,6 +6,7 @@
  * D1  An outcome is made once; every try sends the same bytes.
  * D2  Nobody answers: the outcome is stored. The journal is fenced: somebody else has done so, or is at work; be silent.
  * D3  The next task of a handoff is sent by exactly one: by this host, where the outcome says `forwarded`, else by the owner.
+ * D4  A broker that is away uses up no tries: the owner waits for it too.
  */
 import { randomUUID } from "node:crypto";
 import type { HandoffOption, Outcome, OutcomeMessage, OutcomeReceipt, Task } from "../../actors/task.ts";
@@ -42,6 +43,8 @@ export type Delivered = "recorded" | "superseded" | "stored" | "fenced" | "lost"
 
 // Room for the headers beside the body.
 const HEADROOM_BYTES = 512;
+// After a broker was away daemons are back within half a second of each other.
+const OWNER_BACK_MS = 500;
 
 /** Sends a task's outcome and sees it through; never rejects. */
 export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Promise<Delivered> {
@@ -49,8 +52,11 @@ export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: 
   // A task that comes again meanwhile is at work; afterwards it is answered from here.
   options.sent.remember(work.key, bytes);
   for (let attempt = 1; attempt <= options.outcomeAttempts; attempt += 1) {
-    const receipt = await ask(work, bytes, options);
+    // D4
+    const wasAway = await connected(options);
+    const receipt = await ask(work, bytes, options, wasAway ? OWNER_BACK_MS : options.outcomeTimeoutMs);
     if (receipt) return receipt.type;
+    if (!options.bus.connected()) attempt -= 1;
     if (options.hurry.aborted || work.reply === undefined) break;
   }
   return store(work, message);
@@ -127,8 +133,13 @@ function forwarding(
   };
 }
 
-/** One try; undefined when nobody answered. A new owner that says where it listens ends the wait at once. */
-async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions): Promise<OutcomeReceipt | undefined> {
+/** One try; undefined when nobody answered. `absentMs` is how long an owner that is not there gets. A new owner that says where it listens ends the wait at once. */
+async function ask(
+  work: TaskWork,
+  bytes: Uint8Array,
+  options: DeliveryOptions,
+  absentMs: number,
+): Promise<OutcomeReceipt | undefined> {
   const { bus, outcomeTimeoutMs, hurry } = options;
   const { reply } = work;
   if (reply === undefined) return undefined;
@@ -144,7 +155,7 @@ async function ask(work: TaskWork, bytes: Uint8Array, options: DeliveryOptions):
     return answer && readReceipt(answer.string());
   } catch (error) {
     // Nobody listens: the owner is gone, and a new one takes a moment to say so.
-    if (error instanceof NoRespondersError) await pause(outcomeTimeoutMs, moved, hurry);
+    if (error instanceof NoRespondersError) await pause(absentMs, moved, hurry);
     return undefined;
   } finally {
     delete work.onMoved;
@@ -158,6 +169,19 @@ function readReceipt(text: string): OutcomeReceipt | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Over when the broker is there, or the host stops; whether it was away. */
+async function connected({ bus, hurry }: DeliveryOptions): Promise<boolean> {
+  if (bus.connected() || hurry.aborted) return false;
+  const { promise: over, resolve } = Promise.withResolvers<void>();
+  const stop = () => resolve();
+  const stopListening = bus.onRestored(stop);
+  hurry.addEventListener("abort", stop, { once: true });
+  await over;
+  stopListening();
+  hurry.removeEventListener("abort", stop);
+  return true;
 }
 
 /** Over when the time is up, the owner has moved, or the host stops. */

@@ -6,6 +6,7 @@ import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
 import type { IncomingRequest } from "./request.ts";
+import { openResults } from "./results.ts";
 import type { RunIndex } from "./run-index.ts";
 import { resultOf } from "./run-telling.ts";
 
@@ -25,8 +26,9 @@ export function answerRepeatedRequests(options: {
   index: RunIndex;
 }): RepeatedRequests {
   const { bus, subjects, journals, index } = options;
+  const results = openResults(bus);
   const waiting = new Map<string, { workflow: string; replyTo: Set<string> }>();
-  const stop = index.onEntry((runId, events) => {
+  const stopListening = index.onEntry((runId, events) => {
     const last = events.at(-1);
     if (waiting.size > 0 && last && isTerminal(last.type)) tell(runId, last);
   });
@@ -42,7 +44,10 @@ export function answerRepeatedRequests(options: {
       const last = (await journals.last(subjects.run(runId)))?.value.at(-1);
       if (last && isTerminal(last.type)) tell(runId, last);
     },
-    stop,
+    stop() {
+      stopListening();
+      results.stop();
+    },
   };
 
   function tell(runId: string, terminal: RunEvent) {
@@ -50,6 +55,6 @@ export function answerRepeatedRequests(options: {
     if (!entry) return;
     waiting.delete(runId);
     const result = resultOf(entry.workflow, runId, terminal);
-    for (const subject of entry.replyTo) bus.nc.publish(subject, JSON.stringify(result));
+    for (const subject of entry.replyTo) results.send(subject, result);
   }
 }

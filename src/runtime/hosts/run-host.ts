@@ -8,6 +8,8 @@
  * H1  A run is here only after this daemon's claim is in its journal.
  * H2, H4: see `run-telling.ts` and `accept-run.ts`.
  * H3  A run that is not driven here any more is forgotten whole: memory is that of the runs in flight.
+ * H5  What is only a message may be lost with the connection, and is said again when it is back: results (`results.ts`), tasks
+ *     nobody has answered for, cancels. What is in a journal needs no such care.
  */
 import type { Logger } from "pino";
 import type { TaskEntry } from "../../actors/task.ts";
@@ -25,9 +27,11 @@ import type { Definitions } from "./definitions.ts";
 import type { Mark } from "./exports.ts";
 import { type Cancel, openLoneEntries } from "./lone-entry.ts";
 import type { ClaimReason, Writer } from "./make-events.ts";
+import { cancelParked, type Decided, failParked, resumeParked } from "./parked-runs.ts";
 import type { IncomingRequest } from "./request.ts";
+import { openResults } from "./results.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
-import { cancelParked, type TakenOver, takeOverRun } from "./take-over-run.ts";
+import { type TakenOver, takeOverRun } from "./take-over-run.ts";
 import { type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
 
 export type RunHostOptions = {
@@ -65,7 +69,11 @@ export type RunHost = {
   adopt(runId: string, reason: ClaimReason, from?: string): Promise<TakenOver>;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
   /** Cancels a run that stands still because nobody can continue it. */
-  cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<void>;
+  cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<Decided>;
+  /** Takes up a run again that stands still; it is left to a daemon that has its definition where `isOffered` knows of one. */
+  resumeParked(runId: string, isOffered: (workflow: string, hash: string) => boolean): Promise<Decided>;
+  /** Ends a run that stands still as failed. */
+  failParked(runId: string, reason?: string): Promise<Decided>;
   owns(runId: string): boolean;
   /** Another daemon's claim was seen in the journal. */
   superseded(runId: string, epoch: number): void;
@@ -86,6 +94,8 @@ export type RunHost = {
 
 // Enough for the tasks of runs that failed or were cancelled within the last seconds at full load.
 const MAX_OVER = 10_000;
+// Daemons are back within half a second after each other.
+const WORKERS_BACK_MS = 1_000;
 
 /** Starts the run host of a daemon. */
 export function startRunHost(options: RunHostOptions): RunHost {
@@ -132,7 +142,10 @@ export function startRunHost(options: RunHostOptions): RunHost {
       await Promise.all([...runs.values()].map(checkOwnership));
     },
   });
-  const tell = openRunTelling({ bus, subjects, observer: options.observer, metrics });
+  const results = openResults(bus);
+  const tell = openRunTelling({ bus, subjects, observer: options.observer, metrics, results });
+  const stopListening = bus.onRestored(restored);
+  let cancelAgain: NodeJS.Timeout | undefined;
   const host: RunHostParts = {
     journals,
     subjectOf: subjects.run,
@@ -183,6 +196,8 @@ export function startRunHost(options: RunHostOptions): RunHost {
       return true;
     },
     cancelParked: (runId, cancel) => cancelParked(takingOver, runId, cancel),
+    resumeParked: (runId, isOffered) => resumeParked(takingOver, runId, isOffered),
+    failParked: (runId, reason) => failParked(takingOver, runId, reason),
     owns: (runId) => runs.has(runId),
     superseded(runId, epoch) {
       const run = runs.get(runId);
@@ -209,10 +224,30 @@ export function startRunHost(options: RunHostOptions): RunHost {
     },
     stop() {
       stopping.abort();
+      stopListening();
+      clearTimeout(cancelAgain);
+      results.stop();
       for (const run of [...runs.values()]) run.close("released");
       desk.stop();
     },
   };
+
+  // H5
+  function restored() {
+    void desk.restored();
+    sayCancels();
+    clearTimeout(cancelAgain);
+    cancelAgain = setTimeout(sayCancels, WORKERS_BACK_MS);
+    cancelAgain.unref();
+  }
+
+  /** Tells the workers of runs that are being cancelled once more. */
+  function sayCancels() {
+    if (!bus.connected()) return;
+    for (const run of runs.values()) {
+      if (run.cancelling) for (const { task } of run.openTasks()) run.accepted(task.taskId, undefined);
+    }
+  }
 
   /** Lets go of a run that was taken over while this process did not run. */
   async function checkOwnership(run: ActiveRun) {

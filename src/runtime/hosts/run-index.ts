@@ -197,9 +197,19 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
     const lostItsEnd = lastSeq < position.seq;
     const leftBehind = firstSeq > position.seq + 1;
     if (position.seq > 0 && (recreated || lostItsEnd || leftBehind)) {
+      const knew = store.counts();
       logger.warn(
-        { position: position.seq, firstSeq, lastSeq, recreated },
-        "the run index is stale; building it again",
+        {
+          position: position.seq,
+          firstSeq,
+          lastSeq,
+          recreated,
+          runs: sum(knew),
+          unfinished: sum(knew.filter(isUnfinished)),
+        },
+        recreated
+          ? "the runs stream was made again, without the runs the index knew; building it again"
+          : "the run index is stale; building it again",
       );
       reset({ ids: recreated });
     }
@@ -258,9 +268,13 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
     if (!row) return;
     advanceStanding(row.standing, events);
     row.lastSeq = seq;
-    for (const { type, at } of events) {
+    for (const { type, at, data } of events) {
       if (type === "task.sent" || type === "step.started") row.startedMs ??= Date.parse(at);
       else if (isTerminal(type)) row.endedMs ??= Date.parse(at);
+      else if (type === "run.claimed" && data.hash !== undefined) {
+        row.hash = data.hash;
+        row.version = data.version;
+      }
     }
     const wakeAt = wakeAtOf(row.standing);
     row.wakeMs = wakeAt === undefined ? undefined : Date.parse(wakeAt);
@@ -402,6 +416,14 @@ function endedOf({ runId, workflow, standing, replyTo, endedMs, lastSeq }: Index
   const endedAt = iso(endedMs);
   if (replyTo === undefined || endedAt === undefined) return [];
   return [{ runId, workflow, status: standing.status, replyTo, endedAt, lastSeq }];
+}
+
+function isUnfinished({ status }: { status: RunStatus }): boolean {
+  return !isOver(status);
+}
+
+function sum(counts: readonly { count: number }[]): number {
+  return counts.reduce((total, { count }) => total + count, 0);
 }
 
 function iso(ms: number | undefined): string | undefined {

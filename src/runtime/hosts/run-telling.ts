@@ -10,6 +10,7 @@ import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Subjects } from "../subjects.ts";
 import { crashPoints } from "./crash-points.ts";
+import type { Results } from "./results.ts";
 
 /** What is told about a run when it is over. The wire form of a result. */
 export type RunResult = {
@@ -37,8 +38,9 @@ export function openRunTelling(options: {
   subjects: Subjects;
   observer: RunObserver;
   metrics: Metrics;
+  results: Results;
 }): TellRun {
-  const { bus, subjects, observer, metrics } = options;
+  const { bus, subjects, observer, metrics, results } = options;
 
   // H2
   return function tell(run, events, texts, seq) {
@@ -59,7 +61,7 @@ export function openRunTelling(options: {
   function sendResult({ runId, workflow, setup }: ToldRun, terminal: RunEvent) {
     const result = resultOf(workflow, runId, terminal);
     if (!result) return;
-    if (setup?.request.replyTo) bus.nc.publish(setup.request.replyTo, JSON.stringify(result));
+    if (setup?.request.replyTo) results.send(setup.request.replyTo, result);
     const since = Date.parse(setup?.acceptedAt ?? terminal.at);
     metrics.runEnded({
       workflow,

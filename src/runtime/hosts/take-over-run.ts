@@ -6,14 +6,14 @@ import type { TaskEntry } from "../../actors/task.ts";
 import { FencedError, toErrorRecord } from "../../errors.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import { isTerminal, type RunEvent, type RunEventBody } from "../../workflows/run-events.ts";
+import { hashOf, isTerminal, type RunEvent, type RunEventBody } from "../../workflows/run-events.ts";
 import { FoldError, fold, isDone } from "../../workflows/supervisor.ts";
 import type { Entry, Journals } from "../nats/journal.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
 import { exportedUpTo, type Mark } from "./exports.ts";
 import { findTasks } from "./find-tasks.ts";
-import { type AppendLoneEntry, type Cancel, cancelledAtOnce } from "./lone-entry.ts";
+import type { AppendLoneEntry } from "./lone-entry.ts";
 import { type ClaimReason, claimedEvent, type Writer } from "./make-events.ts";
 
 export type TakeOverParts = {
@@ -35,7 +35,8 @@ export type TakenOver = "adopted" | "ended" | "elsewhere" | "parked" | "unknown"
 /** How a `run.parked` begins that ends by itself when a daemon with the definition appears. */
 export const NO_DEFINITION = "no_definition:";
 
-type Journal = {
+/** A run's journal as it was read. */
+export type Journal = {
   runId: string;
   entries: readonly Entry<RunEvent[]>[];
   events: readonly RunEvent[];
@@ -60,23 +61,18 @@ export async function takeOverRun(
   if (events.some(({ type }) => isTerminal(type))) return "ended";
   // Somebody was quicker than the index told.
   if (from !== undefined && lastClaim(events)?.incarnation !== from) return "elsewhere";
-  const { workflow, hash } = accepted.data;
+  const { workflow } = accepted.data;
+  const hash = hashOf(events);
   const definition = hash === undefined ? undefined : definitions.pinned(workflow, hash);
   return definition ? driveOn(parts, journal, definition, reason) : parkUnread(parts, journal);
 }
 
-/** Cancels a run that stands still because nobody can continue it. */
-export async function cancelParked(
-  parts: TakeOverParts,
-  runId: string,
-  cancel: Cancel & { seq: number },
-): Promise<void> {
-  const journal = await readJournal(parts, runId);
-  if (journal?.last.type !== "run.parked") return;
-  await claimAlone(parts, journal, cancelledAtOnce(cancel));
-}
-
-async function driveOn(
+/**
+ * Claims a run and drives it on with a definition; where the journal does not fit it, the run is parked.
+ *
+ * Rejects with what reading and appending reject with.
+ */
+export async function driveOn(
   parts: TakeOverParts,
   journal: Journal,
   definition: WorkflowDefinition,
@@ -99,7 +95,8 @@ async function driveOn(
   });
   runs.set(runId, run);
   try {
-    await run.claim(claimedEvent(host.writer, reason));
+    const isRebound = definition.hash !== hashOf(events);
+    await run.claim(claimedEvent(host.writer, reason, isRebound ? definition : undefined));
   } catch (error) {
     run.close("fenced");
     if (error instanceof FencedError) return "elsewhere";
@@ -122,8 +119,9 @@ async function driveOn(
 /** Says on record why a run stands still that no living daemon has the definition for. */
 async function parkUnread(parts: TakeOverParts, journal: Journal): Promise<"parked" | "elsewhere"> {
   const { runId, accepted } = journal;
-  const { workflow, hash } = accepted.data;
-  const reason = `${NO_DEFINITION} no living daemon has workflow ${workflow} as this run started with it (${hash})`;
+  const { workflow } = accepted.data;
+  const hash = hashOf(journal.events);
+  const reason = `${NO_DEFINITION} no living daemon has workflow ${workflow} as this run is bound to it (${hash})`;
   const exported = exportedUpTo(journal.entries, parts.exportMark);
   try {
     const claimSeq = await claimAlone(parts, journal, [{ type: "run.parked", data: { reason } }]);
@@ -137,7 +135,7 @@ async function parkUnread(parts: TakeOverParts, journal: Journal): Promise<"park
 }
 
 /** Claims a run only to say something about it, in one entry. */
-function claimAlone(parts: TakeOverParts, journal: Journal, words: readonly RunEventBody[]): Promise<number> {
+export function claimAlone(parts: TakeOverParts, journal: Journal, words: readonly RunEventBody[]): Promise<number> {
   const { runId, accepted, events, last, lastSeq } = journal;
   const { workflow, trace } = accepted.data;
   const position = { seq: lastSeq, n: last.n, epoch: last.epoch + 1 };
@@ -151,7 +149,8 @@ function exportAgain(tracing: Tracing, { entries }: Journal, exported: number, c
   void tracing.reproject(journal, exported, claimSeq);
 }
 
-async function readJournal({ host }: TakeOverParts, runId: string): Promise<Journal | undefined> {
+/** Reads a run's journal; undefined where there is none. */
+export async function readJournal({ host }: TakeOverParts, runId: string): Promise<Journal | undefined> {
   const entries = await host.journals.read(host.subjectOf(runId));
   const events = entries.flatMap(({ value }) => value);
   const [accepted] = events;
@@ -160,7 +159,8 @@ async function readJournal({ host }: TakeOverParts, runId: string): Promise<Jour
   return { runId, entries, events, accepted, last, lastSeq: entries.at(-1)?.seq ?? 0 };
 }
 
-function foldOrProblem(definition: WorkflowDefinition, events: readonly RunEvent[]) {
+/** Folds a journal, or says why that cannot be done. */
+export function foldOrProblem(definition: WorkflowDefinition, events: readonly RunEvent[]) {
   try {
     return { snapshot: fold(definition, events), problem: undefined };
   } catch (error) {

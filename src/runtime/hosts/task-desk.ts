@@ -91,6 +91,8 @@ export type TaskDesk = {
   workerGone(incarnation: string): void;
   /** Somebody new serves something: waiting tasks are tried at once. */
   serversChanged(): void;
+  /** The connection is back: what nobody answered for is asked for at once, because it may have been lost with it. */
+  restored(): Promise<void>;
   stop(): void;
 };
 
@@ -120,7 +122,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(tick, TICK_MS);
   let lastTick = performance.now();
-  let checking = false;
+  let recovering: Promise<void> | undefined;
 
   return {
     send(task, traceparent) {
@@ -186,6 +188,15 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         if (entry.state.is === "held" && entry.state.why === "unserved") entry.state.until = 0;
       }
       tick();
+    },
+    async restored() {
+      lastTick = performance.now();
+      await recover();
+      const now = performance.now();
+      for (const entry of tracked.values()) {
+        if (entry.state.is === "sent")
+          seek(entry, { ...entry.state, at: now - acceptTimeoutMs * entry.state.tries }, now);
+      }
     },
     stop() {
       clearInterval(ticker);
@@ -297,7 +308,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     const paused = now - lastTick > PAUSED_MS;
     lastTick = now;
     if (paused) void recover();
-    if (checking) return;
+    if (recovering) return;
     for (const entry of [...tracked.values()]) {
       const { task, state } = entry;
       switch (state.is) {
@@ -338,14 +349,20 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     const due = at + acceptTimeoutMs * tries;
     if (!asked) {
       if (now < (entry.forwarded && tries === 1 ? at + Math.min(ASK_FOR_FORWARDED_MS, acceptTimeoutMs) : due)) return;
-      state.asked = { ...searchAmong(workersOf(agent), () => {}), at: now };
-      ask(runId, [taskId]);
+      seek(entry, state, now);
     } else if (now >= due && (asked.awaited.size === 0 || now >= asked.at + WHEREABOUTS_MS)) {
       if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
       logger.debug({ runId, taskId, agent }, "nobody took the task; sending it again");
       entry.state = { is: "sent", at: now, tries: tries + 1 };
       publish(entry, { again: true });
     }
+  }
+
+  /** Asks everybody whether they have a task that was sent. */
+  function seek(entry: Tracked, state: Sent, now: number) {
+    const { runId, taskId, agent } = entry.task;
+    entry.state = { ...state, asked: { ...searchAmong(workersOf(agent), () => {}), at: now } };
+    ask(runId, [taskId]);
   }
 
   /** Whoever has the outcome of a task has the task, until the run has made up its mind about it. */
@@ -357,11 +374,15 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     if (state.is === "asked") state.asked.found();
   }
 
-  async function recover() {
-    if (checking) return;
-    checking = true;
+  function recover(): Promise<void> {
+    recovering ??= checkAndRenew().finally(() => {
+      recovering = undefined;
+    });
+    return recovering;
+  }
+
+  async function checkAndRenew() {
     await options.checkOwnership();
-    checking = false;
     const now = performance.now();
     for (const { state } of tracked.values()) {
       if (state.is === "sent") state.at = now;

@@ -23,6 +23,7 @@ import { retryModelCall } from "../models/retrying.ts";
 import { sleep } from "../models/sleep.ts";
 import { crashPoints } from "./crash-points.ts";
 import type { LiveFeed } from "./live-feed.ts";
+import type { LoopWatch } from "./loop-watch.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskWork } from "./task-work.ts";
 
@@ -35,13 +36,14 @@ export type EffectsOptions = {
   modelFor(agent: TaskWork["agent"]): Model;
   loggerFor(work: TaskWork): ToolLogger;
   feed: LiveFeed;
+  loop: Pick<LoopWatch, "begin">;
   tracing: Tracing;
   metrics: Metrics;
 };
 
 /** The task machine with the host's effects in it. */
 export function taskMachineWith(options: EffectsOptions) {
-  const { abandon, standing, modelFor, loggerFor, feed, tracing, metrics } = options;
+  const { abandon, standing, modelFor, loggerFor, feed, loop, tracing, metrics } = options;
   const traced = new WeakMap<Model, Model>();
 
   function workOf(runId: string, taskId: string): TaskWork {
@@ -210,6 +212,7 @@ export function taskMachineWith(options: EffectsOptions) {
       logger: loggerFor(work),
     };
     const start = performance.now();
+    const ended = loop.begin({ tool: tool.name, agent: agent.name, runId, taskId });
     let result: { content: string; failed: boolean };
     let error: LeafResult["error"];
     try {
@@ -224,6 +227,7 @@ export function taskMachineWith(options: EffectsOptions) {
       error = toErrorRecord(thrown, "tool_failed");
       result = { content: `error: ${error.message}`, failed: true };
     }
+    ended();
     leaf.end({ ...(error && { error }), content: result.content });
     const seconds = (performance.now() - start) / 1000;
     metrics.toolCall({ tool: tool.name, agent: agent.name, seconds, ...(error && { error: error.code }) });

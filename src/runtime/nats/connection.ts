@@ -15,6 +15,7 @@ import {
   writeOncePerTurn,
 } from "./nats.ts";
 import { openRequests, type Requests } from "./requests.ts";
+import { openStoreState, type StoreState } from "./store-state.ts";
 
 /** How to reach NATS; files are read once, at connect. */
 export type NatsOptions = {
@@ -45,8 +46,8 @@ export type ConnectionWatcher = {
   restored?(server: string): void;
   /** A subscription's callback threw: a defect, told here because it must not stop the connection. */
   failed?(error: unknown): void;
-  /** The broker denied something that no caller waits for. */
-  denied?(message: string): void;
+  /** The broker denied a subject. */
+  denied?(subject: string, operation: "publish" | "subscribe"): void;
 };
 
 /** NATS and JetStream over one connection. */
@@ -57,10 +58,19 @@ export type Bus = {
   jsm(): Promise<JetStreamManager>;
   /** A request over the shared reply subscription; see `requests.ts`. */
   request: Requests["request"];
+  /** Whether JetStream stores what is appended over this connection. */
+  readonly store: StoreState;
   /** A new subject for replies, under this connection's inbox prefix. */
   inbox(): string;
+  /** What was published before this instant of `performance.now()` has reached the broker. */
+  reachedAt: Requests["reachedAt"];
   /** False while the client is trying to reconnect. */
   connected(): boolean;
+  /**
+   * Calls `listener` whenever the connection is back. What was published shortly before it was lost, and all that was while
+   * it was away, has not reached anybody: the client drops it. Returns how to stop it.
+   */
+  onRestored(listener: () => void): () => void;
   /** Sends what is buffered and closes. */
   close(): Promise<void>;
 };
@@ -77,6 +87,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   const nc = await connect(connectionOptions(options));
   let connected = true;
   let manager: Promise<JetStreamManager> | undefined;
+  const restoredListeners = new Set<() => void>();
   writeOncePerTurn(nc);
   guardCallbacks(nc, (error) => watcher.failed?.(error));
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
@@ -91,8 +102,14 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       return manager;
     },
     request: requests.request,
+    store: openStoreState(),
     inbox: () => createInbox(options.inboxPrefix),
+    reachedAt: requests.reachedAt,
     connected: () => connected && !nc.isClosed(),
+    onRestored(listener) {
+      restoredListeners.add(listener);
+      return () => void restoredListeners.delete(listener);
+    },
     async close() {
       if (nc.isClosed()) return;
       // drain() waits for the broker; without one there is nothing to wait for.
@@ -109,8 +126,10 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       } else if (status.type === Events.Reconnect && !connected) {
         connected = true;
         watcher.restored?.(nc.getServer());
+        for (const listener of restoredListeners) listener();
       } else if (status.type === Events.Error) {
-        watcher.denied?.(String(status.permissionContext?.subject ?? status.data));
+        const { subject, operation } = status.permissionContext ?? {};
+        watcher.denied?.(subject ?? String(status.data), operation === "subscription" ? "subscribe" : "publish");
       }
     }
   }

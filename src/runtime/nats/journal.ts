@@ -12,6 +12,7 @@
  *     versions disagree on whether deduplication or the expectation is checked first.
  * J5  `append` settles only when the answer is known, or when its signal aborts (the daemon stops): never on a timeout.
  * J6  A read is whole or throws: it ends where the consumer says nothing is pending, not where the stream paused.
+ * J7  What the broker refuses to store (no room, above all) waits like what is unknown, and `bus.store` is told.
  */
 import { FencedError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import type { Bus } from "./connection.ts";
@@ -46,6 +47,9 @@ export type Journals<T> = {
   purge(subject: string): Promise<void>;
 };
 
+/** One entry on its way. */
+type Append = { readonly body: Uint8Array; readonly expected: number };
+
 type PubAck = { seq?: number; duplicate?: boolean; error?: { code: number; err_code?: number; description: string } };
 type StoredMessage = { message?: { seq: number; data?: string }; error?: { err_code?: number; description: string } };
 
@@ -56,6 +60,8 @@ const EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence";
 const READ_BATCH = 500;
 // The subject is empty. A missing stream answers with the same `code` 404, but says nothing about the subject.
 const NO_MESSAGE_FOUND = 10_037;
+// The expectation was wrong, which is for whoever appends to judge; since 2.12 there are two of them.
+const WRONG_LAST_SEQUENCE = new Set([10_071, 10_164]);
 
 /** Opens the journals kept in `stream`. */
 export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
@@ -66,14 +72,11 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
     async append(subject, body, { expected, id, signal }) {
       const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
       if (body.length + 128 > limit) throw new PayloadTooLargeError(subject, body.length, limit);
-      for (let wait = RETRY_MIN_MS; ; wait = Math.min(wait * 2, RETRY_MAX_MS)) {
-        const seq = await publish(subject, body, expected);
-        if (seq !== undefined) return seq;
-        // J3
-        const verdict = await readBack(subject, expected, id, signal);
-        if (verdict.type === "mine") return verdict.seq;
-        if (verdict.type === "fenced") throw new FencedError(subject);
-        await pause(wait, signal, subject);
+      const append = { body, expected };
+      try {
+        return await store(subject, append, id, signal);
+      } finally {
+        bus.store.settled(append);
       }
     },
 
@@ -123,15 +126,32 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
     },
   };
 
+  /** Tries until it is known what became of an append. */
+  async function store(subject: string, append: Append, id: string, signal?: AbortSignal): Promise<number> {
+    for (let wait = RETRY_MIN_MS; ; wait = Math.min(wait * 2, RETRY_MAX_MS)) {
+      const seq = await publish(subject, append);
+      if (seq !== undefined) return seq;
+      // J3
+      const verdict = await readBack(subject, append.expected, id, signal);
+      if (verdict.type === "mine") return verdict.seq;
+      if (verdict.type === "fenced") throw new FencedError(subject);
+      await pause(wait, signal, subject);
+    }
+  }
+
   /** One try; undefined means unknown. */
-  async function publish(subject: string, body: Uint8Array, expected: number): Promise<number | undefined> {
+  async function publish(subject: string, append: Append): Promise<number | undefined> {
     try {
-      const reply = await bus.request(subject, body, {
-        header: [EXPECTED_LAST, String(expected)],
+      const reply = await bus.request(subject, append.body, {
+        header: [EXPECTED_LAST, String(append.expected)],
         timeoutMs: REQUEST_TIMEOUT_MS,
       });
       const ack = JSON.parse(decoder.decode(reply.data)) as PubAck;
-      return ack.error || ack.duplicate ? undefined : ack.seq;
+      if (!ack.error) return ack.duplicate ? undefined : ack.seq;
+      // J7
+      const { code, err_code: reason, description } = ack.error;
+      if (!WRONG_LAST_SEQUENCE.has(reason ?? 0)) bus.store.refused(append, stream, description || `error ${code}`);
+      return undefined;
     } catch (error) {
       throwIfFinal(error, subject);
       return undefined;
@@ -145,9 +165,13 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
       try {
         const last = await lastStored(subject);
         if (last && entryId(last.text) === id) return { type: "mine", seq: last.seq };
-        return (last?.seq ?? 0) === expected ? { type: "nothing stored" } : { type: "fenced" };
+        if ((last?.seq ?? 0) === expected) return { type: "nothing stored" };
+        // A journal that was there is gone: somebody purged it, or this is another stream.
+        if (!last) bus.store.doubt();
+        return { type: "fenced" };
       } catch (error) {
         throwIfFinal(error, subject);
+        bus.store.doubt();
       }
       await pause(wait, signal, subject);
     }

@@ -39,7 +39,8 @@ export async function provision(bus: Bus, subjects: Subjects, options: Provision
 function wantedStreams({ streams, ...names }: Subjects, replicas: number | undefined): WantedStream[] {
   // What nobody chose is left as an operator may have set it.
   const chosen = replicas === undefined ? {} : { num_replicas: replicas };
-  const log = { retention: RetentionPolicy.Limits, allow_direct: true, ...chosen };
+  // A log with a limit an operator has set refuses when it is full; the default would drop the oldest entries in silence.
+  const log = { retention: RetentionPolicy.Limits, discard: DiscardPolicy.New, allow_direct: true, ...chosen };
   return [
     {
       name: streams.requests,
@@ -75,6 +76,7 @@ function wantedStreams({ streams, ...names }: Subjects, replicas: number | undef
       name: streams.exported,
       subjects: [names.allExported],
       max_msgs_per_subject: 1,
+      discard: DiscardPolicy.Old,
       max_age: nanos(30 * DAY_MS),
       description: "How far each host's durable spans are exported",
     },
@@ -96,7 +98,8 @@ async function provisionStream(jsm: JetStreamManager, wanted: WantedStream): Pro
   if (!sameSettings(found.config, wanted)) await jsm.streams.update(wanted.name, wanted);
 }
 
-async function provisionDoor(jsm: JetStreamManager, subjects: Subjects, ackWaitMs: number): Promise<void> {
+/** Makes the door's consumer or brings it up to date; whether it was not there. */
+export async function provisionDoor(jsm: JetStreamManager, subjects: Subjects, ackWaitMs: number): Promise<boolean> {
   const wanted = {
     ack_policy: AckPolicy.Explicit,
     deliver_policy: DeliverPolicy.All,
@@ -116,6 +119,7 @@ async function provisionDoor(jsm: JetStreamManager, subjects: Subjects, ackWaitM
   } else if (!sameSettings(found.config, wanted)) {
     await jsm.consumers.update(requests, subjects.doorConsumer, wanted);
   }
+  return !found;
 }
 
 function sameSettings(found: object, wanted: object): boolean {

@@ -31,10 +31,13 @@ export type Requests = {
    * @throws NoRespondersError, PermissionError, or UnavailableError when there is no answer in time or the connection is lost.
    */
   request(subject: string, data: Uint8Array | string, options?: RequestOptions): Promise<Msg>;
+  /** What was published before this instant of `performance.now()` has reached the broker: it answered what was asked then. */
+  reachedAt(): number;
 };
 
 type Pending = {
   readonly subject: string;
+  readonly askedAt: number;
   readonly dueAt: number;
   readonly resolve: (answer: Msg) => void;
   readonly reject: (error: Error) => void;
@@ -48,6 +51,7 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
   const pending = new Map<string, Pending>();
   const prefixLength = inbox.length + 1;
   let count = 0;
+  let reachedAt = Number.NEGATIVE_INFINITY;
   nc.subscribe(`${inbox}.*`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(expire, TICK_MS);
   ticker.unref();
@@ -59,7 +63,8 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
     request(subject, data, { timeoutMs = DEFAULT_TIMEOUT_MS, header } = {}) {
       return new Promise((resolve, reject) => {
         const token = (count++).toString(36);
-        pending.set(token, { subject, dueAt: performance.now() + timeoutMs, resolve, reject });
+        const askedAt = performance.now();
+        pending.set(token, { subject, askedAt, dueAt: askedAt + timeoutMs, resolve, reject });
         try {
           nc.publish(subject, data, {
             reply: `${inbox}.${token}`,
@@ -71,6 +76,7 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
         }
       });
     },
+    reachedAt: () => reachedAt,
   };
 
   function hear(message: Msg) {
@@ -79,6 +85,7 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
     // Q2
     if (!asked) return;
     pending.delete(token);
+    reachedAt = Math.max(reachedAt, asked.askedAt);
     if (message.data.length === 0 && message.headers?.code === 503) asked.reject(new NoRespondersError(asked.subject));
     else asked.resolve(message);
   }

@@ -40,7 +40,9 @@ test("the service is found by its name, with its version and every endpoint", as
     endpoints: { subject: string }[];
   }>();
   expect(info.version).toBe("0.1.0");
-  const names = ["start", "get", "list", "result", "cancel", "signal", "journal"].map((name) => `runs.${name}`);
+  const names = ["start", "get", "list", "result", "cancel", "resume", "fail", "signal", "journal"].map(
+    (name) => `runs.${name}`,
+  );
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
     [...names, ...dead, "workflows.list", "workflows.get", "agents.list"]

@@ -328,3 +328,20 @@ test("a desk that was closed sends and hears nothing more", async () => {
   expect(worker.tasks).toHaveLength(1);
   expect(told).toEqual([]);
 });
+
+test("a task nobody has answered for is asked for at once when the connection is back, and then sent again", async () => {
+  const worker = await join("w/1", { silent: true });
+  const questions: string[] = [];
+  const ears = bench.bus.nc.subscribe(bench.subjects.owners, {
+    callback: (_, message) => questions.push(message.json<{ tasks: string[] }>().tasks.join()),
+  });
+  desk.send(task, TRACE);
+  await worker.gets("t1");
+  await desk.restored();
+  await bench.bus.nc.flush();
+  expect(questions).toEqual(["t1"]);
+  await worker.gets("t1", 2);
+  worker.say("accepted", "t1");
+  await hears("accepted t1 by w/1");
+  ears.unsubscribe();
+});
