@@ -6,7 +6,7 @@
 import type { Logger } from "pino";
 
 /** A tool that is executed here. */
-export type ToolAtWork = { tool: string; agent: string; runId: string; taskId: string };
+type ToolAtWork = { tool: string; agent: string; runId: string; taskId: string };
 
 export type LoopWatch = {
   /** Takes note that a tool begins; the answer is called when it ends. */
