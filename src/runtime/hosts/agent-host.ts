@@ -143,6 +143,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const tasks = taskMachineWith({
     workOf: (runId, taskId) => registry.byKey(taskKey(runId, taskId)),
     abandon,
+    fenced,
     standing,
     modelFor: given.modelFor,
     loggerFor,
@@ -251,6 +252,18 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     loggerFor(work).info(`abandoned: ${reason}`);
     registry.remove(work, "discard");
     tell(work, { type: "forget", id: work.id });
+  }
+
+  /** Another worker was quicker to write. If the run counts on this one all the same, it is given back to be gone on with. */
+  function fenced(work: TaskWork, reason: string): void {
+    abandon(work, reason);
+    standing.confirm(work, stopping.signal).then(
+      (isWanted) => {
+        if (isWanted) answers.busy(work);
+      },
+      // Stopping: nobody is waited for.
+      () => {},
+    );
   }
 
   /** No room, or no time left: the owner sends it elsewhere. */

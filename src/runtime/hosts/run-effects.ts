@@ -47,7 +47,7 @@ export type RunEffects = {
   traceparent(taskId: string): string;
   /** Whether every open task waits for a worker. */
   allWait(): boolean;
-  /** Measures the tasks that these events settle. */
+  /** Measures the tasks that these events settle, and calls off those they hand over to in vain. */
   recorded(events: readonly RunEvent[]): void;
   /** The desk: a worker has the task. */
   accepted(taskId: string, worker: string | undefined): void;
@@ -97,7 +97,15 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     },
     traceparent,
     allWait: () => openTaskIds().every((taskId) => waiting.has(taskId)),
-    recorded: (events) => times.recorded(events),
+    recorded(events) {
+      times.recorded(events);
+      for (const { type, data } of events) {
+        if (type !== "agent.handoff") continue;
+        // Sent by its worker, and the run is being cancelled: who has it answers to an owner that may be gone.
+        const { taskId, forwarded } = data.next;
+        if (forwarded && !openTask(taskId)) desk.callOff(runId, taskId);
+      }
+    },
     accepted(taskId, worker) {
       if (isCancelling()) return cancelTask(taskId);
       if (!waiting.delete(taskId)) return;

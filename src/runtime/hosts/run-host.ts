@@ -12,7 +12,7 @@
  *     nobody has answered for, cancels. What is in a journal needs no such care.
  */
 import type { Logger } from "pino";
-import type { TaskEntry } from "../../actors/task.ts";
+import type { OutcomeMessage, TaskEntry } from "../../actors/task.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
@@ -32,7 +32,7 @@ import type { IncomingRequest } from "./request.ts";
 import { openResults } from "./results.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
 import { type TakenOver, takeOverRun } from "./take-over-run.ts";
-import { type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
+import { type Answer, type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
 
 export type RunHostOptions = {
   bus: Bus;
@@ -110,7 +110,11 @@ export function startRunHost(options: RunHostOptions): RunHost {
   let eventCount = 0;
 
   const listener: DeskListener = {
-    outcome(runId, message, answer) {
+    outcome(runId, message, respond) {
+      const answer: Answer = (receipt) => {
+        respond(receipt);
+        if (receipt.type === "superseded") callOffNext(runId, message);
+      };
       // Without the run here there is no answer (D4): its owner's inbox will be told to the worker.
       const run = runs.get(runId);
       if (run) run.outcome(message, answer);
@@ -260,6 +264,17 @@ export function startRunHost(options: RunHostOptions): RunHost {
     } catch (error) {
       logger.debug({ runId: run.runId, err: error }, "could not check who owns the run");
     }
+  }
+
+  /** A handoff that came too late: the task its worker has sent on is nobody's. */
+  function callOffNext(runId: string, message: OutcomeMessage) {
+    const next = message.type === "handoff" ? message.next : undefined;
+    if (!next?.forwarded) return;
+    const isOpen = runs
+      .get(runId)
+      ?.openTasks()
+      .some(({ task }) => task.taskId === next.taskId);
+    if (!isOpen) desk.callOff(runId, next.taskId);
   }
 
   function remember(runId: string) {

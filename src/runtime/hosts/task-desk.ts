@@ -86,6 +86,8 @@ export type TaskDesk = {
   tellHolder(holder: Holder, control: TaskControl): void;
   /** Gives a task up that may be on its way to a worker: it is lost when nobody says to have it. False when none is on its way. */
   withdraw(runId: string, taskId: string): boolean;
+  /** Asks who is at work on a task that its run does not wait for; whoever says so is a stray. */
+  callOff(runId: string, taskId: string): void;
   forget(runId: string, taskId: string): void;
   /** Tasks of a worker that is presumed dead are lost. */
   workerGone(incarnation: string): void;
@@ -167,6 +169,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       entry.withdrawn = true;
       return true;
     },
+    callOff: (runId, taskId) => ask(runId, [taskId]),
     forget(runId, taskId) {
       const entry = tracked.get(keyOf(runId, taskId));
       if (!entry) return;

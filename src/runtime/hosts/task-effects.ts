@@ -3,10 +3,12 @@
  *
  * Invariants
  * E1  A reply after which the task goes on, and every tool's result, is in the task's journal before it is acted on.
- * E2  A fenced journal means another worker has the task: it is abandoned here, and nothing more of it is said.
+ * E2  A fenced journal means another worker has written: the task is abandoned here, and given back if the run still counts
+ *     on this worker, so that somebody goes on from what was written.
  * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
  * E4  A task that may have been given to another worker while this process did not run is looked up before anything is begun
- *     or recorded for it (`standing.ts`): what this one wrote would fence the other one, and then neither had it.
+ *     for it (`standing.ts`). What it has in hand is recorded all the same: it was paid for, and whoever has the task now is
+ *     fenced by it, gives the task back (E2) and goes on from it.
  * E5  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import { fromPromise } from "xstate";
@@ -32,6 +34,8 @@ export type EffectsOptions = {
   workOf(runId: string, taskId: string): TaskWork | undefined;
   /** Stops a task without a word. */
   abandon(work: TaskWork, reason: string): void;
+  /** Stops a task whose journal another worker has written to. */
+  fenced(work: TaskWork, reason: string): void;
   standing: Standing;
   modelFor(agent: TaskWork["agent"]): Model;
   loggerFor(work: TaskWork): ToolLogger;
@@ -88,7 +92,7 @@ export function taskMachineWith(options: EffectsOptions) {
     // E1
     if (goesOn(state, reply)) {
       if (crashPoints.armed) await crashPoints.before("before-reply-entry");
-      await journaled(work, signal, () => work.journal.append({ type: "turn", turn, reply }));
+      await journaled(work, () => work.journal.append({ type: "turn", turn, reply }));
       crashPoints.at("after-reply-entry");
     }
     return reply;
@@ -173,7 +177,7 @@ export function taskMachineWith(options: EffectsOptions) {
     const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...result });
     if (crashPoints.armed) await crashPoints.before("before-tool-entry");
     // E1
-    await journaled(work, signal, async () => {
+    await journaled(work, async () => {
       try {
         await entry();
       } catch (error) {
@@ -242,13 +246,13 @@ export function taskMachineWith(options: EffectsOptions) {
     throw new Error(reason);
   }
 
-  async function journaled(work: TaskWork, signal: AbortSignal, write: () => Promise<void>): Promise<void> {
-    if (!standing.isSure(work)) await confirm(work, signal);
+  async function journaled(work: TaskWork, write: () => Promise<void>): Promise<void> {
     try {
       await write();
     } catch (error) {
-      // E2; and where the daemon stops, whoever gets the task next goes on from what was stored.
-      if (error instanceof FencedError || error instanceof UnavailableError) abandon(work, error.message);
+      if (error instanceof FencedError) options.fenced(work, error.message);
+      // Where the daemon stops, whoever gets the task next goes on from what was stored.
+      else if (error instanceof UnavailableError) abandon(work, error.message);
       throw error;
     }
   }

@@ -261,6 +261,33 @@ describe("a run that is cancelled", () => {
     expect((await bench.end(runId)).type).toBe("run.cancelled");
     target.stop();
   });
+
+  test("stops the agent it was handed to also where that answers to an owner that is gone", async () => {
+    const other = `${agent}-other`;
+    const target = await bench.worker(other);
+    const agents = [
+      defineAgent({ name: agent, instructions: "i", model: "m", handoffs: [other] }),
+      defineAgent({ name: other, instructions: "i", model: "m" }),
+    ];
+    const host = await bench.host("a", [defineWorkflow({ name: "team", entry: agent, agents })]);
+    for (const when of ["while it is cancelled", "after its end"]) {
+      const runId = await bench.start(host, "team");
+      const first = await worker.gets("h0");
+      worker.say("accepted", "h0");
+      await bench.bus.nc.flush();
+      host.cancel(runId, 7, {});
+      await worker.controlled("cancel", "h0");
+      const next = { taskId: `h1-${nuid.next()}`, forwarded: true };
+      target.forward({ ...first, taskId: next.taskId, agent: other, forwarded: true }, `nobody.${next.taskId}`);
+      if (when === "after its end") await worker.settle("h0", { type: "failed", error: { code: "no", message: "no" } });
+      await worker.settle("h0", { type: "handoff", to: other, next });
+      expect((await bench.end(runId)).type).toBe("run.cancelled");
+      await target.controlled("cancel", next.taskId);
+      worker.tasks.length = 0;
+      worker.controls.length = 0;
+    }
+    target.stop();
+  });
 });
 
 describe("a run that is over", () => {

@@ -135,7 +135,7 @@ test("a task sent again to another worker goes on from its journal, with the sam
   ]);
 });
 
-test("a worker whose journal somebody else writes to goes silent", async () => {
+test("a worker whose journal somebody else writes to gives the task back, for whoever has it next to go on from that", async () => {
   const { agent, task } = setting({ tools: [echo] });
   const owner = startFakeOwner(bench.bus, bench.subjects);
   const gate = Promise.withResolvers<void>();
@@ -151,10 +151,11 @@ test("a worker whose journal somebody else writes to goes silent", async () => {
   gate.resolve();
   await until("the host has let go of it", () => host.taskIds().length === 0);
   expect(host.load()).toEqual({ running: 0, waiting: 0 });
-  // It takes the next task, so its place is free; of the first nothing was said.
+  // It takes the next task, so its place is free.
   owner.send(task({ taskId: "t2" }));
   expect((await owner.hears("t2", "accepted")).type).toBe("accepted");
-  expect(owner.heard.filter((said) => said.taskId === "t1").map((said) => said.type)).toEqual(["accepted"]);
+  await owner.hears("t1", "busy");
+  expect(owner.heard.filter((said) => said.taskId === "t1").map((said) => said.type)).toEqual(["accepted", "busy"]);
   expect((await entriesOf(task())).map((stored) => stored.id)).toEqual(["other"]);
 });
 

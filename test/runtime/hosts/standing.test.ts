@@ -70,7 +70,7 @@ test("what came for it meanwhile does not make the task its own again", async ()
   expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
 });
 
-test("a reply that came while the task was given to another worker is not recorded", async () => {
+test("a reply that came while the task was given to another worker is recorded for it, and not gone on with", async () => {
   setting();
   const gate = Promise.withResolvers<void>();
   const host = await bench.host([agent], async () => {
@@ -84,7 +84,9 @@ test("a reply that came while the task was given to another worker is not record
   block();
   gate.resolve();
   await until("the host has let go of it", () => host.taskIds().length === 0);
-  expect(await bench.journals.read(bench.subjects.task(task.runId, "t1"))).toEqual([]);
+  const entries = await bench.journals.read(bench.subjects.task(task.runId, "t1"));
+  expect(entries[0]?.value).toMatchObject({ type: "turn", turn: 1 });
+  expect(host.calls).toHaveLength(1);
 });
 
 test("a task that was long on its way is begun if its run still waits for it, and only then", async () => {
