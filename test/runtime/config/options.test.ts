@@ -7,7 +7,7 @@ import { flagOf, OPTION_KEYS, variableOf } from "../../../src/runtime/config/opt
 import { type OptionSources, resolveOptions } from "../../../src/runtime/config/resolve-options.ts";
 
 function resolved(sources: OptionSources) {
-  return resolveOptions({ cwd: "/work", ...sources }).options;
+  return resolveOptions({ cwd: "/srv/app", ...sources }).options;
 }
 
 function problemsOf(sources: OptionSources): string[] {
@@ -31,7 +31,7 @@ describe("options", () => {
     expect(resolved({})).toMatchObject({
       nats: undefined,
       prefix: "troupe",
-      data: "/work/.troupe",
+      data: "/srv/app/.troupe",
       suspectAfterMs: 2_500,
       beatMs: 500,
       drainTimeoutMs: 30_000,
@@ -73,12 +73,12 @@ describe("options", () => {
   });
 
   it("a relative path starts where it is written", () => {
-    const sources = { cwd: "/work", fileDir: "/etc/troupe" };
+    const sources = { cwd: "/srv/app", fileDir: "/etc/troupe" };
     expect(resolved({ ...sources, file: { creds: "a.creds", data: "/var/troupe" } })).toMatchObject({
       creds: resolve("/etc/troupe/a.creds"),
       data: "/var/troupe",
     });
-    expect(resolved({ ...sources, env: { TROUPE_CREDS: "a.creds" } }).creds).toBe(resolve("/work/a.creds"));
+    expect(resolved({ ...sources, env: { TROUPE_CREDS: "a.creds" } }).creds).toBe(resolve("/srv/app/a.creds"));
   });
 
   it("everything wrong is told at once, with where it was written", () => {
