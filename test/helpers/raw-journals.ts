@@ -2,6 +2,7 @@
 import { connect, type NatsConnection } from "nats";
 import type { TaskEntry } from "../../src/actors/task.ts";
 import type { RunEvent } from "../../src/workflows/run-events.ts";
+import { until } from "./until.ts";
 
 /** A stored message; `at` is when the broker stored it, in milliseconds since the epoch. */
 export type Stored<T> = { seq: number; subject: string; at: number; value: T };
@@ -26,7 +27,17 @@ export async function openRawJournals(servers: string, prefix = "TROUPE"): Promi
   };
 }
 
+/** In a cluster a consumer may be led by a server that lags; the stream's own leader says how far there is to read. */
 async function readAll<T>(nc: NatsConnection, stream: string): Promise<Stored<T>[]> {
+  const jsm = await nc.jetstreamManager();
+  const { state } = await jsm.streams.info(stream);
+  return until(`all of ${stream} to be read`, async () => {
+    const stored = await readOnce<T>(nc, stream);
+    return (stored.at(-1)?.seq ?? 0) >= (state.messages === 0 ? 0 : state.last_seq) && stored;
+  });
+}
+
+async function readOnce<T>(nc: NatsConnection, stream: string): Promise<Stored<T>[]> {
   const jsm = await nc.jetstreamManager();
   const consumer = await jsm.consumers.add(stream, {
     ack_policy: "none" as never,
