@@ -35,5 +35,7 @@ async function main(args: readonly string[]): Promise<number> {
     const figures = { ...counts, recovery, starts: spreadOf(startsMs) };
     writeFileSync(json, `${JSON.stringify({ ...flags, ...result, figures }, null, 2)}\n`);
   }
-  return result.problems.length > 0 ? 1 : 0;
+  if (result.problems.length > 0) return 1;
+  if (stopped.signal.aborted) console.log("stopped early by a signal: this says nothing about runs that were going on");
+  return stopped.signal.aborted ? 130 : 0;
 }
