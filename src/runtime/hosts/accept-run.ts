@@ -10,6 +10,7 @@ import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEventBody } from "../../workflows/run-events.ts";
+import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
 import { type AppendLoneEntry, type Cancel, cancelledAtOnce } from "./lone-entry.ts";
@@ -18,7 +19,7 @@ import type { IncomingRequest } from "./request.ts";
 
 export type AcceptRunParts = {
   /** The runs that are driven here. */
-  runs: Map<string, ActiveRun>;
+  runs: TransientMap<string, ActiveRun>;
   host: RunHostParts;
   definitions: Definitions;
   tracing: Tracing;

@@ -38,6 +38,7 @@ import { taskMachineWith } from "./task-effects.ts";
 import { openTaskIntake } from "./task-intake.ts";
 import { openTaskRegistry } from "./task-registry.ts";
 import { type TaskWork, taskKey, timeLeft } from "./task-work.ts";
+import { unlisted } from "./unlisted-actors.ts";
 
 export type AgentHostOptions = {
   bus: Bus;
@@ -174,7 +175,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   return { load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
 
   function startAgent(agent: Agent): Actor<typeof machine> {
-    const actor = createActor(machine, { input: agent });
+    const actor = unlisted(createActor(machine, { input: agent }));
     const about = (act: (work: TaskWork) => void) => (news: { id: string }) => {
       const work = registry.byId(news.id);
       if (work) act(work);

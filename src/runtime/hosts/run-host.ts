@@ -20,6 +20,7 @@ import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
+import { TransientMap } from "../transient-map.ts";
 import { acceptRun } from "./accept-run.ts";
 import type { ActiveRun, RunHostParts } from "./active-run.ts";
 import type { Clock } from "./clock.ts";
@@ -100,9 +101,9 @@ const WORKERS_BACK_MS = 1_000;
 /** Starts the run host of a daemon. */
 export function startRunHost(options: RunHostOptions): RunHost {
   const { bus, subjects, journals, taskJournals, definitions, tracing, clock, logger, metrics } = options;
-  const runs = new Map<string, ActiveRun>();
+  const runs = new TransientMap<string, ActiveRun>();
   /** Requests that are being made runs: a redelivery waits for the answer, because it is acknowledged by it. */
-  const beginning = new Map<string, Promise<"accepted" | "exists">>();
+  const beginning = new TransientMap<string, Promise<"accepted" | "exists">>();
   /** Runs that ended here lately, for workers that still hold a task of theirs. */
   const over = new Set<string>();
   const stopping = new AbortController();

@@ -18,6 +18,7 @@ import { advanceStanding, initialStanding, isOver, type RunStatus, wakeAtOf } fr
 import type { Bus } from "../nats/connection.ts";
 import { type FollowedEntry, followStream, type StreamFacts } from "../nats/follow.ts";
 import type { Subjects } from "../subjects.ts";
+import { TransientMap } from "../transient-map.ts";
 import { type IndexPosition, type IndexRow, isDamage, openIndexStore } from "./run-index-store.ts";
 import { pageCondition, pageOf, type RunListQuery, type RunPage, type RunSummary, summaryOf } from "./run-list.ts";
 
@@ -104,10 +105,10 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
   const runIdAt = subjects.run("").length;
   const decoder = new TextDecoder();
   const listeners = new Set<EntryListener>();
-  const own = new Map<number, readonly RunEvent[]>();
+  const own = new TransientMap<number, readonly RunEvent[]>();
   /** Rows that differ from the tables. */
-  const changed = new Map<string, IndexRow>();
-  const cached = new Map<string, IndexRow>();
+  const changed = new TransientMap<string, IndexRow>();
+  const cached = new TransientMap<string, IndexRow>();
   let position: IndexPosition = store.position() ?? { created: "", seq: 0, storedAt: "" };
   let unflushed = 0;
   let flushTimer: NodeJS.Timeout | undefined;

@@ -9,6 +9,7 @@ import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { hashOf, isTerminal, type RunEvent, type RunEventBody } from "../../workflows/run-events.ts";
 import { FoldError, fold, isDone } from "../../workflows/supervisor.ts";
 import type { Entry, Journals } from "../nats/journal.ts";
+import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
 import { exportedUpTo, type Mark } from "./exports.ts";
@@ -18,7 +19,7 @@ import { type ClaimReason, claimedEvent, type Writer } from "./make-events.ts";
 
 export type TakeOverParts = {
   /** The runs that are driven here. */
-  runs: Map<string, ActiveRun>;
+  runs: TransientMap<string, ActiveRun>;
   host: RunHostParts;
   taskJournals: Journals<TaskEntry>;
   taskSubject: (runId: string, taskId: string) => string;

@@ -22,6 +22,7 @@ import { PayloadTooLargeError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import { headers, type Msg } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { TransientMap } from "../transient-map.ts";
 import { crashPoints } from "./crash-points.ts";
 import { readTaskAnswer } from "./read-task-answer.ts";
 import {
@@ -119,7 +120,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const { bus, subjects, logger, inbox, listener, acceptTimeoutMs, silenceMs, workersOf } = options;
   const { nc } = bus;
   const encoder = new TextEncoder();
-  const tracked = new Map<string, Tracked>();
+  const tracked = new TransientMap<string, Tracked>();
   const inboxDepth = inbox.split(".").length;
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(tick, TICK_MS);

@@ -1,5 +1,6 @@
 /** The tasks that are at this host, found by what they are and by what its actors and its control inbox call them. */
 import type { Tracing } from "../../tracing/tracing.ts";
+import { TransientMap } from "../transient-map.ts";
 import type { TaskWork } from "./task-work.ts";
 
 export type TaskRegistry = {
@@ -15,8 +16,8 @@ export type TaskRegistry = {
 
 /** Opens an empty registry. */
 export function openTaskRegistry(tracing: Tracing): TaskRegistry {
-  const works = new Map<string, TaskWork>();
-  const ids = new Map<string, TaskWork>();
+  const works = new TransientMap<string, TaskWork>();
+  const ids = new TransientMap<string, TaskWork>();
   return {
     add(work) {
       works.set(work.key, work);

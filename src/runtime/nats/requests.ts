@@ -8,6 +8,7 @@
  * Q2  An answer that comes after its request has settled is dropped.
  */
 import { PermissionError, TroupeError, UnavailableError } from "../../errors.ts";
+import { TransientMap } from "../transient-map.ts";
 import { Events, type Msg, type NatsConnection, rawHeaders } from "./nats.ts";
 
 type RequestOptions = {
@@ -48,7 +49,7 @@ const DEFAULT_TIMEOUT_MS = 5_000;
 
 /** Opens requests on a connection; they end with it. */
 export function openRequests(nc: NatsConnection, inbox: string): Requests {
-  const pending = new Map<string, Pending>();
+  const pending = new TransientMap<string, Pending>();
   const prefixLength = inbox.length + 1;
   let count = 0;
   let reachedAt = Number.NEGATIVE_INFINITY;
