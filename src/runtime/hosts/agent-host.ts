@@ -25,8 +25,8 @@ import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
+import { openAcceptances } from "./acceptances.ts";
 import { watchBacklog } from "./backlog.ts";
-import { crashPoints } from "./crash-points.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { watchLoop } from "./loop-watch.ts";
@@ -97,6 +97,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const hurry = new AbortController();
   const registry = openTaskRegistry(tracing);
   const answers = openTaskAnswers(bus, worker, logger, given.inboxPrefix);
+  const acceptances = openAcceptances(answers, (work) => registry.byId(work.id) === work && isTaken(work));
   const sent = rememberOutcomes();
   const feed = openLiveFeed(bus, subjects);
   const backlog = watchBacklog(bus);
@@ -197,9 +198,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 
   function accepted(work: TaskWork): void {
     work.phase = "waiting";
-    crashPoints.at("before-task-accepted");
-    answers.say("accepted", work);
-    crashPoints.onceSent("after-task-accepted");
+    acceptances.add(work);
   }
 
   function begun(work: TaskWork): void {
@@ -316,6 +315,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     hurry.abort();
     stopping.abort();
     clearInterval(ticker);
+    acceptances.stop();
     backlog.stop();
     loop.stop();
     feed.stop();

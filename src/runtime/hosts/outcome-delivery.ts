@@ -15,7 +15,7 @@ import { FencedError, PayloadTooLargeError, toErrorRecord } from "../../errors.t
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { Bus } from "../nats/connection.ts";
-import { headers } from "../nats/nats.ts";
+import { rawHeaders } from "../nats/nats.ts";
 import { NoRespondersError } from "../nats/requests.ts";
 import { SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { crashPoints } from "./crash-points.ts";
@@ -114,17 +114,13 @@ function forwarding(
   const bytes = Buffer.from(JSON.stringify(next));
   if (bytes.length > limit) return undefined;
   return () => {
-    const hdrs = headers();
-    hdrs.set(SENT_AT_HEADER, String(Date.now()));
     const { traceId, sampled } = segment;
-    hdrs.set(
-      TRACEPARENT_HEADER,
-      formatTraceparent(tracing.segmentOf({ traceId, sampled }, task.runId, taskId, next.delivery)),
-    );
+    const traceparent = formatTraceparent(tracing.segmentOf({ traceId, sampled }, task.runId, taskId, next.delivery));
+    const headers = rawHeaders([TRACEPARENT_HEADER, traceparent], [SENT_AT_HEADER, String(Date.now())]);
     const nextReply = `${reply.slice(0, -own.length)}.${taskId}`;
     try {
       crashPoints.at("before-next-task");
-      bus.nc.publish(subjects.mailbox(outcome.to), bytes, { reply: nextReply, headers: hdrs });
+      bus.nc.publish(subjects.mailbox(outcome.to), bytes, { reply: nextReply, headers });
       crashPoints.onceSent("after-next-task");
       return true;
     } catch {

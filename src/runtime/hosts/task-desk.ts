@@ -20,7 +20,7 @@ import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
 import { PayloadTooLargeError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
-import { headers, type Msg } from "../nats/nats.ts";
+import { type Msg, rawHeaders } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
 import { crashPoints } from "./crash-points.ts";
@@ -225,18 +225,17 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   }
 
   function publish({ task, traceparent }: Tracked, { again }: { again: boolean }) {
-    const hdrs = headers();
+    const trace = [TRACEPARENT_HEADER, traceparent] as const;
+    const sentAt = [SENT_AT_HEADER, String(Date.now())] as const;
     // D5
-    if (again) hdrs.set(SENT_AGAIN_HEADER, "1");
-    hdrs.set(TRACEPARENT_HEADER, traceparent);
-    hdrs.set(SENT_AT_HEADER, String(Date.now()));
+    const headers = again ? rawHeaders(trace, sentAt, [SENT_AGAIN_HEADER, "1"]) : rawHeaders(trace, sentAt);
     try {
       const body = encoder.encode(JSON.stringify(task));
       const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
       if (body.length + HEADER_ROOM > limit)
         throw new PayloadTooLargeError(`task for ${task.agent}`, body.length, limit);
       crashPoints.at("before-task-sent");
-      nc.publish(subjects.mailbox(task.agent), body, { headers: hdrs, reply: `${inbox}.${task.runId}.${task.taskId}` });
+      nc.publish(subjects.mailbox(task.agent), body, { headers, reply: `${inbox}.${task.runId}.${task.taskId}` });
       crashPoints.onceSent("after-task-sent");
     } catch (error) {
       tracked.delete(keyOf(task.runId, task.taskId));

@@ -176,7 +176,8 @@ export function followStream(options: FollowOptions): Follower {
 
   function hear(from: Attempt, message: Msg) {
     from.heardAt = performance.now();
-    if (message.headers?.code === 100) {
+    // What the broker says itself is empty; entries never are, and reading the headers of each is dear.
+    if (message.data.length === 0 && message.headers?.code === 100) {
       hearControl(from, message);
       return;
     }

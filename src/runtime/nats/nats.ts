@@ -40,11 +40,13 @@ import type { MsgHdrs, NatsConnection } from "nats";
 const encoder = new TextEncoder();
 
 /**
- * One header, encoded once. The client's own headers object checks and encodes every value again; publishing uses nothing of
- * it but `encode`, which its types do not show.
+ * Headers of our own making, encoded once. The client's own headers object checks and encodes every value again; publishing
+ * uses nothing of it but `encode`, which its types do not show. Values must not hold line breaks.
  */
-export function rawHeaders(name: string, value: string): MsgHdrs {
-  const bytes = encoder.encode(`NATS/1.0\r\n${name}: ${value}\r\n\r\n`);
+export function rawHeaders(...pairs: readonly (readonly [name: string, value: string])[]): MsgHdrs {
+  let text = "NATS/1.0\r\n";
+  for (const [name, value] of pairs) text += `${name}: ${value}\r\n`;
+  const bytes = encoder.encode(`${text}\r\n`);
   const encodable = { encode: () => bytes };
   return encodable as unknown as MsgHdrs;
 }

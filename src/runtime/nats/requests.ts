@@ -69,7 +69,7 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
         try {
           nc.publish(subject, data, {
             reply: `${inbox}.${token}`,
-            ...(header && { headers: rawHeaders(header[0], header[1]) }),
+            ...(header && { headers: rawHeaders(header) }),
           });
         } catch (error) {
           pending.delete(token);

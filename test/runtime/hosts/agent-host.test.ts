@@ -33,9 +33,11 @@ const entriesOf = async ({ runId, taskId }: Task) =>
 test("a task is accepted, worked on and answered, and its worker keeps no journal of one turn", async () => {
   const { agent, task } = setting();
   const owner = startFakeOwner(bench.bus, bench.subjects);
-  const host = await bench.host([agent], () => say("Hello."));
+  const { promise: wasAccepted, resolve: goOn } = Promise.withResolvers<void>();
+  const host = await bench.host([agent], () => wasAccepted.then(() => say("Hello.")));
   owner.send(task());
   const accepted = await owner.hears("t1", "accepted");
+  goOn();
   expect(accepted.answer).toEqual({
     type: "accepted",
     taskId: "t1",
@@ -56,6 +58,18 @@ test("a task is accepted, worked on and answered, and its worker keeps no journa
   await until("the host has let go of it", () => host.taskIds().length === 0);
   expect(host.load()).toEqual({ running: 0, waiting: 0 });
   expect(await entriesOf(task())).toEqual([]);
+});
+
+test("an outcome that is there at once needs no acceptance, and none comes after it", async () => {
+  const { agent, task } = setting();
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  await bench.host([agent], ({ context }) => (context.taskId === "slow" ? never() : say("Hello.")));
+  for (let i = 0; i < 5; i += 1) owner.send(task({ taskId: `quick${i}` }));
+  owner.send(task({ taskId: "slow" }));
+  for (let i = 0; i < 5; i += 1) await owner.outcome(`quick${i}`);
+  // What came together is acknowledged together, so the others would have been by now.
+  await owner.hears("slow", "accepted");
+  expect(owner.heard.filter(({ type }) => type === "accepted").map(({ taskId }) => taskId)).toEqual(["slow"]);
 });
 
 test("replies with tool calls and tools' results are in the journal before they are acted on", async () => {
