@@ -91,6 +91,13 @@ const OPTIONS = {
     { defaultDoc: "`7d`" },
   ),
 
+  maxPayloadBytes: option(
+    integer(1_024, 1_073_741_824),
+    67_108_864,
+    "The most that one value may take as JSON: an input, an output, a conversation, a tool's result. What does not fit into a message goes by the object store.",
+    { defaultDoc: "`67108864`, which is 64 MiB" },
+  ),
+
   // This daemon
   hostName: optional(
     matching(NAMES, `1 to 64 letters, digits, "-" or "_"`, "name"),

@@ -12,6 +12,8 @@ import type { ApiName } from "./api-requests.ts";
 type ApiCallOptions = {
   traceparent?: string | undefined;
   signal?: AbortSignal | undefined;
+  /** The body for when it is too long for a message as it is, which takes `bytes`. */
+  smaller?: (bytes: number) => Promise<object>;
 };
 
 export type ApiCaller = <T>(endpoint: ApiName, body: object, options?: ApiCallOptions) => Promise<T>;
@@ -30,10 +32,11 @@ const PAUSE_MS = 200;
 
 /** Makes the function that asks. It throws the service's own errors, `UnavailableError` when nobody answers in time. */
 export function apiCaller({ nc, root, timeoutMs }: ApiCallerOptions): ApiCaller {
-  return async <T>(endpoint: ApiName, body: object, { traceparent, signal }: ApiCallOptions = {}) => {
+  return async <T>(endpoint: ApiName, body: object, { traceparent, signal, smaller }: ApiCallOptions = {}) => {
     const subject = `${root}.${endpoint}`;
-    const data = Buffer.from(JSON.stringify(body));
+    let data = Buffer.from(JSON.stringify(body));
     const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
+    if (data.length > limit && smaller) data = Buffer.from(JSON.stringify(await smaller(data.length)));
     if (data.length > limit) throw new PayloadTooLargeError(endpoint, data.length, limit);
 
     const giveUpAt = performance.now() + timeoutMs;

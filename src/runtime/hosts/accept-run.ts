@@ -3,13 +3,16 @@
  *
  * Invariants
  * H4  Whatever is asked for becomes a run, also where it cannot be one: whoever asked is told, and it is seen in lists.
+ * H6  Large values of a request are uploads. They are read before there is a run, which keeps them among its own, and deleted
+ *     once there is.
  */
 import { validateOutput } from "../../actors/schemas.ts";
 import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import type { RunEventBody } from "../../workflows/run-events.ts";
+import type { RunEventBody, RunRequest } from "../../workflows/run-events.ts";
+import { LARGE } from "../nats/payloads.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
 import { type AppendLoneEntry, type Cancel, cancelledAtOnce } from "./lone-entry.ts";
@@ -35,6 +38,7 @@ export async function acceptRun(
   incoming: IncomingRequest,
   cancel: (Cancel & { seq: number }) | undefined,
 ): Promise<Accepted> {
+  if (incoming.refs) return acceptLarge(parts, incoming, cancel);
   const definition = parts.definitions.current(incoming.workflow);
   if (cancel) return endAtOnce(parts, incoming, cancelledAtOnce(cancel), definition);
   const refusal = refusalOf(incoming, definition);
@@ -42,6 +46,29 @@ export async function acceptRun(
     return refuse(parts, incoming, refusal ?? { code: "unknown_workflow", message: incoming.workflow });
   }
   return start(parts, incoming, definition);
+}
+
+// H6
+async function acceptLarge(
+  parts: AcceptRunParts,
+  { refs = [], ...incoming }: IncomingRequest,
+  cancel: (Cancel & { seq: number }) | undefined,
+): Promise<Accepted> {
+  const { payloads, logger } = parts.host;
+  let request: RunRequest;
+  try {
+    request = await payloads.resolve({ ...incoming.request, refs }, { fields: LARGE.request, of: "uploads" });
+  } catch (error) {
+    if (error instanceof UnavailableError) throw error;
+    const end = cancel ? cancelledAtOnce(cancel) : failedWith(toErrorRecord(error));
+    return endAtOnce(parts, incoming, end, parts.definitions.current(incoming.workflow));
+  }
+  const accepted = await acceptRun(parts, { ...incoming, request }, cancel);
+  payloads
+    .removeUploads({ refs })
+    // They are deleted when they are old.
+    .catch((error: unknown) => logger.debug({ runId: incoming.runId, err: error }, "could not delete an upload"));
+  return accepted;
 }
 
 async function start(
@@ -74,7 +101,11 @@ function refuse(
   error: { code: string; message: string },
   definition?: WorkflowDefinition,
 ): Promise<Accepted> {
-  return endAtOnce(parts, incoming, [{ type: "run.failed", data: { error } }], definition);
+  return endAtOnce(parts, incoming, failedWith(error), definition);
+}
+
+function failedWith(error: { code: string; message: string }): RunEventBody[] {
+  return [{ type: "run.failed", data: { error } }];
 }
 
 async function endAtOnce(

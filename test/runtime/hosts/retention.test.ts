@@ -4,6 +4,7 @@ import type { Beat, Presence } from "../../../src/runtime/hosts/presence.ts";
 import { startRetention } from "../../../src/runtime/hosts/retention.ts";
 import { openRunIndex, type RunIndex } from "../../../src/runtime/hosts/run-index.ts";
 import { openJournals } from "../../../src/runtime/nats/journal.ts";
+import { openPayloadAreas } from "../../../src/runtime/nats/payload-areas.ts";
 import { eventsOf, finishedRun } from "../../helpers/run-events.ts";
 import { type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
 import { until } from "../../helpers/until.ts";
@@ -65,6 +66,7 @@ function sweep(incarnation: string, presence: Presence): { stop(): void } {
     runs: bench.journals as never,
     tasks: bench.taskJournals as never,
     signals: openJournals<unknown>(bench.bus, bench.subjects.streams.signals),
+    payloads: openPayloadAreas(bench.bus, bench.subjects),
     presence,
     incarnation,
     logger,
