@@ -138,9 +138,9 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 
   /** An answer the broker would not take; of a run the large values are kept with it anyway. */
   async function smaller(endpoint: ApiName, whole: unknown, bytes: number): Promise<object> {
-    const what = `the answer to ${endpoint} `;
+    const what = `the answer to ${endpoint}`;
     const room = payloads.room(0);
-    if (endpoint !== "runs.get") throw new PayloadTooLargeError(what.trimEnd(), bytes, room);
+    if (endpoint !== "runs.get") throw new PayloadTooLargeError(what, bytes, room);
     const record = whole as RunRecord;
     const fields = ["/input", "/output", "/metadata", ...record.steps.map((_, i) => `/steps/${i}/output`)];
     const [left] = await payloads.detach([record], { what, fields, bytes, room, runId: record.runId });

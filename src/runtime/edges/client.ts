@@ -61,6 +61,8 @@ export type EventsOptions = {
   signal?: AbortSignal;
   /** Whether to pass on what is only live, such as `model.delta`. @default true */
   live?: boolean;
+  /** Whether values that were too large for a message are read; an event without them says in `refs` where they are. @default true */
+  whole?: boolean;
 };
 
 export type FeedOptions = {
@@ -229,7 +231,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       traceparent,
       async smaller(bytes) {
         const signal = AbortSignal.timeout(timeoutMs);
-        const about = { what: "runs.start ", fields: LARGE.request, bytes, room: payloads.room(0), signal };
+        const about = { what: "runs.start", fields: LARGE.request, bytes, room: payloads.room(0), signal };
         const [left] = await payloads.detach([body], about);
         return { ...left, input: null };
       },
@@ -259,7 +261,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     return all;
   }
 
-  function events(runId: string, { from = 1, live = true, signal }: EventsOptions = {}) {
+  function events(runId: string, { from = 1, live = true, whole = true, signal }: EventsOptions = {}) {
     const run = followRun({
       nc,
       subject: subjects.eventsOf(runId),
@@ -269,7 +271,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       journal: (next) => call("runs.journal", { runId, from: next }, { signal }),
       mayCome: () => started.has(runId),
     });
-    return wholeEvents(run);
+    return whole ? wholeEvents(run) : run;
   }
 
   /** One at a time, when it is asked for: what is not read yet stays where it is. */

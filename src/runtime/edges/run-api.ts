@@ -217,7 +217,7 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     const bytes = Buffer.byteLength(JSON.stringify(request));
     const room = payloads.room(ENVELOPE_BYTES);
     if (bytes <= room) return request;
-    const [left] = await payloads.detach([request], { what: "runs.start ", fields: LARGE.request, bytes, room });
+    const [left] = await payloads.detach([request], { what: "runs.start", fields: LARGE.request, bytes, room });
     return { ...left, input: null };
   }
 

@@ -27,7 +27,7 @@ export async function detachFromEntry(
   const [first] = stored;
   if (!first) throw new TypeError("an entry: expected at least one event, got none");
   const { runId } = first;
-  const about = { what: `run ${runId}, ${first.type} `, fields: LARGE.event, runId, signal };
+  const about = { what: `run ${runId}, ${first.type}`, fields: LARGE.event, runId, signal };
   return encodeEntry(await payloads.detach(stored, { ...about, bytes: body.length, room: roomInEntry(payloads) }));
 }
 

@@ -79,7 +79,7 @@ async function prepare(work: TaskWork, outcome: Outcome, options: DeliveryOption
   const { runId, taskId } = work.task;
   try {
     // D5
-    const about = { what: `the outcome of task ${taskId} `, fields: LARGE.outcome, bytes, room, runId, signal: hurry };
+    const about = { what: `the outcome of task ${taskId}`, fields: LARGE.outcome, bytes, room, runId, signal: hurry };
     const [message] = await payloads.detach([made.message], about);
     return message && { message, bytes: Buffer.from(JSON.stringify(message)) };
   } catch (thrown) {

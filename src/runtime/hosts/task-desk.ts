@@ -243,7 +243,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   // D8
   async function detach(entry: Tracked, bytes: number, again: boolean) {
     const { runId, taskId, agent } = entry.task;
-    const what = `task ${taskId} for ${agent} `;
+    const what = `task ${taskId} for ${agent}`;
     const about = { what, fields: LARGE.task, bytes, room: payloads.room(HEADER_ROOM), runId, signal: stopping.signal };
     try {
       const [left] = await payloads.detach([entry.task], about);

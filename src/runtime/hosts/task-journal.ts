@@ -59,7 +59,7 @@ export function openTaskJournal({
     const whole = Buffer.from(JSON.stringify(entry));
     const room = payloads.room(HEADER_ROOM);
     if (whole.length <= room) return whole;
-    const about = { what: `${subject}, ${entry.type} `, fields: LARGE.entry, bytes: whole.length, room, runId, signal };
+    const about = { what: `${subject}, ${entry.type}`, fields: LARGE.entry, bytes: whole.length, room, runId, signal };
     const [left] = await payloads.detach([entry], about);
     return Buffer.from(JSON.stringify(left));
   }

@@ -145,7 +145,7 @@ export function openPayloads(parts: ObjectStoreParts, subjects: Subjects, option
   ): Promise<Omit<ValueRef, "at">> {
     const data = Buffer.from(JSON.stringify(value));
     if (data.length > maxBytes)
-      throw new PayloadTooLargeError(`${what}${at}`, data.length, maxBytes, "maxPayloadBytes");
+      throw new PayloadTooLargeError(`${what} ${at}`, data.length, maxBytes, "maxPayloadBytes");
     const sha256 = createHash("sha256").update(data).digest("hex");
     const bucket = runId === undefined ? buckets.uploads : buckets.payloads;
     const name = runId === undefined ? nuid.next() : `${runId}/${sha256}`;
