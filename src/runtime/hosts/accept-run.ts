@@ -11,7 +11,7 @@ import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } fr
 import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import type { RunEventBody, RunRequest } from "../../workflows/run-events.ts";
+import type { RunEventBody } from "../../workflows/run-events.ts";
 import { LARGE } from "../nats/payloads.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
@@ -55,15 +55,19 @@ async function acceptLarge(
   cancel: (Cancel & { seq: number }) | undefined,
 ): Promise<Accepted> {
   const { payloads, logger } = parts.host;
-  let request: RunRequest;
-  try {
-    request = await payloads.resolve({ ...incoming.request, refs }, { fields: LARGE.request, of: "uploads" });
-  } catch (error) {
-    if (error instanceof UnavailableError) throw error;
-    const end = cancel ? cancelledAtOnce(cancel) : failedWith(toErrorRecord(error));
-    return endAtOnce(parts, incoming, end, parts.definitions.current(incoming.workflow));
-  }
-  const accepted = await acceptRun(parts, { ...incoming, request }, cancel);
+  const read = await payloads
+    .resolve({ ...incoming.request, refs }, { fields: LARGE.request, of: "uploads" })
+    .then((request) => ({ request }))
+    .catch((error: unknown) => ({ error }));
+  if ("error" in read && read.error instanceof UnavailableError) throw read.error;
+  const accepted = await ("request" in read
+    ? acceptRun(parts, { ...incoming, ...read }, cancel)
+    : endAtOnce(
+        parts,
+        incoming,
+        cancel ? cancelledAtOnce(cancel) : failedWith(toErrorRecord(read.error)),
+        parts.definitions.current(incoming.workflow),
+      ));
   payloads
     .removeUploads({ refs })
     // They are deleted when they are old.
