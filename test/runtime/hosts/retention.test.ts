@@ -76,8 +76,11 @@ async function storeLarge(runId: string): Promise<void> {
 
 /** The names of the objects of all runs. */
 async function objects(): Promise<string[]> {
-  const store = await bench.bus.js.views.os(bench.subjects.buckets.payloads);
-  return (await store.list()).map(({ name }) => name);
+  const { buckets, streams } = bench.subjects;
+  const about = `$O.${buckets.payloads}.M.`;
+  const { state } = await (await bench.bus.jsm()).streams.info(streams.payloads, { subjects_filter: `${about}*` });
+  const tokens = Object.keys(state.subjects ?? {}).map((subject) => subject.slice(about.length));
+  return tokens.map((token) => Buffer.from(token, "base64url").toString("utf8"));
 }
 
 const hasObjects = async (runId: string) => (await objects()).some((name) => name.startsWith(`${runId}/`));
