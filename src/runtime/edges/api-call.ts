@@ -34,9 +34,8 @@ const PAUSE_MS = 200;
 export function apiCaller({ nc, root, timeoutMs }: ApiCallerOptions): ApiCaller {
   return async <T>(endpoint: ApiName, body: object, { traceparent, signal, smaller }: ApiCallOptions = {}) => {
     const subject = `${root}.${endpoint}`;
-    let data = Buffer.from(JSON.stringify(body));
     const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
-    if (data.length > limit && smaller) data = Buffer.from(JSON.stringify(await smaller(data.length)));
+    const data = await encoded(body);
     if (data.length > limit) throw new PayloadTooLargeError(endpoint, data.length, limit);
 
     const giveUpAt = performance.now() + timeoutMs;
@@ -47,6 +46,13 @@ export function apiCaller({ nc, root, timeoutMs }: ApiCallerOptions): ApiCaller 
       const left = giveUpAt - performance.now();
       if (left <= PAUSE_MS) throw failure.error;
       await sleep(PAUSE_MS, signal);
+    }
+
+    /** What is too long is not kept while it is made smaller: it may be very long. */
+    function encoded(body: object): Buffer | Promise<Buffer> {
+      const whole = Buffer.from(JSON.stringify(body));
+      if (whole.length <= limit || !smaller) return whole;
+      return smaller(whole.length).then((left) => Buffer.from(JSON.stringify(left)));
     }
 
     async function attempt(): Promise<{ answer: T } | { error: TroupeError }> {

@@ -25,7 +25,7 @@ import type { Journals } from "../nats/journal.ts";
 import type { Payloads } from "../nats/payloads.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
-import { detachFromEntry, type EncodedEntry, encodeEntry, roomInEntry } from "./encode-entry.ts";
+import { encodeEntry, encodeFitting } from "./encode-entry.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
 import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
@@ -242,7 +242,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   async function append(draft: Draft, isLast: boolean) {
     const { at, bodies, settles, resent, answers } = draft;
     const events = makeEvents(bodies, { runId, at, position: { n, epoch }, newEventId: parts.newEventId });
-    const made = fitting(events, isLast);
+    const made = isLast ? encodeFitting(parts.payloads, events, parts.stopping) : encodeEntry(events);
     const { stored, texts, body } = made instanceof Promise ? await made : made;
     const since = performance.now();
     if (crashPoints.armed) await crashPoints.beforeEntry(events);
@@ -268,12 +268,6 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     for (const task of resent) attempt(() => effects.resend(task));
     for (const answer of answers) attempt(answer);
     if (snapshot && isDone(snapshot)) self.close("ended");
-  }
-
-  function fitting(events: readonly RunEvent[], isLast: boolean): EncodedEntry | Promise<EncodedEntry> {
-    const entry = encodeEntry(events);
-    if (!isLast || entry.body.length <= roomInEntry(parts.payloads)) return entry;
-    return detachFromEntry(parts.payloads, entry, parts.stopping);
   }
 
   /** One effect that fails must not keep the others from happening: all of them are on record. */

@@ -13,22 +13,24 @@ const OPEN = "[".charCodeAt(0);
 const COMMA = ",".charCodeAt(0);
 const CLOSE = "]".charCodeAt(0);
 
-/** How long an entry may be. */
-export function roomInEntry(payloads: Pick<Payloads, "room">): number {
-  return payloads.room(HEADER_ROOM);
-}
-
-/** The entry without its large values, which are stored before. Rejects as `Payloads.detach` does. */
-export async function detachFromEntry(
+/**
+ * Encodes events; where that is too long for an entry, without their large values, which are stored before. Rejects as
+ * `Payloads.detach` does.
+ */
+export function encodeFitting(
   payloads: Payloads,
-  { stored, body }: EncodedEntry,
+  events: readonly [RunEvent, ...RunEvent[]],
   signal: AbortSignal,
-): Promise<EncodedEntry> {
-  const [first] = stored;
-  if (!first) throw new TypeError("an entry: expected at least one event, got none");
-  const { runId } = first;
-  const about = { what: `run ${runId}, ${first.type}`, fields: LARGE.event, runId, signal };
-  return encodeEntry(await payloads.detach(stored, { ...about, bytes: body.length, room: roomInEntry(payloads) }));
+): EncodedEntry | Promise<EncodedEntry> {
+  const entry = encodeEntry(events);
+  const bytes = entry.body.length;
+  const room = payloads.room(HEADER_ROOM);
+  if (bytes <= room) return entry;
+  const [{ runId, type }] = events;
+  // The entry as it was is not kept meanwhile: it may be very long.
+  return payloads
+    .detach(events, { what: `run ${runId}, ${type}`, fields: LARGE.event, bytes, room, runId, signal })
+    .then(encodeEntry);
 }
 
 /** Encodes every event once. */

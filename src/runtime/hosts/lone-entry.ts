@@ -4,7 +4,7 @@ import type { RunEvent, RunEventBody, RunTrace } from "../../workflows/run-event
 import { setupOf } from "../../workflows/supervisor.ts";
 import type { RunHostParts } from "./active-run.ts";
 import { crashPoints } from "./crash-points.ts";
-import { detachFromEntry, encodeEntry, roomInEntry } from "./encode-entry.ts";
+import { encodeFitting } from "./encode-entry.ts";
 import { makeEvents, type Position } from "./make-events.ts";
 import type { TellRun } from "./run-telling.ts";
 
@@ -32,9 +32,7 @@ export function openLoneEntries(
   return async function append({ runId, workflow, trace, bodies, position, before = [] }) {
     const at = new Date(clock.now()).toISOString();
     const events = makeEvents(bodies, { runId, at, position, newEventId });
-    const whole = encodeEntry(events);
-    const isFitting = whole.body.length <= roomInEntry(payloads);
-    const { stored, texts, body } = isFitting ? whole : await detachFromEntry(payloads, whole, stopping);
+    const { stored, texts, body } = await encodeFitting(payloads, events, stopping);
     const options = { expected: position.seq, id: events[0].id, signal: stopping };
     if (crashPoints.armed) await crashPoints.before("before-lone-entry");
     const seq = await journals.append(subjectOf(runId), body, options);

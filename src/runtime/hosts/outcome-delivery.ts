@@ -70,18 +70,26 @@ export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: 
 type Prepared = { message: OutcomeMessage; bytes: Uint8Array };
 
 /** Makes the message, and sends the next task where that can be done from here; undefined when this host stops before. */
-async function prepare(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Promise<Prepared | undefined> {
-  const { payloads, hurry } = options;
-  const room = payloads.room(HEADROOM_BYTES);
+function prepare(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Prepared | Promise<Prepared | undefined> {
+  const room = options.payloads.room(HEADROOM_BYTES);
   const made = outcome.type === "handoff" ? handOff(work, outcome, room, options) : encode(work, outcome, options);
-  const bytes = made.bytes.length;
-  if (bytes <= room) return made;
+  if (made.bytes.length <= room) return made;
+  return makeSmaller(work, { outcome, message: made.message, bytes: made.bytes.length }, room, options);
+}
+
+// D5
+async function makeSmaller(
+  work: TaskWork,
+  { outcome, message, bytes }: { outcome: Outcome; message: OutcomeMessage; bytes: number },
+  room: number,
+  options: DeliveryOptions,
+): Promise<Prepared | undefined> {
+  const { payloads, hurry: signal } = options;
   const { runId, taskId } = work.task;
+  const what = `the outcome of task ${taskId}`;
   try {
-    // D5
-    const about = { what: `the outcome of task ${taskId}`, fields: LARGE.outcome, bytes, room, runId, signal: hurry };
-    const [message] = await payloads.detach([made.message], about);
-    return message && { message, bytes: Buffer.from(JSON.stringify(message)) };
+    const [left] = await payloads.detach([message], { what, fields: LARGE.outcome, bytes, room, runId, signal });
+    return left && { message: left, bytes: Buffer.from(JSON.stringify(left)) };
   } catch (thrown) {
     if (thrown instanceof UnavailableError) return undefined;
     const error = toErrorRecord(thrown);

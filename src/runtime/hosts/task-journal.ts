@@ -44,7 +44,7 @@ export function openTaskJournal({
     append(body) {
       const writing = tail.then(async () => {
         const entry = { v: 1, id: nuid.next(), at: new Date().toISOString(), ...body };
-        const bytes = await fitting(entry);
+        const bytes = await encoded(entry);
         last = await journals.append(subject, bytes, { expected: last, id: entry.id, signal });
       });
       tail = writing.catch(() => {});
@@ -55,12 +55,14 @@ export function openTaskJournal({
     },
   };
 
-  async function fitting(entry: object & { type: string }): Promise<Uint8Array> {
+  /** What is too long is not kept while it is made smaller. */
+  function encoded(entry: object & { type: string }): Uint8Array | Promise<Uint8Array> {
     const whole = Buffer.from(JSON.stringify(entry));
+    const bytes = whole.length;
     const room = payloads.room(HEADER_ROOM);
-    if (whole.length <= room) return whole;
-    const about = { what: `${subject}, ${entry.type}`, fields: LARGE.entry, bytes: whole.length, room, runId, signal };
-    const [left] = await payloads.detach([entry], about);
-    return Buffer.from(JSON.stringify(left));
+    if (bytes <= room) return whole;
+    return payloads
+      .detach([entry], { what: `${subject}, ${entry.type}`, fields: LARGE.entry, bytes, room, runId, signal })
+      .then(([left]) => Buffer.from(JSON.stringify(left)));
   }
 }
