@@ -62,6 +62,11 @@ afterAll(async () => {
 const start = (env: { [name: string]: string } = {}) =>
   serveFiles(FILES, { args: ["--nats", nats.url, ...FLAGS], env });
 
+async function objectsOf(runId: string): Promise<string[]> {
+  const store = await outsider.jetstream().views.os("troupe_payloads");
+  return (await store.list()).map(({ name }) => name).filter((name) => name.startsWith(`${runId}/`));
+}
+
 /** Compared like this, a difference is not printed in full. */
 function expectSame(got: unknown, wanted: string) {
   expect([typeof got, String(got).length]).toEqual(["string", wanted.length]);
@@ -138,6 +143,29 @@ test("a run goes on with them after its daemon was killed", { timeout: 90_000 },
   expectSame(await client.result("chain-killed", { timeoutMs: 30_000 }), `${LARGE}12`);
   expectSame(await client.result("relay-killed", { timeoutMs: 30_000 }), `${LARGE}2`);
   await slow[Symbol.asyncDispose]();
+});
+
+test.each([
+  "before-accepted-entry",
+  "after-accepted-entry",
+  "before-settled-entry",
+  "before-outcome",
+  "before-handoff-entry",
+])("a daemon that dies at %s loses nothing of them", { timeout: 90_000 }, async (place) => {
+  await served.stop();
+  const workflow = place === "before-handoff-entry" ? "relay" : "chain";
+  const dying = await start({ TROUPE_CRASH_AT: place });
+  const runId = `dies-${place}`;
+  await client.start(workflow, LARGE, { runId });
+  await dying.serve.ended;
+  served = await start();
+  const wanted = workflow === "chain" ? [LARGE, `${LARGE}1`, `${LARGE}12`] : [LARGE, `${LARGE}2`];
+  expectSame(await client.result(runId, { timeoutMs: 30_000 }), wanted.at(-1) ?? "");
+  const hashes = wanted.map((value) => createHash("sha256").update(JSON.stringify(value)).digest("hex"));
+  const stored = (await objectsOf(runId)).map((name) => name.split("/")[1]);
+  expect(hashes.filter((hash) => !stored.includes(hash))).toEqual([]);
+  expect(new Set(stored).size).toBe(stored.length);
+  await dying[Symbol.asyncDispose]();
 });
 
 test("what is beyond the cap is refused at the door, fails its step, and is not sent by a client that knows", {

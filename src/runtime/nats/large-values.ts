@@ -2,7 +2,7 @@
 import type { ValueRef, WithRefs } from "../../actors/value-ref.ts";
 
 /** A value that is elsewhere, in the place where it belongs: it is carried along without being loaded. */
-export class LargeValue {
+class LargeValue {
   readonly ref: Omit<ValueRef, "at">;
 
   constructor({ ref, bytes, sha256 }: Omit<ValueRef, "at">) {

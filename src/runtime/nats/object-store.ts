@@ -27,7 +27,7 @@ export type ObjectStoreParts = {
 };
 
 /** What an object has to be. */
-export type Expected = { bytes: number; sha256: string };
+type Expected = { bytes: number; sha256: string };
 
 export type ObjectStore = {
   /**

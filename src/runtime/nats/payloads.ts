@@ -19,7 +19,7 @@ import { nuid } from "./nats.ts";
 import { type ObjectStoreParts, openObjectStore } from "./object-store.ts";
 
 /** The most one value may take as JSON, in bytes, where nothing else is said. */
-export const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024;
+const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024;
 
 /** The fields of each kind of message that may be elsewhere. */
 export const LARGE = {
@@ -38,7 +38,7 @@ export const LARGE = {
   ],
 } as const;
 
-export type DetachOptions = {
+type DetachOptions = {
   /** What this is about, for errors. */
   what: string;
   /** The fields that may go. */
