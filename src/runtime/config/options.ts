@@ -92,9 +92,10 @@ const OPTIONS = {
   ),
 
   maxPayloadBytes: option(
-    integer(1_024, 1_073_741_824),
+    // Three of the largest, as an entry may have them, still fit into one text.
+    integer(1_048_576, 134_217_728),
     67_108_864,
-    "The most that one value may take as JSON: an input, an output, a conversation, a tool's result. What does not fit into a message goes by the object store.",
+    "The most that a value may take as JSON which does not fit into a message: an input, an output, a conversation, a tool's result.",
     { defaultDoc: "`67108864`, which is 64 MiB" },
   ),
 

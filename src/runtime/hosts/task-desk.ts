@@ -125,6 +125,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const { nc } = bus;
   const encoder = new TextEncoder();
   const stopping = new AbortController();
+  /** Outcomes whose large values are being read, and who asked about each last. */
+  const beingRead = new Map<string, Msg>();
   const tracked = new Map<string, Tracked>();
   const inboxDepth = inbox.split(".").length;
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
@@ -234,10 +236,15 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     const { task, made } = entry;
     // D8
     if (made === "being made") return;
-    const body = made ?? encoder.encode(JSON.stringify(task));
-    if (body.length <= payloads.room(HEADER_ROOM)) return sendAs(entry, body, { again });
-    entry.made = "being made";
-    void detach(entry, body.length, again);
+    try {
+      const body = made ?? encoder.encode(JSON.stringify(task));
+      if (body.length <= payloads.room(HEADER_ROOM)) return sendAs(entry, body, { again });
+      entry.made = "being made";
+      void detach(entry, body.length, again);
+    } catch (error) {
+      // Values that are allowed one by one may come to more together than a text can hold.
+      unsendable(entry, error);
+    }
   }
 
   // D8
@@ -323,13 +330,21 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     });
   }
 
+  /** Whoever asks again while the values are read is answered in place of who asked first, and does not wait any more. */
   async function reportWhole(runId: string, outcome: OutcomeMessage, message: Msg) {
+    const key = `${keyOf(runId, outcome.taskId)} ${outcome.worker} ${outcome.delivery}`;
+    const isBeingRead = beingRead.has(key);
+    beingRead.set(key, message);
+    if (isBeingRead) return;
     try {
-      report(runId, await wholeOutcome(payloads, runId, outcome), message);
+      const whole = await wholeOutcome(payloads, runId, outcome);
+      report(runId, whole, beingRead.get(key) ?? message);
     } catch (error) {
       // D4: whoever sent it asks again.
       const level = error instanceof UnavailableError ? "debug" : "error";
       logger[level]({ runId, taskId: outcome.taskId, err: error }, "could not take an outcome with large values");
+    } finally {
+      beingRead.delete(key);
     }
   }
 

@@ -4,7 +4,7 @@ import type { OutcomeMessage, Task } from "../../../src/actors/task.ts";
 import { type Answer, openTaskDesk, type TaskDesk } from "../../../src/runtime/hosts/task-desk.ts";
 import type { Holder } from "../../../src/runtime/hosts/tracked-task.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
-import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
+import { LARGE, openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
 import { taskFor } from "../../helpers/task-driver.ts";
 import { until } from "../../helpers/until.ts";
@@ -189,6 +189,35 @@ describe("a task", () => {
     expect(told).toHaveLength(1);
     expect(worker.tasks).toEqual([]);
   });
+});
+
+test("an outcome with large values that is sent again while they are read is told once, and who asked last is answered", async () => {
+  const worker = await join("w/1");
+  desk.send(task, TRACE);
+  await worker.gets("t1");
+  const whole = { v: 1, taskId: "t1", attempt: 1, worker: "w/1", type: "completed", output: "x".repeat(1_500_000) };
+  const about = { what: "it", fields: LARGE.outcome, bytes: 1_500_100, room: 1_000, runId: task.runId };
+  const [left] = await openPayloads(bench.bus.objects, bench.subjects).detach([whole], about);
+  const reply = worker.replyTo("t1");
+  const first = bench.bus.request(reply, JSON.stringify(left), { timeoutMs: 300 });
+  const second = bench.bus.request(reply, JSON.stringify(left), { timeoutMs: 5_000 });
+  await until("the outcome is told", () => outcomes.length > 0);
+  expect(outcomes[0]?.message).toEqual(whole);
+  outcomes[0]?.answer({ type: "recorded" });
+  expect((await second).json()).toEqual({ type: "recorded" });
+  await expect(first).rejects.toThrow("no answer in time");
+  expect(outcomes).toHaveLength(1);
+});
+
+test("an outcome whose large values are not there is told as a failure that may be tried again", async () => {
+  const worker = await join("w/1");
+  desk.send(task, TRACE);
+  await worker.gets("t1");
+  const refs = [{ at: "/output", ref: `obj:troupe_payloads/${task.runId}/x`, bytes: 9, sha256: "0".repeat(64) }];
+  void worker.settle("t1", { type: "completed", refs });
+  await until("the outcome is told", () => outcomes.length > 0);
+  expect(outcomes[0]?.message).toMatchObject({ type: "failed", error: { code: "payload_missing" } });
+  expect(outcomes[0]?.message).not.toMatchObject({ error: { retryable: false } });
 });
 
 describe("a worker", () => {
