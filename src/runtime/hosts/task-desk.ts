@@ -20,7 +20,6 @@
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
-import { UnavailableError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import { headers, type Msg } from "../nats/nats.ts";
 import { LARGE, type Payloads } from "../nats/payloads.ts";
@@ -37,7 +36,7 @@ import {
   searchAmong,
   type Tracked,
 } from "./tracked-task.ts";
-import { wholeOutcome } from "./whole-outcome.ts";
+import { reporterOfLarge } from "./whole-outcome.ts";
 
 export type Answer = (receipt: OutcomeReceipt) => void;
 
@@ -125,8 +124,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const { nc } = bus;
   const encoder = new TextEncoder();
   const stopping = new AbortController();
-  /** Outcomes whose large values are being read, and who asked about each last. */
-  const beingRead = new Map<string, Msg>();
+  const reportWhole = reporterOfLarge({ payloads, logger, report });
   const tracked = new Map<string, Tracked>();
   const inboxDepth = inbox.split(".").length;
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
@@ -328,24 +326,6 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       message.respond(JSON.stringify(receipt));
       crashPoints.onceSent("after-recorded");
     });
-  }
-
-  /** Whoever asks again while the values are read is answered in place of who asked first, and does not wait any more. */
-  async function reportWhole(runId: string, outcome: OutcomeMessage, message: Msg) {
-    const key = `${keyOf(runId, outcome.taskId)} ${outcome.worker} ${outcome.delivery}`;
-    const isBeingRead = beingRead.has(key);
-    beingRead.set(key, message);
-    if (isBeingRead) return;
-    try {
-      const whole = await wholeOutcome(payloads, runId, outcome);
-      report(runId, whole, beingRead.get(key) ?? message);
-    } catch (error) {
-      // D4: whoever sent it asks again.
-      const level = error instanceof UnavailableError ? "debug" : "error";
-      logger[level]({ runId, taskId: outcome.taskId, err: error }, "could not take an outcome with large values");
-    } finally {
-      beingRead.delete(key);
-    }
   }
 
   function take(entry: Tracked, holder: Holder) {

@@ -1,7 +1,9 @@
-/** An outcome whose large values are elsewhere, made whole. */
+/** Outcomes whose large values are elsewhere, made whole. */
+import type { Logger } from "pino";
 import { checkOutcome } from "../../actors/check-outcome.ts";
 import type { OutcomeMessage } from "../../actors/task.ts";
 import { PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
+import type { Msg } from "../nats/nats.ts";
 import { LARGE, type Payloads } from "../nats/payloads.ts";
 
 /**
@@ -25,4 +27,35 @@ export async function wholeOutcome(
     const about = { v: 1, taskId, attempt, ...(worker !== undefined && { worker }) } as const;
     return { ...about, type: "failed", error: { ...toErrorRecord(error), ...final } };
   }
+}
+
+/** Takes an outcome that came with a message, which it answers. */
+type Report = (runId: string, outcome: OutcomeMessage, message: Msg) => void;
+
+/**
+ * Makes what reports outcomes once their large values are read. Whoever asks again meanwhile is answered in place of who asked
+ * first, and does not wait any more.
+ */
+export function reporterOfLarge(parts: { payloads: Payloads; logger: Logger; report: Report }) {
+  const { payloads, logger, report } = parts;
+  /** Who asked last about each outcome that is being read. */
+  const asked = new Map<string, Msg>();
+
+  return async function reportWhole(runId: string, outcome: OutcomeMessage, message: Msg): Promise<void> {
+    const { taskId, worker, delivery } = outcome;
+    const key = `${runId}/${taskId} ${worker} ${delivery}`;
+    const isBeingRead = asked.has(key);
+    asked.set(key, message);
+    if (isBeingRead) return;
+    try {
+      const whole = await wholeOutcome(payloads, runId, outcome);
+      report(runId, whole, asked.get(key) ?? message);
+    } catch (error) {
+      // No answer: whoever sent it asks again.
+      const level = error instanceof UnavailableError ? "debug" : "error";
+      logger[level]({ runId, taskId, err: error }, "could not take an outcome with large values");
+    } finally {
+      asked.delete(key);
+    }
+  };
 }
