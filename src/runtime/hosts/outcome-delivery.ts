@@ -6,8 +6,8 @@
  * D1  An outcome is made once; every try sends the same bytes.
  * D2  Nobody answers: the outcome is stored. The journal is fenced: somebody else has done so, or is at work; be silent.
  * D3  The next task of a handoff is sent by exactly one: by this host, where the outcome says `forwarded`, else by the owner.
- * D5  An outcome that is too long for a message goes without its large values, once they are stored.
  * D4  A broker that is away uses up no tries: the owner waits for it too.
+ * D5  An outcome that is too long for a message goes without its large values, once they are stored.
  */
 import { randomUUID } from "node:crypto";
 import type { HandoffOption, Outcome, OutcomeMessage, OutcomeReceipt, Task } from "../../actors/task.ts";

@@ -9,18 +9,25 @@
  * N4  What may have waited for this process while it did not run is not begun, not joined to what is at work, and not
  *     answered: its owner has sent it elsewhere, or will; a refusal would make it send once more what somebody is about to
  *     take.
- * N6  A task whose large values are elsewhere is offered once it is whole. Where that takes a while its owner is told that it
- *     is here, or it would be sent to somebody else as well.
  * N5  What was long on its way is begun only after a look into the run's journal: whoever sent it may have been stopped in
  *     between, and may not own the run any more.
+ * N6  A task whose large values are elsewhere is offered once it is whole. Where that takes a while its owner is told that it
+ *     is here, or it would be sent to somebody else as well.
  */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
 import { problemOfTask, readTask } from "../../actors/read-task.ts";
 import type { TaskStart } from "../../actors/resumable-task.ts";
 import type { Outcome, OwnerNotice, Task, TaskControl, TaskEntry } from "../../actors/task.ts";
-import { foldTask, TaskFoldError } from "../../actors/task-fold.ts";
-import { type ErrorRecord, TroupeError, toErrorRecord, UnavailableError, UsageError } from "../../errors.ts";
+import { foldTask } from "../../actors/task-fold.ts";
+import {
+  type ErrorRecord,
+  PermissionError,
+  TroupeError,
+  toErrorRecord,
+  UnavailableError,
+  UsageError,
+} from "../../errors.ts";
 import { parseTraceparent } from "../../tracing/traceparent.ts";
 import type { SegmentContext } from "../../tracing/tracing.ts";
 import type { Journals } from "../nats/journal.ts";
@@ -181,8 +188,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
   function cannotRecall(work: TaskWork, error: unknown): void {
     const record = toErrorRecord(error);
     options.loggerFor(work).warn({ code: record.code }, `cannot go on with the task: ${record.message}`);
-    const isGone = error instanceof TroupeError && !(error instanceof UnavailableError);
-    if (error instanceof TaskFoldError || (work.task.refs && isGone)) {
+    if (isForGood(error)) {
       // Another attempt is another task, with a journal of its own.
       options.settle(work, { type: "failed", error: { ...record, retryable: true } });
       return;
@@ -247,6 +253,11 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     const subject = subjects.task(runId, taskId);
     return openTaskJournal({ journals, payloads, runId, subject, expected, signal: options.stopping });
   }
+}
+
+/** Whether the task cannot be gone on with however often it comes again: its journal, or a large value, is not what it was. */
+function isForGood(error: unknown): boolean {
+  return error instanceof TroupeError && !(error instanceof UnavailableError || error instanceof PermissionError);
 }
 
 /** Clocks of two machines may differ by as much: that costs a look at the journal, and nothing else. */

@@ -535,3 +535,21 @@ test("an idle host drains at once, and a stopped one takes nothing", async () =>
     code: "503",
   });
 });
+
+test("a task whose large values are not there fails so that it may be tried again", async () => {
+  const { agent, task } = setting();
+  const host = await bench.host([agent], () => say("ok"));
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  const { input: _, ...rest } = task();
+  const ref = (runId: string) => ({
+    at: "/input",
+    ref: `obj:troupe_payloads/${runId}/x`,
+    bytes: 9,
+    sha256: "0".repeat(64),
+  });
+  owner.send({ ...rest, refs: [ref(rest.runId)] } as never);
+  expect(await owner.outcome("t1")).toMatchObject({ error: { code: "payload_missing", retryable: true } });
+  owner.send({ ...rest, taskId: "t2", refs: [ref("another")] } as never);
+  expect(await owner.outcome("t2")).toMatchObject({ error: { code: "bad_reference" } });
+  expect(host.calls).toHaveLength(0);
+});
