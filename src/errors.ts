@@ -95,10 +95,10 @@ export class PermissionError extends TroupeError {
   }
 }
 
-/** A message is larger than the broker accepts. */
+/** A value is larger than is allowed, or a message larger than the broker accepts; `bound` says which. */
 export class PayloadTooLargeError extends TroupeError {
-  constructor(what: string, bytes: number, limit: number) {
-    super("payload_too_large", `${what}: expected at most ${limit} bytes (the broker's max_payload), got ${bytes}`);
+  constructor(what: string, bytes: number, limit: number, bound = "the broker's max_payload") {
+    super("payload_too_large", `${what}: expected at most ${limit} bytes (${bound}), got ${bytes}`);
   }
 }
 

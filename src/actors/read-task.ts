@@ -1,6 +1,7 @@
 /** Reading a task off the wire: cheap checks of what the rest relies on, because a worker does this thousands of times a second. */
 import { showValue } from "./schema-problems.ts";
 import type { Task } from "./task.ts";
+import { isReferred } from "./value-ref.ts";
 
 export type ReadTask = { ok: true; task: Task } | { ok: false; problem: string; taskId?: string };
 
@@ -16,7 +17,7 @@ export function readTask(text: string, agent: string): ReadTask {
     return { ok: false, problem: `task: expected JSON, got ${showValue(text)}` };
   }
   if (!isRecord(raw)) return { ok: false, problem: `task: expected a JSON object, got ${showValue(raw)}` };
-  const problem = problemOf(raw, agent);
+  const problem = problemOfTask(raw, agent);
   if (problem) return { ok: false, problem, ...(isTokenText(raw.taskId) && { taskId: raw.taskId }) };
   raw.handoffs ??= [];
   raw.hops ??= [];
@@ -25,7 +26,8 @@ export function readTask(text: string, agent: string): ReadTask {
   return { ok: true, task: raw as Task };
 }
 
-function problemOf(raw: { [key: string]: unknown }, agent: string): string | undefined {
+/** What is wrong with a task for `agent`, in words; undefined where nothing is. */
+export function problemOfTask(raw: { [key: string]: unknown }, agent: string): string | undefined {
   if (raw.v !== 1) return wrong("v", "1", raw.v);
   for (const key of ["taskId", "runId", "workflow"] as const) {
     if (!isTokenText(raw[key])) return wrong(key, 'letters, digits, "-" or "_"', raw[key]);
@@ -34,7 +36,7 @@ function problemOf(raw: { [key: string]: unknown }, agent: string): string | und
   for (const key of ["attempt", "delivery"] as const) {
     if (!isCount(raw[key])) return wrong(key, "a whole number from 1", raw[key]);
   }
-  if (!("input" in raw)) return wrong("input", "a value", undefined);
+  if (!("input" in raw || isReferred(raw, "/input"))) return wrong("input", "a value", undefined);
   if (raw.messages !== undefined && !(Array.isArray(raw.messages) && raw.messages.every(isMessage))) {
     return wrong("messages", "a list of messages", raw.messages);
   }

@@ -5,6 +5,7 @@
 import type { ErrorRecord } from "../errors.ts";
 import type { Message } from "./conversation.ts";
 import type { JsonSchema, ModelReply, Usage } from "./model.ts";
+import type { WithRefs } from "./value-ref.ts";
 
 /** What the next agent sees of the conversation so far. */
 export type HandoffContext = "full" | "summary" | "last" | "none";
@@ -29,7 +30,7 @@ type TaskLimits = {
 };
 
 /** One message in an agent's mailbox: one execution of one agent. */
-export type Task = {
+export type Task = WithRefs & {
   v: 1;
   taskId: string;
   runId: string;
@@ -81,7 +82,8 @@ export type Outcome =
   | { type: "failed"; error: ErrorRecord; usage?: TaskUsage };
 
 /** The outcome as it travels and as a worker stores it when nobody takes it. */
-export type OutcomeMessage = { v: 1; taskId: string; attempt: number; delivery?: number; worker?: string } & Outcome;
+export type OutcomeMessage = { v: 1; taskId: string; attempt: number; delivery?: number; worker?: string } & Outcome &
+  WithRefs;
 
 /**
  * What a worker says on the task's reply subject. `accepted` and `working` (every few seconds) may carry a reply subject of
@@ -115,9 +117,10 @@ export type OwnerNotice = {
 };
 
 /** An entry of a task's journal. Ids are unique per write. */
-export type TaskEntry = { v: 1; id: string; at: string } & (
-  | { type: "turn"; turn: number; reply: ModelReply }
-  | { type: "tool"; turn: number; callId: string; content: string; failed: boolean }
-  /** Stored by the worker when no owner took it. */
-  | { type: "outcome"; outcome: OutcomeMessage }
-);
+export type TaskEntry = { v: 1; id: string; at: string } & WithRefs &
+  (
+    | { type: "turn"; turn: number; reply: ModelReply }
+    | { type: "tool"; turn: number; callId: string; content: string; failed: boolean }
+    /** Stored by the worker when no owner took it. */
+    | { type: "outcome"; outcome: OutcomeMessage }
+  );

@@ -90,8 +90,10 @@ async function locate({ nats, data }: ResolvedOptions): Promise<{ servers: reado
 }
 
 async function reach(servers: readonly string[], options: ResolvedOptions): Promise<Client> {
-  const { prefix } = options;
-  return withPatience(connect({ servers, prefix, ...CLI, timeoutMs: PATIENCE_MS, ...credentialsOf(options) }));
+  const { prefix, maxPayloadBytes } = options;
+  return withPatience(
+    connect({ servers, prefix, maxPayloadBytes, ...CLI, timeoutMs: PATIENCE_MS, ...credentialsOf(options) }),
+  );
 }
 
 function credentialsOf(options: ResolvedOptions): Partial<NatsOptions> {

@@ -92,7 +92,7 @@ async function follow(client: Client, runId: string, given: RunGiven, signal: Ab
   if (given.json && given.watch) {
     for await (const event of client.events(runId, { signal })) printJsonLine(event);
   } else if (given.json || !(given.watch || process.stdout.isTTY)) {
-    for await (const _ of client.events(runId, { signal, live: false }));
+    for await (const _ of client.events(runId, { signal, live: false, whole: false }));
   } else if (onTerminal) {
     const view = openLiveView(process.stdout);
     try {

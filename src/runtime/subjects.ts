@@ -21,6 +21,7 @@ export function subjectsFor(prefix = "troupe") {
     throw new UsageError(`prefix: expected letters, digits, "-" or "_", got ${JSON.stringify(prefix)}`);
   }
   const streams = prefix.toUpperCase().replaceAll("-", "_");
+  const buckets = { payloads: `${prefix}_payloads`, uploads: `${prefix}_uploads` } as const;
   return {
     prefix,
     request: (workflow: string) => `${prefix}.requests.${workflow}`,
@@ -56,13 +57,31 @@ export function subjectsFor(prefix = "troupe") {
       signals: `${streams}_SIGNALS`,
       dead: `${streams}_DEAD`,
       exported: `${streams}_EXPORTED`,
+      // What the object store calls the stream of a bucket.
+      payloads: `OBJ_${buckets.payloads}`,
+      uploads: `OBJ_${buckets.uploads}`,
     },
+    /** Buckets of the object store: large values of runs, and those on their way from outside. */
+    buckets,
+
     /** The durable consumer all daemons take requests from. */
     doorConsumer: "door",
     /** The queue group of every mailbox. */
     workers: "workers",
   } as const;
 }
+
+/** The subjects of the object store, as every NATS client has them. */
+export const objectSubjects = {
+  /** The chunks of an object; with `>` those of an area. */
+  chunks: (bucket: string, id: string) => `$O.${bucket}.C.${id}`,
+  /** The message about an object; clients pad the token. */
+  info(bucket: string, name: string) {
+    const token = Buffer.from(name).toString("base64url");
+    return `$O.${bucket}.M.${token.padEnd(Math.ceil(token.length / 4) * 4, "=")}`;
+  },
+  all: (bucket: string) => [`$O.${bucket}.C.>`, `$O.${bucket}.M.>`],
+} as const;
 
 /** On a task that was sent before without an answer: whoever takes it looks into the task's journal first. */
 export const SENT_AGAIN_HEADER = "Troupe-Sent-Again";

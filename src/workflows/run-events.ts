@@ -7,6 +7,7 @@
  */
 import type { Message } from "../actors/conversation.ts";
 import type { TaskUsage } from "../actors/task.ts";
+import type { WithRefs } from "../actors/value-ref.ts";
 import type { ErrorRecord } from "../errors.ts";
 
 /** Where a run's spans hang. */
@@ -128,7 +129,8 @@ export type RunEvent = {
   at: string;
   /** The claim it was written under. */
   epoch: number;
-} & RunEventBody;
+} & RunEventBody &
+  WithRefs;
 
 /** An event as a supervisor sees it. */
 export type Fact = { at: string } & Extract<

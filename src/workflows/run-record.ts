@@ -1,5 +1,6 @@
 /** A run as people and clients read it, as docs/protocol.md shows it. Folded from the journal, never stored. */
 import type { TaskUsage } from "../actors/task.ts";
+import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
 import { isTerminal, type RunEvent } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStanding } from "./run-status.ts";
@@ -233,7 +234,7 @@ function given<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], un
 
 /** How a run ended; undefined while it has not. */
 export type RunResult =
-  | { runId: string; status: "completed"; output: unknown }
+  | ({ runId: string; status: "completed"; output: unknown } & WithRefs)
   | { runId: string; status: "failed" | "cancelled"; error: ErrorRecord };
 
 /** The result told by a terminal event; undefined for any other. */
@@ -241,7 +242,7 @@ export function resultOf(event: RunEvent): RunResult | undefined {
   const { runId } = event;
   switch (event.type) {
     case "run.completed":
-      return { runId, status: "completed", output: event.data.output };
+      return { runId, status: "completed", output: event.data.output, ...refsOf(event) };
     case "run.failed":
       return { runId, status: "failed", error: event.data.error };
     case "run.cancelled":
@@ -253,4 +254,10 @@ export function resultOf(event: RunEvent): RunResult | undefined {
     default:
       return undefined;
   }
+}
+
+/** Where the output is, if it is not in the event. */
+export function refsOf(terminal: RunEvent): WithRefs {
+  const refs = refsUnder(terminal, "/data");
+  return refs.length > 0 ? { refs } : {};
 }

@@ -132,6 +132,7 @@ function concreteSubjects(): string[] {
     prefix: _prefix,
     service: _service,
     streams: _streams,
+    buckets: _buckets,
     doorConsumer: _door,
     workers: _workers,
     api,

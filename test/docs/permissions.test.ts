@@ -69,6 +69,10 @@ it("a daemon, a client, a worker and the doctor need no more than the allow-list
     expect(types.at(-1)).toBe("run.completed");
     expect((await client.list()).runs).toHaveLength(1);
 
+    const large = "x".repeat(1_500_000);
+    expect((await client.run("polite", large, { runId: "large-1" })) === large).toBe(true);
+    expect((await client.get("large-1")).input === large).toBe(true);
+
     const seen = await look(1_200);
     expect(seen).toMatchObject({ problems: [], daemons: [{}], runs: {}, door: {}, jetstream: {} });
     expect(seen.broker?.clockOffsetMs).toBeDefined();
@@ -104,6 +108,7 @@ async function documentedPermissions(): Promise<string> {
 
 function fleet({ nats, data }: { nats: string; data: string }): TroupeConfig {
   const model = rulesModel([
+    { agent: "polite", when: /^x+$/, reply: ({ lastUser }) => say(lastUser) },
     { agent: "polite", reply: say("good day") },
     { agent: "slow", reply: say("late", { delayMs: 60_000 }) },
   ]);
@@ -117,6 +122,7 @@ function fleet({ nats, data }: { nats: string; data: string }): TroupeConfig {
     workflows: [
       defineWorkflow({ name: "loud", agents: ["polite", "shout"] }),
       defineWorkflow({ name: "slow", agents: ["slow"] }),
+      defineWorkflow({ name: "polite", agents: ["polite"] }),
     ],
     providers: { scripted: model },
     daemon: { nats: [nats], user: "daemon", password: "change-me-1", data, httpPort: 0 },

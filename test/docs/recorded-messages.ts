@@ -11,8 +11,11 @@ import { ModelError } from "../../src/errors.ts";
 import type { TroupeConfig } from "../../src/runtime/config/define-config.ts";
 import { type Client, connect } from "../../src/runtime/edges/client.ts";
 import type { Daemon } from "../../src/runtime/edges/daemon.ts";
+import { objectsOver } from "../../src/runtime/edges/objects-over.ts";
 import { serve } from "../../src/runtime/edges/serve.ts";
 import { connect as connectNats, type Msg, type NatsConnection } from "../../src/runtime/nats/nats.ts";
+import { LARGE as LARGE_FIELDS, openPayloads } from "../../src/runtime/nats/payloads.ts";
+import { subjectsFor } from "../../src/runtime/subjects.ts";
 import { callTool, fail, handOff, type ScriptedReply, say } from "../../src/testing/replies.ts";
 import { rulesModel } from "../../src/testing/rules-model.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
@@ -27,6 +30,8 @@ const PERMISSIONS = `
 no_auth_user: anybody
 authorization { users: [{ user: anybody, password: any, permissions: { publish: { deny: "troupe.runs.${DENIED_RUN}" } } }] }
 `;
+// Beyond what the broker takes in one message.
+const LARGE = "x".repeat(1_100_000);
 const OWNER_INBOX = "_INBOX_troupe_daemon.owner.";
 
 /** Runs the whole tour. */
@@ -119,6 +124,8 @@ async function runEveryKind(client: Client, nc: NatsConnection, recorder: Record
   await client.run("retried", "x");
   await client.run("broken", "x").catch(() => {});
   await client.run("support", "Was I charged twice?");
+  await client.run("abroad", { much: LARGE }, { replyTo: "results" });
+  await client.run("verbose", LARGE);
   for (const body of ["bare text", '{"bare":"json"}', '{"input":1,"replyto":"misspelt"}']) {
     nc.publish("troupe.requests.article", body);
   }
@@ -132,8 +139,12 @@ async function runEveryKind(client: Client, nc: NatsConnection, recorder: Record
 async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder) {
   const { runId } = await client.start("slow", 1, { notBefore: new Date(Date.now() + 3_600_000) });
   const done = (await client.list({ workflow: "article", status: "completed" })).runs[0]?.runId;
+  const large = (await client.list({ workflow: "verbose" })).runs[0]?.runId;
   const questions: [endpoint: string, body: object][] = [
     ["runs.get", { runId: done }],
+    ["runs.get", { runId: large }],
+    ["runs.result", { runId: large }],
+    ["runs.journal", { runId: large }],
     ["runs.get", { runId: "nobody-knows-it" }],
     ["runs.list", { limit: 2 }],
     ["runs.result", { runId: done }],
@@ -188,6 +199,7 @@ async function changeOwner(client: Client, owner: Daemon) {
 /** A worker that is not of Troupe, as docs/protocol.md describes it. */
 function serveForeign(nc: NatsConnection, recorder: Recorder) {
   const replies = new Map<string, string>();
+  const payloads = openPayloads(objectsOver(nc), subjectsFor());
   nc.subscribe("_INBOX_foreign", { callback: (_error, message) => recorder.note({ channel: "taskControl" }, message) });
   nc.subscribe("troupe.owners", {
     callback(_error, message) {
@@ -217,10 +229,15 @@ function serveForeign(nc: NatsConnection, recorder: Recorder) {
     }
   }
 
-  async function work({ taskId, attempt, input }: Task, key: string) {
+  async function work(task: Task, key: string) {
+    const { taskId, attempt } = task;
+    const { input } = await payloads.resolve(task);
     // A held task outlives its owner.
     if (Object(input).held !== undefined) await new Promise((resolve) => setTimeout(resolve, 1_000));
-    const outcome = { v: 1, taskId, attempt, type: "completed", output: input };
+    const whole = { v: 1, taskId, attempt, type: "completed", output: input };
+    const bytes = Buffer.byteLength(JSON.stringify(whole));
+    const about = { what: "it", fields: LARGE_FIELDS.outcome, bytes, room: 1_000_000 };
+    const [outcome] = await payloads.detach([whole], about);
     for (;;) {
       const receipt = await nc
         .request(replies.get(key) ?? "", JSON.stringify(outcome), { timeout: 1_000 })
@@ -241,6 +258,8 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     { agent: "flaky", reply: () => replies.shift() ?? say("fine") },
     { agent: "broken", reply: fail(new ModelError("unauthorized", "no key", { retryable: false })) },
     { agent: "slow", reply: say("late", { delayMs: 60_000 }) },
+    { agent: "verbose", afterTool: false, reply: callTool("recite") },
+    { agent: "verbose", reply: say(LARGE) },
     { agent: "triage", reply: handOff("billing", { reason: "about money" }) },
     { agent: "billing", afterTool: false, reply: callTool("lookup", { number: "INV-1" }) },
     { agent: "billing", reply: say("It was charged once.") },
@@ -252,6 +271,12 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     parameters: z.object({ number: z.string() }),
     execute: () => ({ charges: 1 }),
   });
+  const recite = defineTool({
+    name: "recite",
+    description: "Gives much.",
+    parameters: z.object({}),
+    execute: () => LARGE,
+  });
   const billing = defineAgent({ name: "billing", description: "Money.", ...about, tools: [lookup] });
   const triage = defineAgent({ name: "triage", ...about, handoffs: [billing] });
   return {
@@ -259,10 +284,12 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
       ...["researcher", "writer", "broken", "slow"].map((name) => defineAgent({ name, ...about })),
       defineAgent({ name: "flaky", ...about, maxModelAttempts: 1 }),
       defineAgent({ name: "foreign", remote: true }),
+      defineAgent({ name: "verbose", ...about, tools: [recite] }),
       triage,
       billing,
     ],
     workflows: [
+      defineWorkflow({ name: "verbose", agents: ["verbose"] }),
       defineWorkflow({
         name: "article",
         description: "Writes.",

@@ -10,7 +10,13 @@ import { until } from "../helpers/until.ts";
 type Lists = { publish: string[]; subscribe: string[] };
 
 /** Nobody sends anything there while this test looks. */
-const UNUSED = new Set(["$JS.FC.>", "_INBOX_client.>", "_INBOX_worker.>"]);
+const UNUSED = new Set([
+  "$O.troupe_payloads.>",
+  "$O.troupe_uploads.>",
+  "$JS.FC.>",
+  "_INBOX_client.>",
+  "_INBOX_worker.>",
+]);
 const WATCH_MS = 4_000;
 const AT_ONCE = 3;
 

@@ -8,6 +8,8 @@ WORKER = f"python/{uuid.uuid4().hex[:8]}"
 
 
 async def answer(task):  # what the agent does; an exception fails the task
+    if "refs" in task:  # it could be read there as well
+        raise ValueError("too large for a message: see docs/protocol.md, Large values")
     return str(task["input"]).upper()
 
 

@@ -91,6 +91,14 @@ const OPTIONS = {
     { defaultDoc: "`7d`" },
   ),
 
+  maxPayloadBytes: option(
+    // Three of the largest, as an entry may have them, still fit into one text.
+    integer(1_048_576, 134_217_728),
+    67_108_864,
+    "The most that a value may take as JSON which does not fit into a message: an input, an output, a conversation, a tool's result.",
+    { defaultDoc: "`67108864`, which is 64 MiB" },
+  ),
+
   // This daemon
   hostName: optional(
     matching(NAMES, `1 to 64 letters, digits, "-" or "_"`, "name"),

@@ -12,6 +12,8 @@ import type { ApiName } from "./api-requests.ts";
 type ApiCallOptions = {
   traceparent?: string | undefined;
   signal?: AbortSignal | undefined;
+  /** The body for when it is too long for a message as it is, which takes `bytes`. */
+  smaller?: (bytes: number) => Promise<object>;
 };
 
 export type ApiCaller = <T>(endpoint: ApiName, body: object, options?: ApiCallOptions) => Promise<T>;
@@ -30,10 +32,10 @@ const PAUSE_MS = 200;
 
 /** Makes the function that asks. It throws the service's own errors, `UnavailableError` when nobody answers in time. */
 export function apiCaller({ nc, root, timeoutMs }: ApiCallerOptions): ApiCaller {
-  return async <T>(endpoint: ApiName, body: object, { traceparent, signal }: ApiCallOptions = {}) => {
+  return async <T>(endpoint: ApiName, body: object, { traceparent, signal, smaller }: ApiCallOptions = {}) => {
     const subject = `${root}.${endpoint}`;
-    const data = Buffer.from(JSON.stringify(body));
     const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
+    const data = await encoded(body);
     if (data.length > limit) throw new PayloadTooLargeError(endpoint, data.length, limit);
 
     const giveUpAt = performance.now() + timeoutMs;
@@ -44,6 +46,13 @@ export function apiCaller({ nc, root, timeoutMs }: ApiCallerOptions): ApiCaller 
       const left = giveUpAt - performance.now();
       if (left <= PAUSE_MS) throw failure.error;
       await sleep(PAUSE_MS, signal);
+    }
+
+    /** What is too long is not kept while it is made smaller: it may be very long. */
+    function encoded(body: object): Buffer | Promise<Buffer> {
+      const whole = Buffer.from(JSON.stringify(body));
+      if (whole.length <= limit || !smaller) return whole;
+      return smaller(whole.length).then((left) => Buffer.from(JSON.stringify(left)));
     }
 
     async function attempt(): Promise<{ answer: T } | { error: TroupeError }> {

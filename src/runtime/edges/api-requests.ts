@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { UsageError } from "../../errors.ts";
 import { RUN_STATUSES } from "../../workflows/run-status.ts";
-import { requestFields } from "../hosts/request.ts";
+import { refsField, requestFields } from "../hosts/request.ts";
 import { isToken } from "../subjects.ts";
 
 const NAME = 'expected 1 to 128 letters, digits, "-" or "_"';
@@ -16,7 +16,7 @@ const MAX_WAIT_MS = 30_000;
 const letter = z.number().int().min(1);
 
 export const apiRequests = {
-  "runs.start": z.strictObject({ workflow: name, input: z.unknown(), ...requestFields }),
+  "runs.start": z.strictObject({ workflow: name, input: z.unknown(), refs: refsField, ...requestFields }),
   "runs.get": z.strictObject({ runId: name }),
   "runs.list": z.strictObject({
     workflow: name.optional(),

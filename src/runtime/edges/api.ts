@@ -3,10 +3,12 @@ import type { Logger } from "pino";
 import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
+import type { RunRecord } from "../../workflows/run-record.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import { headers, type ServiceMsg } from "../nats/nats.ts";
+import { openPayloads } from "../nats/payloads.ts";
 import type { Subjects } from "../subjects.ts";
 import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
@@ -50,6 +52,8 @@ export type ApiOptions = {
   /** Decides about runs that no daemon could continue. */
   parked: ParkedRuns;
   logger: Logger;
+  /** The most one value may take as JSON, in bytes. @default 64 MiB */
+  maxPayloadBytes?: number;
   /** The service's version, strict semver. */
   version: string;
 };
@@ -65,7 +69,8 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
-  const runs = openRunApi({ bus, subjects, index, journals, offers, parked: options.parked });
+  const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
+  const runs = openRunApi({ bus, subjects, index, journals, payloads, offers, parked: options.parked });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -121,13 +126,25 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   async function answer<Name extends ApiName>(endpoint: Name, message: ServiceMsg): Promise<void> {
     try {
       const request = readApiRequest(endpoint, message.string());
-      const body = Buffer.from(JSON.stringify(await handlers[endpoint](request, message)));
-      const limit = bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
-      if (body.length > limit) throw new PayloadTooLargeError(`the answer to ${endpoint}`, body.length, limit);
-      message.respond(body);
+      const whole = await handlers[endpoint](request, message);
+      const body = Buffer.from(JSON.stringify(whole));
+      const room = payloads.room(0);
+      if (body.length <= room) message.respond(body);
+      else message.respond(Buffer.from(JSON.stringify(await smaller(endpoint, whole, body.length))));
     } catch (error) {
       answerError(endpoint, message, error);
     }
+  }
+
+  /** An answer the broker would not take; of a run the large values are kept with it anyway. */
+  async function smaller(endpoint: ApiName, whole: unknown, bytes: number): Promise<object> {
+    const what = `the answer to ${endpoint}`;
+    const room = payloads.room(0);
+    if (endpoint !== "runs.get") throw new PayloadTooLargeError(what, bytes, room);
+    const record = whole as RunRecord;
+    const fields = ["/input", "/output", "/metadata", ...record.steps.map((_, i) => `/steps/${i}/output`)];
+    const [left] = await payloads.detach([record], { what, fields, bytes, room, runId: record.runId });
+    return left ?? {};
   }
 
   function answerError(endpoint: ApiName, message: ServiceMsg, error: unknown) {

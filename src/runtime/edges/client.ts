@@ -1,4 +1,5 @@
 /** The client: starts runs, watches them and gets their results, from any process that reaches the same NATS. */
+import type { WithRefs } from "../../actors/value-ref.ts";
 import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
@@ -6,12 +7,14 @@ import { applyEvents, type RunRecord, type RunResult } from "../../workflows/run
 import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
 import { connectBus, type NatsOptions } from "../nats/connection.ts";
 import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
+import { LARGE, openPayloads } from "../nats/payloads.ts";
 import { subjectsFor } from "../subjects.ts";
 import { followAllRuns } from "./all-runs-feed.ts";
 import type { AgentListing, WorkflowListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
 import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-api.ts";
 import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
+import { objectsOver } from "./objects-over.ts";
 import type { JournalPage } from "./run-api.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
@@ -23,6 +26,8 @@ export type ConnectOptions = Partial<Omit<NatsOptions, "waitAtStart">> & {
   prefix?: string;
   /** How long a question is asked again while no daemon answers it, in milliseconds. @default 10000 */
   timeoutMs?: number;
+  /** The most an input or an output may take as JSON, in bytes. @default 64 MiB */
+  maxPayloadBytes?: number;
   /** Waits for a broker that is not there yet instead of failing. @default false */
   waitForBroker?: boolean;
 };
@@ -56,6 +61,8 @@ export type EventsOptions = {
   signal?: AbortSignal;
   /** Whether to pass on what is only live, such as `model.delta`. @default true */
   live?: boolean;
+  /** Whether values that were too large for a message are read; an event without them says in `refs` where they are. @default true */
+  whole?: boolean;
 };
 
 export type FeedOptions = {
@@ -65,7 +72,11 @@ export type FeedOptions = {
 };
 
 export type Client = {
-  /** Starts a run; it is durable when this resolves. @throws NotFoundError `unknown_workflow`. */
+  /**
+   * Starts a run; it is durable when this resolves.
+   *
+   * @throws NotFoundError `unknown_workflow`; PayloadTooLargeError.
+   */
   start(workflow: string, input: unknown, options?: StartOptions): Promise<{ runId: string }>;
   /**
    * Waits for a run's output.
@@ -138,7 +149,9 @@ const MAX_STARTED = 10_000;
 export async function connect(options: ConnectOptions = {}): Promise<Client> {
   const { nc, disconnect } = await reach(options);
   const subjects = subjectsFor(options.prefix);
-  const call = apiCaller({ nc, root: subjects.api, timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS });
+  const { timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const call = apiCaller({ nc, root: subjects.api, timeoutMs });
+  const payloads = openPayloads(objectsOver(nc), subjects, { maxBytes: options.maxPayloadBytes });
   const started = new Set<string>();
 
   return {
@@ -146,7 +159,8 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     async result<T>(runId: string, { timeoutMs, signal }: ResultOptions = {}) {
       const end = listenForEnd(runId, 0);
       try {
-        return outputOf<T>(await end.wait(withTimeout(runId, timeoutMs, signal)));
+        const result = await end.wait(withTimeout(runId, timeoutMs, signal));
+        return outputOf<T>(await payloads.resolve(result));
       } finally {
         end.stop();
       }
@@ -161,14 +175,16 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       const end = listenForEnd(runId, fresh ? FIRST_ASK_AFTER_START_MS : 0);
       try {
         await start(workflow, input, { ...options, runId });
-        return outputOf<T>(await end.wait(signal));
+        return outputOf<T>(await payloads.resolve(await end.wait(signal)));
       } finally {
         end.stop();
       }
     },
     events: events as Client["events"],
     feed: ({ workflow, signal } = {}) =>
-      followAllRuns(nc, workflow === undefined ? subjects.allEvents : subjects.event(workflow, "*", ">"), signal),
+      wholeEvents(
+        followAllRuns(nc, workflow === undefined ? subjects.allEvents : subjects.event(workflow, "*", ">"), signal),
+      ),
     get,
     list: (query = {}) => call<RunPage>("runs.list", query),
     async cancel(runId, options = {}) {
@@ -211,7 +227,15 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       ...rest,
       ...(instant !== undefined && { notBefore: instant }),
     };
-    await call("runs.start", body, { traceparent });
+    await call("runs.start", body, {
+      traceparent,
+      async smaller(bytes) {
+        const signal = AbortSignal.timeout(timeoutMs);
+        const about = { what: "runs.start", fields: LARGE.request, bytes, room: payloads.room(0), signal };
+        const [left] = await payloads.detach([body], about);
+        return { ...left, input: null };
+      },
+    });
     started.add(runId);
     if (started.size > MAX_STARTED) started.delete(started.values().next().value as string);
     return { runId };
@@ -219,7 +243,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
 
   async function get(runId: string): Promise<RunRecord> {
     try {
-      return await call<RunRecord>("runs.get", { runId });
+      return await payloads.resolve(await call<RunRecord>("runs.get", { runId }));
     } catch (error) {
       if (!(error instanceof TroupeError) || error.code !== "payload_too_large") throw error;
       // The record does not fit into one answer; its journal comes in pages.
@@ -231,14 +255,14 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     const all: RunEvent[] = [];
     for (let next: number | undefined = from; next !== undefined; ) {
       const page: JournalPage = await call("runs.journal", { runId, from: next });
-      all.push(...page.events);
+      for (const event of page.events) all.push(await payloads.resolve(event));
       next = page.next;
     }
     return all;
   }
 
-  function events(runId: string, { from = 1, live = true, signal }: EventsOptions = {}) {
-    return followRun({
+  function events(runId: string, { from = 1, live = true, whole = true, signal }: EventsOptions = {}) {
+    const run = followRun({
       nc,
       subject: subjects.eventsOf(runId),
       from,
@@ -247,6 +271,14 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       journal: (next) => call("runs.journal", { runId, from: next }, { signal }),
       mayCome: () => started.has(runId),
     });
+    return whole ? wholeEvents(run) : run;
+  }
+
+  /** One at a time, when it is asked for: what is not read yet stays where it is. */
+  async function* wholeEvents<Event extends RunEvent | LiveEvent>(
+    events: AsyncGenerator<Event, void, undefined>,
+  ): AsyncGenerator<Event, void, undefined> {
+    for await (const event of events) yield await payloads.resolve<Event>(event as Event & WithRefs);
   }
 
   function listenForEnd(runId: string, firstAskMs: number) {
@@ -274,7 +306,14 @@ function withTimeout(runId: string, timeoutMs: number | undefined, signal: Abort
 }
 
 async function reach(options: ConnectOptions): Promise<{ nc: NatsConnection; disconnect(): Promise<void> }> {
-  const { connection, waitForBroker = false, prefix: _prefix, timeoutMs: _timeoutMs, ...rest } = options;
+  const {
+    connection,
+    waitForBroker = false,
+    prefix: _prefix,
+    timeoutMs: _ms,
+    maxPayloadBytes: _most,
+    ...rest
+  } = options;
   if (connection) return { nc: connection, disconnect: async () => {} };
   const servers = rest.servers ?? process.env.NATS_URL ?? DEFAULT_SERVER;
   try {

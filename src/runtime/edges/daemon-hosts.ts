@@ -107,6 +107,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       metrics,
       worker: `${host}/${incarnation}`,
       inboxPrefix,
+      maxPayloadBytes: options.maxPayloadBytes,
       // Only by the definition the run is bound to: by another one's edges its owner would refuse the handoff.
       handoffsOf(workflow, agent, hash) {
         const definition = hash === undefined ? undefined : definitions.pinned(workflow, hash);
@@ -144,6 +145,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
           .map((beat) => `${beat.host}/${beat.incarnation}`),
       exportMark: (gone) => exports.mark(gone),
       metrics,
+      maxPayloadBytes: options.maxPayloadBytes,
     }),
     (part) => part.stop(),
   );

@@ -20,12 +20,14 @@ import type { ResolvedOptions } from "../config/options.ts";
 import { holdDefinitions, offerOf } from "../hosts/definitions.ts";
 import { openDoor } from "../hosts/door.ts";
 import { takeHostSlot } from "../hosts/host-slot.ts";
+import { startPayloadSweep } from "../hosts/payload-sweep.ts";
 import type { Beat } from "../hosts/presence.ts";
 import { answerRepeatedRequests } from "../hosts/repeated-requests.ts";
 import { startRetention } from "../hosts/retention.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
+import { openPayloadAreas } from "../nats/payload-areas.ts";
 import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { startApi } from "./api.ts";
@@ -143,6 +145,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const api = started.add(
     await startApi({
       ...common,
+      maxPayloadBytes: options.maxPayloadBytes,
       version,
       workflows: () => definitions.all(),
       offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
@@ -159,6 +162,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     (part) => part.stop(),
     SERVICE_STOP_MS,
   );
+  const areas = openPayloadAreas(bus, subjects);
   const retention = started.add(
     startRetention({
       index,
@@ -166,10 +170,22 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       runs: journals,
       tasks: taskJournals,
       signals: openJournals<unknown>(bus, subjects.streams.signals),
+      payloads: areas,
       presence,
       incarnation,
       logger,
       retentionMs: options.retentionMs,
+    }),
+    (part) => part.stop(),
+  );
+  const payloadSweep = started.add(
+    startPayloadSweep({
+      areas,
+      index,
+      presence,
+      incarnation,
+      logger,
+      maySweep: () => health.loss === undefined && health.refusal === undefined && bus.connected(),
     }),
     (part) => part.stop(),
   );
@@ -271,7 +287,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   }
 
   async function finishWork() {
-    await started.stop(takeover, retention, gauges, door);
+    await started.stop(takeover, retention, payloadSweep, gauges, door);
     const heirs = presence.living().filter((beat) => beat.incarnation !== incarnation);
     await presence.leave();
     // With somebody there the runs go at once and the tasks here report to their new owners; alone, this daemon stays the

@@ -8,7 +8,9 @@ import type { RunPage } from "../hosts/run-list.ts";
 import type { Signal } from "../hosts/signals.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
+import { standIns, withRefs } from "../nats/large-values.ts";
 import { headers, type MsgHdrs, nuid } from "../nats/nats.ts";
+import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { ConflictError } from "./api-errors.ts";
 import type { ApiRequest } from "./api-requests.ts";
@@ -21,6 +23,7 @@ export type RunApiParts = {
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
+  payloads: Payloads;
   /** Whether a living daemon has this workflow. */
   offers(workflow: string): boolean;
   parked: ParkedRuns;
@@ -63,7 +66,7 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
-export function openRunApi({ bus, subjects, index, journals, offers, parked }: RunApiParts): RunApi {
+export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked }: RunApiParts): RunApi {
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   let closed = false;
@@ -75,12 +78,15 @@ export function openRunApi({ bus, subjects, index, journals, offers, parked }: R
       }
       // The door would find the same; this saves the way.
       if (index.known(runId)) return { runId, existing: true };
-      await publish(subjects.request(workflow), { runId, ...request }, sent?.get(TRACEPARENT_HEADER));
+      await publish(subjects.request(workflow), await fitting({ runId, ...request }), sent?.get(TRACEPARENT_HEADER));
       return { runId };
     },
 
     async get({ runId }) {
-      return applyEvents(undefined, await eventsOf(runId));
+      const events = await eventsOf(runId);
+      // Nothing is read that whoever asks can read: where values are is all that has to be known.
+      const hasRefs = events.some(({ refs }) => refs !== undefined);
+      return hasRefs ? withRefs(applyEvents(undefined, events.map(standIns))) : applyEvents(undefined, events);
     },
 
     list: (request) => index.list(request),
@@ -204,6 +210,15 @@ export function openRunApi({ bus, subjects, index, journals, offers, parked }: R
   async function send(runId: string, signal: Omit<Signal, "v" | "id" | "at">): Promise<void> {
     const message: Signal = { v: 1, id: nuid.next(), at: new Date().toISOString(), ...signal };
     await publish(subjects.signal(runId), message);
+  }
+
+  /** A request as it fits into a message at the door, where it has more around it than here. */
+  async function fitting(request: { runId: string; input?: unknown }): Promise<object> {
+    const bytes = Buffer.byteLength(JSON.stringify(request));
+    const room = payloads.room(ENVELOPE_BYTES);
+    if (bytes <= room) return request;
+    const [left] = await payloads.detach([request], { what: "runs.start", fields: LARGE.request, bytes, room });
+    return { ...left, input: null };
   }
 
   async function publish(subject: string, body: object, traceparent?: string): Promise<void> {

@@ -3,6 +3,8 @@
  *
  * Invariants
  * H4  Whatever is asked for becomes a run, also where it cannot be one: whoever asked is told, and it is seen in lists.
+ * H6  Large values of a request are uploads. They are read before there is a run, which keeps them among its own, and deleted
+ *     once there is.
  */
 import { validateOutput } from "../../actors/schemas.ts";
 import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
@@ -10,6 +12,7 @@ import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEventBody } from "../../workflows/run-events.ts";
+import { LARGE } from "../nats/payloads.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
@@ -36,6 +39,7 @@ export async function acceptRun(
   incoming: IncomingRequest,
   cancel: (Cancel & { seq: number }) | undefined,
 ): Promise<Accepted> {
+  if (incoming.refs) return acceptLarge(parts, incoming, cancel);
   const definition = parts.definitions.current(incoming.workflow);
   if (cancel) return endAtOnce(parts, incoming, cancelledAtOnce(cancel), definition);
   const refusal = refusalOf(incoming, definition);
@@ -43,6 +47,33 @@ export async function acceptRun(
     return refuse(parts, incoming, refusal ?? { code: "unknown_workflow", message: incoming.workflow });
   }
   return start(parts, incoming, definition);
+}
+
+// H6
+async function acceptLarge(
+  parts: AcceptRunParts,
+  { refs = [], ...incoming }: IncomingRequest,
+  cancel: (Cancel & { seq: number }) | undefined,
+): Promise<Accepted> {
+  const { payloads, logger } = parts.host;
+  const read = await payloads
+    .resolve({ ...incoming.request, refs }, { fields: LARGE.request, of: "uploads" })
+    .then((request) => ({ request }))
+    .catch((error: unknown) => ({ error }));
+  if ("error" in read && read.error instanceof UnavailableError) throw read.error;
+  const accepted = await ("request" in read
+    ? acceptRun(parts, { ...incoming, ...read }, cancel)
+    : endAtOnce(
+        parts,
+        incoming,
+        cancel ? cancelledAtOnce(cancel) : failedWith(toErrorRecord(read.error)),
+        parts.definitions.current(incoming.workflow),
+      ));
+  payloads
+    .removeUploads({ refs })
+    // They are deleted when they are old.
+    .catch((error: unknown) => logger.debug({ runId: incoming.runId, err: error }, "could not delete an upload"));
+  return accepted;
 }
 
 async function start(
@@ -75,7 +106,11 @@ function refuse(
   error: { code: string; message: string },
   definition?: WorkflowDefinition,
 ): Promise<Accepted> {
-  return endAtOnce(parts, incoming, [{ type: "run.failed", data: { error } }], definition);
+  return endAtOnce(parts, incoming, failedWith(error), definition);
+}
+
+function failedWith(error: { code: string; message: string }): RunEventBody[] {
+  return [{ type: "run.failed", data: { error } }];
 }
 
 async function endAtOnce(

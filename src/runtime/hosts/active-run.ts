@@ -22,9 +22,10 @@ import type { OpenTask, RunSetup } from "../../workflows/plan.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import { isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
+import type { Payloads } from "../nats/payloads.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
-import { encodeEntry } from "./encode-entry.ts";
+import { encodeEntry, encodeFitting } from "./encode-entry.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
 import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
@@ -34,6 +35,7 @@ import type { LostTask } from "./tracked-task.ts";
 /** What a run needs from its daemon. */
 export type RunHostParts = {
   journals: Journals<RunEvent[]>;
+  payloads: Payloads;
   subjectOf: (runId: string) => string;
   desk: TaskDesk;
   clock: Clock;
@@ -206,7 +208,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       return;
     }
     try {
-      await append(draft);
+      await append(draft, batch.length === 1);
     } catch (error) {
       if (error instanceof PayloadTooLargeError) return divide(batch, error);
       for (const { reject } of draft.settles) reject(error);
@@ -236,10 +238,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     return draft;
   }
 
-  async function append(draft: Draft) {
+  /** Stores a draft. What does not fit goes without its large values, where nothing else is to be tried first. */
+  async function append(draft: Draft, isLast: boolean) {
     const { at, bodies, settles, resent, answers } = draft;
     const events = makeEvents(bodies, { runId, at, position: { n, epoch }, newEventId: parts.newEventId });
-    const { texts, body } = encodeEntry(events);
+    const made = isLast ? encodeFitting(parts.payloads, events, parts.stopping) : encodeEntry(events);
+    const { stored, texts, body } = made instanceof Promise ? await made : made;
     const since = performance.now();
     if (crashPoints.armed) await crashPoints.beforeEntry(events);
     seq = await journals.append(subject, body, { expected: seq, id: events[0].id, signal: parts.stopping });
@@ -249,9 +253,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     metrics.appendSeconds(tookMs / 1_000);
     if (tookMs > OLD_ANSWER_MS) await checkOwnership();
     snapshot = draft.snapshot;
-    projection.recorded(events, seq);
-    effects.recorded(events);
-    parts.recorded(self, events, texts, seq);
+    projection.recorded(stored, seq);
+    effects.recorded(stored);
+    parts.recorded(self, stored, texts, seq);
     for (const { resolve } of settles) resolve();
     // R3: a claim may have been followed by a release while it was in flight.
     if (!open) return;
@@ -292,7 +296,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     }
   }
 
-  /** An entry the broker would not take: in parts it may fit; what does not fit alone becomes an error that says so. */
+  /** An entry the broker would not take: in parts it may fit; what is beyond the cap becomes an error that says so. */
   async function divide(batch: readonly Happening[], error: PayloadTooLargeError): Promise<void> {
     const [only] = batch;
     if (batch.length > 1) {
@@ -321,7 +325,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     logger.error({ runId, code, err: error }, "run parked");
     if (n > 0 && open) {
       const parked: RunEventBody = { type: "run.parked", data: { reason: `${code}: ${message}` } };
-      append({ ...emptyDraft(nextInstant(), snapshot), bodies: [parked] }).catch((failure: unknown) =>
+      append({ ...emptyDraft(nextInstant(), snapshot), bodies: [parked] }, true).catch((failure: unknown) =>
         logger.warn({ runId, err: failure }, "could not record that the run is parked"),
       );
     }

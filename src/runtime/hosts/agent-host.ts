@@ -24,6 +24,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
+import { openPayloads } from "../nats/payloads.ts";
 import type { Subjects } from "../subjects.ts";
 import { openAcceptances } from "./acceptances.ts";
 import { watchBacklog } from "./backlog.ts";
@@ -56,6 +57,8 @@ export type AgentHostOptions = {
   inboxPrefix?: string;
   /** Whom an agent of a workflow may hand over to; undefined where this daemon does not know the workflow. */
   handoffsOf?: (workflow: string, agent: string, definition?: string) => HandoffOption[] | undefined;
+  /** The most one value may take as JSON, in bytes. @default 64 MiB */
+  maxPayloadBytes?: number;
   options?: {
     /** How often a task at work or waiting says so, in milliseconds. @default 5000 */
     workingEveryMs?: number;
@@ -93,6 +96,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     blockedMs = 1_000,
   } = given.options ?? {};
   const { nc } = bus;
+  const payloads = openPayloads(bus.objects, subjects, { maxBytes: given.maxPayloadBytes });
   const stopping = new AbortController();
   const hurry = new AbortController();
   const registry = openTaskRegistry(tracing);
@@ -108,6 +112,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const delivery = {
     bus,
     subjects,
+    payloads,
     tracing,
     worker,
     sent,
@@ -126,6 +131,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     subjects,
     standing,
     journals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
+    payloads,
     registry,
     sent,
     answers,

@@ -1,10 +1,11 @@
 /** Where the open tasks of a run are that was just taken over: done, at work somewhere, or to be sent again. */
-import type { TaskEntry } from "../../actors/task.ts";
+import type { OutcomeMessage, TaskEntry } from "../../actors/task.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { ActiveRun, RunHostParts } from "./active-run.ts";
+import { wholeOutcome } from "./whole-outcome.ts";
 
 export type FindTasksParts = {
-  host: Pick<RunHostParts, "desk" | "logger">;
+  host: Pick<RunHostParts, "desk" | "logger" | "payloads">;
   taskJournals: Journals<TaskEntry>;
   taskSubject: (runId: string, taskId: string) => string;
 };
@@ -18,7 +19,7 @@ export async function findTasks(parts: FindTasksParts, run: ActiveRun, leaver: s
   const sought = open.map(({ task }) => ({ task, traceparent: run.traceparent(task.taskId) }));
   const found = desk.whereAre(runId, sought, leaver);
   const stored = await Promise.all(open.map(({ task }) => storedOutcome(parts, runId, task.taskId)));
-  for (const entry of stored) if (entry?.type === "outcome") run.outcome(entry.outcome, () => {});
+  for (const outcome of stored) if (outcome) run.outcome(outcome, () => {});
   await found;
   for (const { task } of open) {
     if (!run.isOpen || desk.isTaken(runId, task.taskId)) continue;
@@ -32,9 +33,10 @@ async function storedOutcome(
   { host, taskJournals, taskSubject }: FindTasksParts,
   runId: string,
   taskId: string,
-): Promise<TaskEntry | undefined> {
+): Promise<OutcomeMessage | undefined> {
   try {
-    return (await taskJournals.last(taskSubject(runId, taskId)))?.value;
+    const entry = (await taskJournals.last(taskSubject(runId, taskId)))?.value;
+    return entry?.type === "outcome" ? await wholeOutcome(host.payloads, runId, entry.outcome) : undefined;
   } catch (error) {
     host.logger.debug({ runId, taskId, err: error }, "could not look for a stored outcome");
     return undefined;

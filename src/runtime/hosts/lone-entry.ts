@@ -4,7 +4,7 @@ import type { RunEvent, RunEventBody, RunTrace } from "../../workflows/run-event
 import { setupOf } from "../../workflows/supervisor.ts";
 import type { RunHostParts } from "./active-run.ts";
 import { crashPoints } from "./crash-points.ts";
-import { encodeEntry } from "./encode-entry.ts";
+import { encodeFitting } from "./encode-entry.ts";
 import { makeEvents, type Position } from "./make-events.ts";
 import type { TellRun } from "./run-telling.ts";
 
@@ -24,25 +24,25 @@ export type AppendLoneEntry = (entry: LoneEntry) => Promise<number>;
 
 /** Opens what writes lone entries; others hear of them as of any entry. */
 export function openLoneEntries(
-  parts: Pick<RunHostParts, "journals" | "subjectOf" | "clock" | "newEventId" | "stopping">,
+  parts: Pick<RunHostParts, "journals" | "payloads" | "subjectOf" | "clock" | "newEventId" | "stopping">,
   tracing: Tracing,
   tell: TellRun,
 ): AppendLoneEntry {
-  const { journals, subjectOf, clock, newEventId, stopping } = parts;
+  const { journals, payloads, subjectOf, clock, newEventId, stopping } = parts;
   return async function append({ runId, workflow, trace, bodies, position, before = [] }) {
     const at = new Date(clock.now()).toISOString();
     const events = makeEvents(bodies, { runId, at, position, newEventId });
-    const { texts, body } = encodeEntry(events);
+    const { stored, texts, body } = await encodeFitting(payloads, events, stopping);
     const options = { expected: position.seq, id: events[0].id, signal: stopping };
     if (crashPoints.armed) await crashPoints.before("before-lone-entry");
     const seq = await journals.append(subjectOf(runId), body, options);
     crashPoints.at("after-lone-entry");
     const projection = tracing.run(runId, workflow, trace);
     if (before.length > 0) projection.replayed(before);
-    projection.recorded(events, seq);
+    projection.recorded(stored, seq);
     const accepted = before[0] ?? events[0];
     const setup = accepted.type === "run.accepted" ? setupOf(accepted) : undefined;
-    tell({ runId, workflow, setup }, events, texts, seq);
+    tell({ runId, workflow, setup }, stored, texts, seq);
     return seq;
   };
 }

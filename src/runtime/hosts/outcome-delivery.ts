@@ -7,15 +7,17 @@
  * D2  Nobody answers: the outcome is stored. The journal is fenced: somebody else has done so, or is at work; be silent.
  * D3  The next task of a handoff is sent by exactly one: by this host, where the outcome says `forwarded`, else by the owner.
  * D4  A broker that is away uses up no tries: the owner waits for it too.
+ * D5  An outcome that is too long for a message goes without its large values, once they are stored.
  */
 import { randomUUID } from "node:crypto";
 import type { HandoffOption, Outcome, OutcomeMessage, OutcomeReceipt, Task } from "../../actors/task.ts";
 import { nextTask } from "../../actors/transfer.ts";
-import { FencedError, PayloadTooLargeError, toErrorRecord } from "../../errors.ts";
+import { FencedError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { Bus } from "../nats/connection.ts";
 import { rawHeaders } from "../nats/nats.ts";
+import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { NoRespondersError } from "../nats/requests.ts";
 import { SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { crashPoints } from "./crash-points.ts";
@@ -25,6 +27,7 @@ import type { TaskWork } from "./task-work.ts";
 export type DeliveryOptions = {
   bus: Bus;
   subjects: Subjects;
+  payloads: Payloads;
   tracing: Tracing;
   /** `host/incarnation`. */
   worker: string;
@@ -48,7 +51,9 @@ const OWNER_BACK_MS = 500;
 
 /** Sends a task's outcome and sees it through; never rejects. */
 export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Promise<Delivered> {
-  const { message, bytes } = prepare(work, outcome, options);
+  const prepared = await prepare(work, outcome, options);
+  if (!prepared) return "lost";
+  const { message, bytes } = prepared;
   // A task that comes again meanwhile is at work; afterwards it is answered from here.
   options.sent.remember(work.key, bytes);
   for (let attempt = 1; attempt <= options.outcomeAttempts; attempt += 1) {
@@ -64,16 +69,32 @@ export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: 
 
 type Prepared = { message: OutcomeMessage; bytes: Uint8Array };
 
-/** Makes the message, and sends the next task where that can be done from here. */
-function prepare(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Prepared {
-  const { bus } = options;
-  const limit = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - HEADROOM_BYTES;
-  const made = outcome.type === "handoff" ? handOff(work, outcome, limit, options) : encode(work, outcome, options);
-  if (made.bytes.length <= limit) return made;
-  const error = toErrorRecord(
-    new PayloadTooLargeError(`the outcome of task ${work.task.taskId}`, made.bytes.length, limit),
-  );
-  return encode(work, { type: "failed", error, ...(outcome.usage && { usage: outcome.usage }) }, options);
+/** Makes the message, and sends the next task where that can be done from here; undefined when this host stops before. */
+function prepare(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Prepared | Promise<Prepared | undefined> {
+  const room = options.payloads.room(HEADROOM_BYTES);
+  const made = outcome.type === "handoff" ? handOff(work, outcome, room, options) : encode(work, outcome, options);
+  if (made.bytes.length <= room) return made;
+  return makeSmaller(work, { outcome, message: made.message, bytes: made.bytes.length }, room, options);
+}
+
+// D5
+async function makeSmaller(
+  work: TaskWork,
+  { outcome, message, bytes }: { outcome: Outcome; message: OutcomeMessage; bytes: number },
+  room: number,
+  options: DeliveryOptions,
+): Promise<Prepared | undefined> {
+  const { payloads, hurry: signal } = options;
+  const { runId, taskId } = work.task;
+  const what = `the outcome of task ${taskId}`;
+  try {
+    const [left] = await payloads.detach([message], { what, fields: LARGE.outcome, bytes, room, runId, signal });
+    return left && { message: left, bytes: Buffer.from(JSON.stringify(left)) };
+  } catch (thrown) {
+    if (thrown instanceof UnavailableError) return undefined;
+    const error = toErrorRecord(thrown);
+    return encode(work, { type: "failed", error, ...(outcome.usage && { usage: outcome.usage }) }, options);
+  }
 }
 
 function encode(work: TaskWork, outcome: Outcome, { worker }: DeliveryOptions): Prepared {

@@ -50,11 +50,13 @@ export async function resumeParked(
   const current = parts.definitions.current(workflow);
   // K1
   const choices = [own, current].filter((choice) => choice !== undefined);
-  const fitting = choices.find((choice) => misfitOf(choice, found) === undefined);
-  if (fitting) return decided(await driveOn(parts, found, fitting, "resume"));
-  const [first] = choices;
-  const problem = first ? misfitOf(first, found) : undefined;
-  return { is: "impossible", problem: problem ?? `no living daemon has a workflow ${workflow}` };
+  const problems: string[] = [];
+  for (const choice of choices) {
+    const problem = await misfitOf(parts, choice, found);
+    if (problem === undefined) return decided(await driveOn(parts, found, choice, "resume"));
+    problems.push(problem);
+  }
+  return { is: "impossible", problem: problems[0] ?? `no living daemon has a workflow ${workflow}` };
 }
 
 /** Ends a parked run as failed. */
@@ -85,10 +87,14 @@ async function findParked(parts: TakeOverParts, runId: string): Promise<Journal 
 }
 
 /** Why a definition cannot continue a run, in words. */
-function misfitOf(definition: WorkflowDefinition, { events, accepted }: Journal): string | undefined {
+async function misfitOf(
+  parts: TakeOverParts,
+  definition: WorkflowDefinition,
+  { events, accepted }: Journal,
+): Promise<string | undefined> {
   const { kind } = accepted.data;
   if (kind !== definition.kind) return `the workflow is ${definition.kind} now, the run is ${kind ?? "of no kind"}`;
-  const { snapshot, problem } = foldOrProblem(definition, events);
+  const { snapshot, problem } = await foldOrProblem(parts, definition, events);
   if (problem !== undefined) return problem;
   return snapshot && !isDone(snapshot) ? undefined : "the journal's facts end the run, its events do not";
 }

@@ -3,7 +3,7 @@ import { checkOutcome } from "../../actors/check-outcome.ts";
 import type { TaskAnswer } from "../../actors/task.ts";
 import type { Msg } from "../nats/nats.ts";
 
-/** Reads an answer; undefined when it is none. */
+/** Reads an answer; undefined when it is none. An outcome with values elsewhere is checked when they are there. */
 export function readTaskAnswer(message: Msg): TaskAnswer | undefined {
   try {
     const answer = message.json<TaskAnswer>();
@@ -16,7 +16,7 @@ export function readTaskAnswer(message: Msg): TaskAnswer | undefined {
       case "completed":
       case "handoff":
       case "failed":
-        return checkOutcome(answer);
+        return answer.refs === undefined || typeof answer.taskId !== "string" ? checkOutcome(answer) : answer;
       default:
         answer satisfies never;
         return undefined;

@@ -1,6 +1,7 @@
 /** A request as it comes through the door: an envelope, or a body that is the input itself. docs/protocol.md has the rules. */
 import { hash } from "node:crypto";
 import { z } from "zod";
+import type { ValueRef } from "../../actors/value-ref.ts";
 import type { RunRequest } from "../../workflows/run-events.ts";
 import type { JsMsg } from "../nats/nats.ts";
 import { isToken, RUN_ID_HEADER, TRACEPARENT_HEADER } from "../subjects.ts";
@@ -10,6 +11,8 @@ export type IncomingRequest = {
   workflow: string;
   runId: string;
   request: RunRequest;
+  /** Values of the request that are elsewhere. */
+  refs?: readonly ValueRef[];
   traceparent?: string;
   problem?: string;
 };
@@ -42,7 +45,14 @@ export const requestFields = {
   replyTo: z.string({ error: REPLY_TO }).refine(isReplySubject, { error: REPLY_TO }).optional(),
 };
 
-const envelopeSchema = z.strictObject({ input: z.unknown(), ...requestFields });
+const REFS = "expected a list of {at, ref, bytes, sha256}";
+
+/** Where the values are that are not in the envelope. */
+export const refsField = z
+  .array(z.strictObject({ at: z.string(), ref: z.string(), bytes: z.number(), sha256: z.string() }), { error: REFS })
+  .optional();
+
+const envelopeSchema = z.strictObject({ input: z.unknown(), refs: refsField, ...requestFields });
 
 /** Reads a message of the door. Nothing is refused here: what is wrong becomes a failed run that says so. */
 export function readRequest(message: JsMsg): IncomingRequest {
@@ -67,13 +77,13 @@ export function readRequest(message: JsMsg): IncomingRequest {
     const runId = requestFields.runId.safeParse(body.runId).data ?? fallbackId;
     return { ...base, runId, request: { input: body.input, ...(mayReply && { replyTo }) }, problem };
   }
-  const { runId = fallbackId, replyTo, ...rest } = parsed.data;
+  const { runId = fallbackId, replyTo, refs, ...rest } = parsed.data;
   if (replyTo?.startsWith(`${prefix}.`)) {
     const problem = `replyTo: expected a subject outside \`${prefix}.\`, got ${JSON.stringify(replyTo)}`;
     return { ...base, runId, request: { input: rest.input }, problem };
   }
   const request = { ...rest, replyTo };
-  return { ...base, runId, request: withoutUndefined(request) as RunRequest };
+  return { ...base, runId, request: withoutUndefined(request) as RunRequest, ...(refs && { refs }) };
 }
 
 function parseBody(message: JsMsg): unknown {

@@ -1,6 +1,7 @@
 /** Retention: the journals of runs that ended long ago are deleted, a few at a time, so that running work is not felt. */
 import type { Logger } from "pino";
 import type { Journals } from "../nats/journal.ts";
+import type { PayloadAreas } from "../nats/payload-areas.ts";
 import type { Subjects } from "../subjects.ts";
 import type { Presence } from "./presence.ts";
 import { chooseOwner } from "./presence.ts";
@@ -12,6 +13,7 @@ export type RetentionOptions = {
   runs: Journals<unknown>;
   tasks: Journals<unknown>;
   signals: Journals<unknown>;
+  payloads: Pick<PayloadAreas, "remove">;
   presence: Presence;
   incarnation: string;
   logger: Logger;
@@ -25,7 +27,7 @@ const PAUSE_MS = 20;
 
 /** Starts deleting; one living daemon purges a run, chosen as its owner would be. */
 export function startRetention(options: RetentionOptions): { stop(): void } {
-  const { index, subjects, runs, tasks, signals, presence, incarnation, logger, retentionMs } = options;
+  const { index, subjects, runs, tasks, signals, payloads, presence, incarnation, logger, retentionMs } = options;
   let stopped = false;
   let sweeping = false;
   const timer = setInterval(() => void sweep(), EVERY_MS);
@@ -48,6 +50,7 @@ export function startRetention(options: RetentionOptions): { stop(): void } {
         if (chooseOwner(runId, presence.living())?.incarnation === incarnation) {
           await tasks.purge(subjects.tasksOf(runId));
           await signals.purge(subjects.signal(runId));
+          await payloads.remove(runId);
           // Last, because the index forgets the run with it.
           await runs.purge(subjects.run(runId));
           purged += 1;

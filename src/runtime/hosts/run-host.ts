@@ -19,6 +19,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
+import { openPayloads } from "../nats/payloads.ts";
 import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
 import { acceptRun } from "./accept-run.ts";
@@ -52,6 +53,8 @@ export type RunHostOptions = {
   silenceMs: number;
   cancelGraceMs: number;
   metrics: Metrics;
+  /** The most one value may take as JSON, in bytes. @default 64 MiB */
+  maxPayloadBytes?: number;
   /** Whether an id has ever been a run's, as far as this daemon has seen. */
   known: (runId: string) => boolean;
   /** The living daemons that host an agent, each as `host/incarnation`. */
@@ -102,6 +105,7 @@ const WORKERS_BACK_MS = 1_000;
 export function startRunHost(options: RunHostOptions): RunHost {
   const { bus, subjects, journals, taskJournals, definitions, tracing, clock, logger, metrics } = options;
   const runs = new TransientMap<string, ActiveRun>();
+  const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
   /** Requests that are being made runs: a redelivery waits for the answer, because it is acknowledged by it. */
   const beginning = new TransientMap<string, Promise<"accepted" | "exists">>();
   /** Runs that ended here lately, for workers that still hold a task of theirs. */
@@ -138,6 +142,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     bus,
     subjects,
     logger,
+    payloads,
     inbox: options.inbox,
     listener,
     acceptTimeoutMs: options.acceptTimeoutMs,
@@ -153,6 +158,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
   let cancelAgain: NodeJS.Timeout | undefined;
   const host: RunHostParts = {
     journals,
+    payloads,
     subjectOf: subjects.run,
     desk,
     clock,

@@ -4,16 +4,18 @@
  * Invariants
  * H2  Whoever has to know about an entry hears of it after it is stored and in its order.
  */
+import type { WithRefs } from "../../actors/value-ref.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { RunSetup } from "../../workflows/plan.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
+import { refsOf } from "../../workflows/run-record.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Subjects } from "../subjects.ts";
 import { crashPoints } from "./crash-points.ts";
 import type { Results } from "./results.ts";
 
 /** What is told about a run when it is over. The wire form of a result. */
-export type RunResult = {
+export type RunResult = WithRefs & {
   runId: string;
   workflow: string;
   status: "completed" | "failed" | "cancelled";
@@ -76,7 +78,7 @@ export function openRunTelling(options: {
 export function resultOf(workflow: string, runId: string, event: RunEvent): RunResult | undefined {
   switch (event.type) {
     case "run.completed":
-      return { runId, workflow, status: "completed", output: event.data.output };
+      return { runId, workflow, status: "completed", output: event.data.output, ...refsOf(event) };
     case "run.failed":
       return { runId, workflow, status: "failed", error: event.data.error };
     case "run.cancelled":

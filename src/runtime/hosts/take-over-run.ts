@@ -3,12 +3,13 @@
  * learns where its tasks are. What cannot be continued is parked with the reason.
  */
 import type { TaskEntry } from "../../actors/task.ts";
-import { FencedError, toErrorRecord } from "../../errors.ts";
+import { FencedError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { hashOf, isTerminal, type RunEvent, type RunEventBody } from "../../workflows/run-events.ts";
 import { FoldError, fold, isDone } from "../../workflows/supervisor.ts";
 import type { Entry, Journals } from "../nats/journal.ts";
+import { LARGE, type Payloads } from "../nats/payloads.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
@@ -85,7 +86,8 @@ export async function driveOn(
   const projection = tracing.run(runId, workflow, trace);
   projection.replayed(events);
   const exported = exportedUpTo(journal.entries, parts.exportMark);
-  const { snapshot, problem } = foldOrProblem(definition, events);
+  const { snapshot, problem } = await foldOrProblem(parts, definition, events);
+  if (runs.has(runId)) return "adopted";
   const run = activateRun(host, {
     runId,
     definition,
@@ -160,14 +162,32 @@ export async function readJournal({ host }: TakeOverParts, runId: string): Promi
   return { runId, entries, events, accepted, last, lastSeq: entries.at(-1)?.seq ?? 0 };
 }
 
-/** Folds a journal, or says why that cannot be done. */
-export function foldOrProblem(definition: WorkflowDefinition, events: readonly RunEvent[]) {
+/**
+ * Folds a journal, or says why that cannot be done.
+ *
+ * @throws UnavailableError when its large values cannot be read now.
+ */
+export async function foldOrProblem(
+  { host }: Pick<TakeOverParts, "host">,
+  definition: WorkflowDefinition,
+  events: readonly RunEvent[],
+) {
   try {
-    return { snapshot: fold(definition, events), problem: undefined };
+    return { snapshot: fold(definition, await wholeFacts(host.payloads, events)), problem: undefined };
   } catch (error) {
+    if (error instanceof UnavailableError) throw error;
     const { code, message } = toErrorRecord(error, "cannot_fold");
     return { snapshot: undefined, problem: `${code}: ${message}` };
   }
+}
+
+/** The events with the values that supervisors see; what only tells of the run's end may stay elsewhere. */
+async function wholeFacts(payloads: Payloads, events: readonly RunEvent[]): Promise<RunEvent[]> {
+  const whole: RunEvent[] = [];
+  for (const event of events) {
+    whole.push(isTerminal(event.type) ? event : await payloads.resolve(event, { fields: LARGE.event }));
+  }
+  return whole;
 }
 
 function lastClaim(events: readonly RunEvent[]): Writer | undefined {

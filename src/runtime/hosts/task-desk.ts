@@ -15,12 +15,14 @@
  * D6  A task has one holder. Another worker that has it too changes nothing, until the holder is gone or an outcome comes.
  * D7  A process that was itself paused has not listened: everybody gets their time anew, and nothing is sent again before it
  *     is known that its runs are still its own.
+ * D8  A task that is too long for a message is sent without its large values, once they are stored; what is to be sent
+ *     meanwhile is that.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
-import { PayloadTooLargeError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import { type Msg, rawHeaders } from "../nats/nats.ts";
+import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
 import { crashPoints } from "./crash-points.ts";
@@ -35,6 +37,7 @@ import {
   searchAmong,
   type Tracked,
 } from "./tracked-task.ts";
+import { reporterOfLarge } from "./whole-outcome.ts";
 
 export type Answer = (receipt: OutcomeReceipt) => void;
 
@@ -57,6 +60,7 @@ export type TaskDeskOptions = {
   bus: Bus;
   subjects: Subjects;
   logger: Logger;
+  payloads: Payloads;
   /** Answers come under `<inbox>.<runId>.<taskId>`. */
   inbox: string;
   listener: DeskListener;
@@ -117,10 +121,12 @@ const UNSERVED_SAID_AFTER_MS = 1_000;
 
 /** Opens the desk of one daemon. */
 export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
-  const { bus, subjects, logger, inbox, listener, acceptTimeoutMs, silenceMs, workersOf } = options;
+  const { bus, subjects, logger, payloads, inbox, listener, acceptTimeoutMs, silenceMs, workersOf } = options;
   const { nc } = bus;
   const encoder = new TextEncoder();
   const tracked = new TransientMap<string, Tracked>();
+  const stopping = new AbortController();
+  const reportWhole = reporterOfLarge({ payloads, logger, report });
   const inboxDepth = inbox.split(".").length;
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(tick, TICK_MS);
@@ -203,6 +209,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       }
     },
     stop() {
+      stopping.abort();
       clearInterval(ticker);
       subscription.unsubscribe();
       tracked.clear();
@@ -224,22 +231,56 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     nc.publish(subjects.owners, JSON.stringify(notice));
   }
 
-  function publish({ task, traceparent }: Tracked, { again }: { again: boolean }) {
+  function publish(entry: Tracked, { again }: { again: boolean }) {
+    const { task, made } = entry;
+    // D8
+    if (made === "being made") return;
+    try {
+      const body = made ?? encoder.encode(JSON.stringify(task));
+      if (body.length <= payloads.room(HEADER_ROOM)) return sendAs(entry, body, { again });
+      entry.made = "being made";
+      void detach(entry, body.length, again);
+    } catch (error) {
+      // Values that are allowed one by one may come to more together than a text can hold.
+      unsendable(entry, error);
+    }
+  }
+
+  // D8
+  async function detach(entry: Tracked, bytes: number, again: boolean) {
+    const { runId, taskId, agent } = entry.task;
+    const what = `task ${taskId} for ${agent}`;
+    const about = { what, fields: LARGE.task, bytes, room: payloads.room(HEADER_ROOM), runId, signal: stopping.signal };
+    try {
+      const [left] = await payloads.detach([entry.task], about);
+      if (tracked.get(keyOf(runId, taskId)) !== entry) return;
+      entry.made = encoder.encode(JSON.stringify(left));
+      // Nobody could answer for it before now.
+      if (entry.state.is === "sent") entry.state = { is: "sent", at: performance.now(), tries: entry.state.tries };
+      if (entry.state.is === "sent" || entry.state.is === "held") sendAs(entry, entry.made, { again });
+    } catch (error) {
+      delete entry.made;
+      if (tracked.get(keyOf(runId, taskId)) === entry && !stopping.signal.aborted) unsendable(entry, error);
+    }
+  }
+
+  function unsendable({ task: { runId, taskId } }: Tracked, error: unknown) {
+    tracked.delete(keyOf(runId, taskId));
+    listener.unsendable(runId, taskId, error);
+  }
+
+  function sendAs(entry: Tracked, body: Uint8Array, { again }: { again: boolean }) {
+    const { task, traceparent } = entry;
     const trace = [TRACEPARENT_HEADER, traceparent] as const;
     const sentAt = [SENT_AT_HEADER, String(Date.now())] as const;
     // D5
     const headers = again ? rawHeaders(trace, sentAt, [SENT_AGAIN_HEADER, "1"]) : rawHeaders(trace, sentAt);
     try {
-      const body = encoder.encode(JSON.stringify(task));
-      const limit = nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
-      if (body.length + HEADER_ROOM > limit)
-        throw new PayloadTooLargeError(`task for ${task.agent}`, body.length, limit);
       crashPoints.at("before-task-sent");
       nc.publish(subjects.mailbox(task.agent), body, { headers, reply: `${inbox}.${task.runId}.${task.taskId}` });
       crashPoints.onceSent("after-task-sent");
     } catch (error) {
-      tracked.delete(keyOf(task.runId, task.taskId));
-      listener.unsendable(task.runId, task.taskId, error);
+      unsendable(entry, error);
     }
   }
 
@@ -273,13 +314,18 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         return;
       default:
         if (entry) noteReport(entry, answer.worker);
-        // D4
-        listener.outcome(runId, answer, (receipt) => {
-          crashPoints.at("before-recorded");
-          message.respond(JSON.stringify(receipt));
-          crashPoints.onceSent("after-recorded");
-        });
+        if (answer.refs === undefined) report(runId, answer, message);
+        else void reportWhole(runId, answer, message);
     }
+  }
+
+  function report(runId: string, outcome: OutcomeMessage, message: Msg) {
+    // D4
+    listener.outcome(runId, outcome, (receipt) => {
+      crashPoints.at("before-recorded");
+      message.respond(JSON.stringify(receipt));
+      crashPoints.onceSent("after-recorded");
+    });
   }
 
   function take(entry: Tracked, holder: Holder) {

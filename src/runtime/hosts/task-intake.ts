@@ -11,18 +11,28 @@
  *     take.
  * N5  What was long on its way is begun only after a look into the run's journal: whoever sent it may have been stopped in
  *     between, and may not own the run any more.
+ * N6  A task whose large values are elsewhere is offered once it is whole. Where that takes a while its owner is told that it
+ *     is here, or it would be sent to somebody else as well.
  */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
-import { readTask } from "../../actors/read-task.ts";
+import { problemOfTask, readTask } from "../../actors/read-task.ts";
 import type { TaskStart } from "../../actors/resumable-task.ts";
 import type { Outcome, OwnerNotice, Task, TaskControl, TaskEntry } from "../../actors/task.ts";
-import { foldTask, TaskFoldError } from "../../actors/task-fold.ts";
-import { type ErrorRecord, toErrorRecord } from "../../errors.ts";
+import { foldTask } from "../../actors/task-fold.ts";
+import {
+  type ErrorRecord,
+  PermissionError,
+  TroupeError,
+  toErrorRecord,
+  UnavailableError,
+  UsageError,
+} from "../../errors.ts";
 import { parseTraceparent } from "../../tracing/traceparent.ts";
 import type { SegmentContext } from "../../tracing/tracing.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Msg, NatsError } from "../nats/nats.ts";
+import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { Standing } from "./standing.ts";
@@ -34,6 +44,7 @@ import { type TaskWork, taskKey } from "./task-work.ts";
 export type IntakeOptions = {
   subjects: Subjects;
   journals: Journals<TaskEntry>;
+  payloads: Payloads;
   registry: TaskRegistry;
   sent: SentOutcomes;
   answers: TaskAnswers;
@@ -64,12 +75,14 @@ export type TaskIntake = {
 
 // Well below the time after which another daemon takes a run over, well above what a message takes.
 const LATE_MS = 500;
+// Well below the time after which a task that nobody answered for is sent again.
+const WHOLE_WITHIN_MS = 500;
 
 const NO_SEGMENT: SegmentContext = { traceId: "0".repeat(32), spanId: "0".repeat(16), sampled: false };
 
 /** Opens the intake of a worker. */
 export function openTaskIntake(options: IntakeOptions): TaskIntake {
-  const { subjects, journals, registry, sent, answers, logger } = options;
+  const { subjects, journals, payloads, registry, sent, answers, logger } = options;
   let taken = 0;
   return { onTask, onOwner, onControl };
 
@@ -117,15 +130,19 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     registry.add(work);
     const late = isLate(msg);
     // N3
-    if (task.delivery === 1 && !late && !msg.headers?.has(SENT_AGAIN_HEADER)) {
-      options.offer(work, { agent: () => agent, task });
-    } else void recall(work, late);
+    const isFirst = task.delivery === 1 && !late && !msg.headers?.has(SENT_AGAIN_HEADER);
+    if (isFirst && task.refs === undefined) options.offer(work, { agent: () => agent, task });
+    else void recall(work, { late, isFirst });
   }
 
   /** Goes on from what another worker has left of the task. */
-  async function recall(work: TaskWork, late: boolean): Promise<void> {
-    const { task, agent } = work;
+  async function recall(work: TaskWork, { late, isFirst }: { late: boolean; isFirst: boolean }): Promise<void> {
+    const { agent } = work;
     try {
+      if (work.task.refs) await makeWhole(work);
+      if (!isHere(work)) return;
+      const { task } = work;
+      if (isFirst) return options.offer(work, { agent: () => agent, task });
       // N5
       if (late && !(await options.standing.confirm(work, options.stopping))) {
         if (isHere(work)) registry.remove(work, "discard");
@@ -134,7 +151,11 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!isHere(work)) return;
       work.journal = journalOf(task, entries.at(-1)?.seq ?? 0);
-      const values = entries.map((entry) => entry.value);
+      const values: TaskEntry[] = [];
+      for (const { value } of entries) {
+        values.push(await payloads.resolve(value, { fields: LARGE.entry, of: task }));
+      }
+      if (!isHere(work)) return;
       const folded = foldTask(agent, task, values);
       if (folded.type === "open") {
         options.offer(work, { agent: () => agent, task, snapshot: folded.snapshot });
@@ -150,10 +171,24 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     }
   }
 
+  // N6
+  async function makeWhole(work: TaskWork): Promise<void> {
+    const { task, agent } = work;
+    const telling = setInterval(() => answers.say("working", work), WHOLE_WITHIN_MS);
+    try {
+      const whole = await payloads.resolve(task, { fields: LARGE.task, of: task });
+      const problem = problemOfTask(whole, agent.name);
+      if (problem) throw new UsageError(problem, "bad_task");
+      work.task = whole;
+    } finally {
+      clearInterval(telling);
+    }
+  }
+
   function cannotRecall(work: TaskWork, error: unknown): void {
     const record = toErrorRecord(error);
     options.loggerFor(work).warn({ code: record.code }, `cannot go on with the task: ${record.message}`);
-    if (error instanceof TaskFoldError) {
+    if (isForGood(error)) {
       // Another attempt is another task, with a journal of its own.
       options.settle(work, { type: "failed", error: { ...record, retryable: true } });
       return;
@@ -215,8 +250,14 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
   }
 
   function journalOf({ runId, taskId }: Task, expected: number): TaskJournal {
-    return openTaskJournal(journals, subjects.task(runId, taskId), { expected, signal: options.stopping });
+    const subject = subjects.task(runId, taskId);
+    return openTaskJournal({ journals, payloads, runId, subject, expected, signal: options.stopping });
   }
+}
+
+/** Whether the task cannot be gone on with however often it comes again: its journal, or a large value, is not what it was. */
+function isForGood(error: unknown): boolean {
+  return error instanceof TroupeError && !(error instanceof UnavailableError || error instanceof PermissionError);
 }
 
 /** Clocks of two machines may differ by as much: that costs a look at the journal, and nothing else. */

@@ -14,7 +14,8 @@ export type TaskWork = {
   readonly id: string;
   /** The same for every delivery of the task. */
   readonly key: string;
-  readonly task: Task;
+  /** Its large values may be elsewhere while it is recalled. */
+  task: Task;
   readonly agent: Agent;
   readonly startedAt: number;
   phase: "recalling" | "offered" | "waiting" | "running" | "reporting";

@@ -23,6 +23,8 @@ export type Tracked = {
   readonly forwarded: boolean;
   /** Nobody waits for it any more; it is only still to be learned whether somebody has it. */
   withdrawn?: true;
+  /** The message it is sent as, where its large values had to be stored first. */
+  made?: Uint8Array | "being made";
   /** Who sent an outcome of it. */
   reporter?: string;
   state: Sent | Held | Asked | Taken;

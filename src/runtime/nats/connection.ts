@@ -14,6 +14,7 @@ import {
   nkeyAuthenticator,
   writeOncePerTurn,
 } from "./nats.ts";
+import type { ObjectStoreParts } from "./object-store.ts";
 import { openRequests, type Requests } from "./requests.ts";
 import { openStoreState, type StoreState } from "./store-state.ts";
 
@@ -60,6 +61,8 @@ export type Bus = {
   request: Requests["request"];
   /** Whether JetStream stores what is appended over this connection. */
   readonly store: StoreState;
+  /** What buckets of the object store need. */
+  readonly objects: ObjectStoreParts;
   /** A new subject for replies, under this connection's inbox prefix. */
   inbox(): string;
   /** What was published before this instant of `performance.now()` has reached the broker. */
@@ -91,6 +94,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   writeOncePerTurn(nc);
   guardCallbacks(nc, (error) => watcher.failed?.(error));
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
+  const store = openStoreState();
   void watch();
 
   return {
@@ -102,7 +106,8 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       return manager;
     },
     request: requests.request,
-    store: openStoreState(),
+    store,
+    objects: { request: requests.request, maxPayload: () => nc.info?.max_payload ?? Number.POSITIVE_INFINITY, store },
     inbox: () => createInbox(options.inboxPrefix),
     reachedAt: requests.reachedAt,
     connected: () => connected && !nc.isClosed(),

@@ -2,7 +2,7 @@
  * The streams and consumers Troupe needs, made or brought up to date: get, compare, then change. Several daemons may do
  * this at once; what another one did in between is looked at again, not fought over.
  */
-import type { Subjects } from "../subjects.ts";
+import { objectSubjects, type Subjects } from "../subjects.ts";
 import type { Bus } from "./connection.ts";
 import {
   AckPolicy,
@@ -36,7 +36,7 @@ export async function provision(bus: Bus, subjects: Subjects, options: Provision
   await provisionDoor(jsm, subjects, options.ackWaitMs);
 }
 
-function wantedStreams({ streams, ...names }: Subjects, replicas: number | undefined): WantedStream[] {
+function wantedStreams({ streams, buckets, ...names }: Subjects, replicas: number | undefined): WantedStream[] {
   // What nobody chose is left as an operator may have set it.
   const chosen = replicas === undefined ? {} : { num_replicas: replicas };
   // A log with a limit an operator has set refuses when it is full; the default would drop the oldest entries in silence.
@@ -79,6 +79,21 @@ function wantedStreams({ streams, ...names }: Subjects, replicas: number | undef
       discard: DiscardPolicy.Old,
       max_age: nanos(30 * DAY_MS),
       description: "How far each host's durable spans are exported",
+    },
+    {
+      ...log,
+      name: streams.payloads,
+      subjects: objectSubjects.all(buckets.payloads),
+      allow_rollup_hdrs: true,
+      description: "Values of runs that are too large for a message",
+    },
+    {
+      ...log,
+      name: streams.uploads,
+      subjects: objectSubjects.all(buckets.uploads),
+      allow_rollup_hdrs: true,
+      max_age: nanos(30 * DAY_MS),
+      description: "Large values on their way from outside into a run",
     },
   ];
 }

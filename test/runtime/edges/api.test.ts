@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
 import { headers } from "../../../src/runtime/nats/nats.ts";
+import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
 import { ARTICLE, type Edge, startEdge } from "../../helpers/edge.ts";
 import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
@@ -98,11 +99,15 @@ describe("runs.start", () => {
     expect(answer.body.error?.message).toMatch(message);
   });
 
-  test("refuses what the broker would not carry", async () => {
+  test("uploads what just fits here and would not at the door", async () => {
     await using edge = await startEdge(bus);
     const limit = bus.nc.info?.max_payload ?? 0;
-    const answer = await ask(edge, "runs.start", { workflow: "article", input: "x".repeat(limit - 100) });
-    expect(answer).toMatchObject({ number: 413, body: { error: { code: "payload_too_large" } } });
+    const input = "x".repeat(limit - 100);
+    const answer = await ask(edge, "runs.start", { workflow: "article", input });
+    const [request] = await edge.requests();
+    const { runId } = answer.body;
+    expect(request?.body).toMatchObject({ runId, input: null, refs: [{ at: "/input", bytes: input.length + 2 }] });
+    expect(await openPayloads(bus.objects, edge.subjects).resolve(request?.body as object)).toEqual({ runId, input });
   });
 });
 
@@ -220,6 +225,33 @@ describe("runs.cancel and runs.signal", () => {
     for (let i = 0; i < 5; i += 1) await ask(edge, "runs.start", { workflow: "article", input: i });
     const { body } = await ask(edge, "runs.start", { workflow: "article", input: "last" });
     expect((await ask(edge, "runs.cancel", { runId: body.runId })).body).toEqual({ runId: body.runId });
+  });
+});
+
+describe("a run whose values do not fit into one answer", () => {
+  test("is told without them, with where they are", async () => {
+    await using edge = await startEdge(bus);
+    const make = eventsOf("wide");
+    const output = "x".repeat((bus.nc.info?.max_payload ?? 0) * 0.4);
+    await edge.append(make.open());
+    for (const [i, step] of ["facts", "write", "check"].entries()) {
+      const task = { taskId: `${step}-1`, agent: "a" };
+      await edge.append([
+        make.next({ type: "step.started", data: { step, agent: "a" } }),
+        make.next({ type: "task.sent", data: { ...task, step, attempt: 1, delivery: 1 } }),
+        make.next({
+          type: "task.settled",
+          data: { ...task, outcome: { type: "completed", output: `${i}${output}`, usage: USAGE } },
+        }),
+        make.next({ type: "step.completed", data: { step, taskId: `${step}-1` } }),
+      ]);
+    }
+    const { body } = await ask(edge, "runs.get", { runId: "wide" });
+    expect(body.refs).toHaveLength(1);
+    const whole = await openPayloads(bus.objects, edge.subjects).resolve(body);
+    expect((whole.steps as { output: string }[]).map((step) => step.output === undefined)).not.toContain(true);
+    expect(await edge.client.get("wide")).toEqual(whole);
+    expect((whole.steps as { output: string }[]).map((step) => step.output)).toEqual([0, 1, 2].map((i) => i + output));
   });
 });
 

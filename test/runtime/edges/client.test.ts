@@ -55,11 +55,15 @@ describe("run", () => {
     });
   });
 
-  test("throws at once for a workflow nobody has, and for an input the broker would not carry", async () => {
+  test("throws at once for a workflow nobody has, and for an input beyond the cap", async () => {
     await using edge = await startEdge(bus);
     await expect(edge.client.run("nope", 1)).rejects.toMatchObject({ name: "NotFoundError", code: "unknown_workflow" });
-    const huge = "x".repeat(bus.nc.info?.max_payload ?? 0);
-    await expect(edge.client.start("article", huge)).rejects.toMatchObject({ code: "payload_too_large" });
+    const client = await connect({ connection: bus.nc, prefix: edge.subjects.prefix, maxPayloadBytes: 2_000_000 });
+    await expect(client.start("article", "x".repeat(2_000_000))).rejects.toMatchObject({
+      name: "PayloadTooLargeError",
+      message: "runs.start /input: expected at most 2000000 bytes (maxPayloadBytes), got 2000002",
+    });
+    expect(await edge.requests()).toEqual([]);
   });
 });
 

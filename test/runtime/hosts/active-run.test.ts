@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
+import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
@@ -129,8 +130,8 @@ describe("outputs near the broker's limit", () => {
     expect(await bench.end(runId)).toMatchObject({ type: "run.failed", data: { error: { code: "enough" } } });
   });
 
-  test("that do not fit even alone fail their step with the reason, and the others are kept", async () => {
-    const host = await bench.host("a", [parallel(3)]);
+  test("beyond the cap fail their step with the reason, and the others are kept", async () => {
+    const host = await bench.host("a", [parallel(3)], { maxPayloadBytes: 1_000_000 });
     const runId = await bench.start(host, "wide");
     await until("all tasks are there", () => worker.tasks.length === 3);
     // The message still fits; the entry, which says more, does not.
@@ -144,19 +145,45 @@ describe("outputs near the broker's limit", () => {
     const end = await bench.end(runId);
     expect(end).toMatchObject({ type: "run.failed", data: { error: { code: "payload_too_large" } } });
     expect(await bench.told(runId)).toContain("step.failed s1-1");
+    const settled = (await bench.events(runId)).find(({ type }) => type === "step.failed");
+    expect(JSON.stringify(settled)).toContain("expected at most 1000000 bytes (maxPayloadBytes)");
   });
 
-  test("that do not fit into the next task fail that step with the reason instead of stopping the run for ever", async () => {
+  test("that do not fit even alone are stored beside their entry, which says where", async () => {
+    const host = await bench.host("a", [parallel(1)]);
+    const runId = await bench.start(host, "wide");
+    await until("the task is there", () => worker.tasks.length === 1);
+    const near = text(1_024).slice(350);
+    expect(await worker.completes("s0-1", near)).toBe("recorded");
+    await bench.end(runId);
+    const payloads = openPayloads(bench.bus.objects, bench.subjects);
+    const [settled, completed] = (await bench.events(runId)).slice(-3).filter(({ refs }) => refs !== undefined);
+    expect(settled).toMatchObject({ type: "task.settled", refs: [{ at: "/data/outcome/output" }] });
+    // What is said twice is stored once.
+    expect(completed).toMatchObject({ type: "run.completed", refs: [{ ref: settled?.refs?.[0]?.ref }] });
+    const whole = await payloads.resolve(settled as RunEvent);
+    expect(whole.data).toMatchObject({ outcome: { output: near } });
+  });
+
+  test.each([
+    ["go to the next task by reference", undefined, "run.completed"],
+    ["fail that step where they are beyond the cap", 1_000_000, "run.failed"],
+  ])("that do not fit into the next task %s", async (_, maxPayloadBytes, end) => {
     const ids = ["a", "b", "c", "d", "e", "f"];
     const join = [...ids.map((id) => ({ id, agent, input: "go" })), { id: "join", agent, after: ids }];
-    const host = await bench.host("a", [defineWorkflow({ name: "join", steps: join })]);
+    const host = await bench.host("a", [defineWorkflow({ name: "join", steps: join })], {
+      ...(maxPayloadBytes !== undefined && { maxPayloadBytes }),
+    });
     const runId = await bench.start(host, "join");
     await until("all tasks are there", () => worker.tasks.length === 6);
     for (const id of ids) await worker.completes(`${id}-1`, text(200));
-    expect(await bench.end(runId)).toMatchObject({
-      type: "run.failed",
-      data: { error: { code: "payload_too_large" } },
-    });
+    if (end === "run.completed") {
+      expect(await worker.gets("join-1")).toMatchObject({ refs: [{ at: "/input" }] });
+      await worker.completes("join-1");
+    }
+    const last = await bench.end(runId);
+    expect(last.type).toBe(end);
+    if (end === "run.failed") expect(last.data).toMatchObject({ error: { code: "payload_too_large" } });
     expect(host.owns(runId)).toBe(false);
   });
 });

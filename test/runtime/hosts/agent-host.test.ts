@@ -6,7 +6,8 @@ import { defineTool } from "../../../src/actors/define-tool.ts";
 import type { ModelReply } from "../../../src/actors/model.ts";
 import type { HandoffOption, Task, TaskEntry } from "../../../src/actors/task.ts";
 import { ModelError } from "../../../src/errors.ts";
-import { type Bench, startBench } from "../../helpers/agent-host-bench.ts";
+import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
+import { type Bench, type Script, startBench } from "../../helpers/agent-host-bench.ts";
 import { startFakeOwner } from "../../helpers/fake-owner.ts";
 import { call, echo, say, taskFor } from "../../helpers/task-driver.ts";
 import { until } from "../../helpers/until.ts";
@@ -352,27 +353,56 @@ test("a tool that is out of time is an answer, even when it ignores its signal",
   expect(await entriesOf(task())).toContainEqual(expect.objectContaining({ type: "tool", callId: "c1", failed: true }));
 });
 
-test("a tool whose result is larger than the broker takes is an answer", async () => {
-  const tool = defineTool({
-    name: "big",
-    description: "Gives much.",
-    parameters: z.object({}),
-    execute: () => "x".repeat(2_000_000),
-  });
-  const { agent, task } = setting({ tools: [tool] });
-  const host = await bench.host([agent], ({ context }) => (context.turn === 1 ? call({ name: "big" }) : say("ok")));
+const MUCH = "x".repeat(2_000_000);
+const big = defineTool({
+  name: "big",
+  description: "Gives much.",
+  parameters: z.object({}),
+  execute: () => MUCH,
+});
+
+test("a tool's result that is too long for an entry is read by the model, and again by whoever goes on with the task", async () => {
+  const { agent, task } = setting({ tools: [big] });
+  const first = await bench.host([agent], ({ context }) =>
+    context.turn === 1 ? call({ name: "big" }) : new Promise<never>(() => {}),
+  );
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  owner.send(task());
+  await first.called(2);
+  expect(first.calls[1]?.request.messages.at(-1)?.content).toBe(MUCH);
+  expect((await entriesOf(task())).at(-1)).toMatchObject({ type: "tool", refs: [{ at: "/content" }] });
+  await first.stop();
+  const second = await bench.host([agent], () => say("ok"));
+  owner.send({ ...task(), delivery: 2 });
+  expect(await owner.outcome("t1")).toMatchObject({ output: "ok" });
+  expect(second.calls).toHaveLength(1);
+  expect(second.calls[0]?.request.messages.at(-1)?.content).toBe(MUCH);
+});
+
+test("a tool's result beyond the cap is an answer that says so", async () => {
+  const { agent, task } = setting({ tools: [big] });
+  const script: Script = ({ context }) => (context.turn === 1 ? call({ name: "big" }) : say("ok"));
+  const host = await bench.host([agent], script, { maxPayloadBytes: 1_500_000 });
   const owner = startFakeOwner(bench.bus, bench.subjects);
   owner.send(task());
   expect(await owner.outcome("t1")).toMatchObject({ output: "ok" });
-  expect(host.calls[1]?.request.messages.at(-1)?.content).toMatch(/too large/);
+  expect(host.calls[1]?.request.messages.at(-1)?.content).toMatch(
+    /^error: what big returned is too large .*at most 1500000 bytes/,
+  );
 });
 
-test("an outcome larger than the broker takes fails clearly", async () => {
+test("an outcome too long for a message goes by reference; one beyond the cap fails clearly", async () => {
   const { agent, task } = setting();
-  await bench.host([agent], () => say("x".repeat(2_000_000)));
+  const first = await bench.host([agent], () => say(MUCH));
   const owner = startFakeOwner(bench.bus, bench.subjects);
   owner.send(task());
-  expect(await owner.outcome("t1")).toMatchObject({ type: "failed", error: { code: "payload_too_large" } });
+  const outcome = await owner.outcome("t1");
+  expect(outcome).toMatchObject({ type: "completed", usage: {}, refs: [{ at: "/output", bytes: MUCH.length + 2 }] });
+  expect(await openPayloads(bench.bus.objects, bench.subjects).resolve(outcome)).toMatchObject({ output: MUCH });
+  await first.stop();
+  await bench.host([agent], () => say(MUCH), { maxPayloadBytes: 1_500_000 });
+  owner.send({ ...task(), taskId: "t2" });
+  expect(await owner.outcome("t2")).toMatchObject({ type: "failed", error: { code: "payload_too_large" } });
 });
 
 test.each([
@@ -518,4 +548,22 @@ test("an idle host drains at once, and a stopped one takes nothing", async () =>
   await expect(bench.bus.nc.request(bench.subjects.mailbox(agent.name), JSON.stringify(task()))).rejects.toMatchObject({
     code: "503",
   });
+});
+
+test("a task whose large values are not there fails so that it may be tried again", async () => {
+  const { agent, task } = setting();
+  const host = await bench.host([agent], () => say("ok"));
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  const { input: _, ...rest } = task();
+  const ref = (runId: string) => ({
+    at: "/input",
+    ref: `obj:troupe_payloads/${runId}/x`,
+    bytes: 9,
+    sha256: "0".repeat(64),
+  });
+  owner.send({ ...rest, refs: [ref(rest.runId)] } as never);
+  expect(await owner.outcome("t1")).toMatchObject({ error: { code: "payload_missing", retryable: true } });
+  owner.send({ ...rest, taskId: "t2", refs: [ref("another")] } as never);
+  expect(await owner.outcome("t2")).toMatchObject({ error: { code: "bad_reference" } });
+  expect(host.calls).toHaveLength(0);
 });

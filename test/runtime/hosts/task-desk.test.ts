@@ -4,6 +4,7 @@ import type { OutcomeMessage, Task } from "../../../src/actors/task.ts";
 import { type Answer, openTaskDesk, type TaskDesk } from "../../../src/runtime/hosts/task-desk.ts";
 import type { Holder } from "../../../src/runtime/hosts/tracked-task.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
+import { LARGE, openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
 import { taskFor } from "../../helpers/task-driver.ts";
 import { until } from "../../helpers/until.ts";
@@ -11,6 +12,7 @@ import { until } from "../../helpers/until.ts";
 const TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const ACCEPT_MS = 300;
 const SILENCE_MS = 700;
+const CAP = 2 * 1024 * 1024;
 
 let bench: RunBench;
 let agent: string;
@@ -34,6 +36,7 @@ beforeEach(async () => {
     bus: bench.bus,
     subjects: bench.subjects,
     logger: pino({ level: "silent" }),
+    payloads: openPayloads(bench.bus.objects, bench.subjects, { maxBytes: CAP }),
     inbox: `_INBOX_bench.desk.${nuid.next()}`,
     acceptTimeoutMs: ACCEPT_MS,
     silenceMs: SILENCE_MS,
@@ -167,15 +170,54 @@ describe("a task", () => {
     await worker.controlled("cancel", "t1");
   });
 
-  test("too large for the broker is said to be so and kept from being tried for ever", async () => {
+  test("too long for a message goes without its large values, and says where they are", async () => {
     const worker = await join("w/1");
-    const large = { ...task, input: "x".repeat(bench.bus.nc.info?.max_payload ?? 0) };
-    desk.send(large, TRACE);
-    expect(told).toEqual(["unsendable t1: payload_too_large"]);
+    const input = "é".repeat((bench.bus.nc.info?.max_payload ?? 0) / 2);
+    desk.send({ ...task, input }, TRACE);
+    const got = await worker.gets("t1");
+    expect(got).toMatchObject({ taskId: "t1", refs: [{ at: "/input", bytes: Buffer.byteLength(input) + 2 }] });
+    expect(got).not.toHaveProperty("input");
+    const payloads = openPayloads(bench.bus.objects, bench.subjects);
+    expect(await payloads.resolve(got, { of: got })).toMatchObject({ input });
+  });
+
+  test("beyond the cap is said to be so and kept from being tried for ever", async () => {
+    const worker = await join("w/1");
+    desk.send({ ...task, input: "x".repeat(CAP) }, TRACE);
+    await hears("unsendable t1: payload_too_large");
     await pause(ACCEPT_MS * 2);
     expect(told).toHaveLength(1);
     expect(worker.tasks).toEqual([]);
   });
+});
+
+test("an outcome with large values that is sent again while they are read is told once, and who asked last is answered", async () => {
+  const worker = await join("w/1");
+  desk.send(task, TRACE);
+  await worker.gets("t1");
+  const whole = { v: 1, taskId: "t1", attempt: 1, worker: "w/1", type: "completed", output: "x".repeat(1_500_000) };
+  const about = { what: "it", fields: LARGE.outcome, bytes: 1_500_100, room: 1_000, runId: task.runId };
+  const [left] = await openPayloads(bench.bus.objects, bench.subjects).detach([whole], about);
+  const reply = worker.replyTo("t1");
+  const first = bench.bus.request(reply, JSON.stringify(left), { timeoutMs: 300 });
+  const second = bench.bus.request(reply, JSON.stringify(left), { timeoutMs: 5_000 });
+  await until("the outcome is told", () => outcomes.length > 0);
+  expect(outcomes[0]?.message).toEqual(whole);
+  outcomes[0]?.answer({ type: "recorded" });
+  expect((await second).json()).toEqual({ type: "recorded" });
+  await expect(first).rejects.toThrow("no answer in time");
+  expect(outcomes).toHaveLength(1);
+});
+
+test("an outcome whose large values are not there is told as a failure that may be tried again", async () => {
+  const worker = await join("w/1");
+  desk.send(task, TRACE);
+  await worker.gets("t1");
+  const refs = [{ at: "/output", ref: `obj:troupe_payloads/${task.runId}/x`, bytes: 9, sha256: "0".repeat(64) }];
+  void worker.settle("t1", { type: "completed", refs });
+  await until("the outcome is told", () => outcomes.length > 0);
+  expect(outcomes[0]?.message).toMatchObject({ type: "failed", error: { code: "payload_missing" } });
+  expect(outcomes[0]?.message).not.toMatchObject({ error: { retryable: false } });
 });
 
 describe("a worker", () => {
