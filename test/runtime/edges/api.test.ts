@@ -1,25 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
+import { describe, expect, test } from "vitest";
 import { headers } from "../../../src/runtime/nats/nats.ts";
 import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
 import { ARTICLE, type Edge, startEdge } from "../../helpers/edge.ts";
-import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
 import { eventsOf, finishedRun, USAGE } from "../../helpers/run-events.ts";
+import { sharedBus } from "../../helpers/shared-bus.ts";
 import { until } from "../../helpers/until.ts";
 
-let nats: TestNats;
-let bus: Bus;
-
-beforeAll(async () => {
-  nats = await startTestNats();
-  bus = await connectBus({ servers: nats.url, name: "test", inboxPrefix: "_INBOX_test" });
-});
-
-afterAll(async () => {
-  await bus?.close();
-  await nats?.[Symbol.asyncDispose]();
-});
+const { bus } = await sharedBus();
 
 /** Asks as any NATS client would. */
 async function ask(edge: Edge, endpoint: string, body: unknown, traceparent?: string) {

@@ -1,25 +1,15 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { RunFailedError, UnavailableError } from "../../../src/errors.ts";
 import { connect } from "../../../src/runtime/edges/client.ts";
-import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
+import { connectBus } from "../../../src/runtime/nats/connection.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
 import { startEdge } from "../../helpers/edge.ts";
-import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
+import { startTestNats } from "../../helpers/nats-server.ts";
 import { eventsOf, finishedRun, USAGE } from "../../helpers/run-events.ts";
+import { sharedBus } from "../../helpers/shared-bus.ts";
 import { until } from "../../helpers/until.ts";
 
-let nats: TestNats;
-let bus: Bus;
-
-beforeAll(async () => {
-  nats = await startTestNats();
-  bus = await connectBus({ servers: nats.url, name: "test", inboxPrefix: "_INBOX_test" });
-});
-
-afterAll(async () => {
-  await bus?.close();
-  await nats?.[Symbol.asyncDispose]();
-});
+const { nats, bus } = await sharedBus();
 
 describe("run", () => {
   test("gives the output as soon as the live feed tells the end", async () => {

@@ -1,30 +1,20 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import type { DeadLetterPage } from "../../../src/runtime/edges/dead-api.ts";
 import { storeDeadLetter, type Unhandled } from "../../../src/runtime/hosts/dead-letters.ts";
-import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
+import { connectBus } from "../../../src/runtime/nats/connection.ts";
 import { headers } from "../../../src/runtime/nats/nats.ts";
 import { say } from "../../../src/testing/replies.ts";
 import { rulesModel } from "../../../src/testing/rules-model.ts";
 import { startTestDaemon } from "../../../src/testing/start-test-daemon.ts";
 import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
 import { type Edge, startEdge } from "../../helpers/edge.ts";
-import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
+import { startTestNats } from "../../helpers/nats-server.ts";
+import { sharedBus } from "../../helpers/shared-bus.ts";
 import { taskFor } from "../../helpers/task-driver.ts";
 import { until } from "../../helpers/until.ts";
 
-let nats: TestNats;
-let bus: Bus;
-
-beforeAll(async () => {
-  nats = await startTestNats();
-  bus = await connectBus({ servers: nats.url, name: "test", inboxPrefix: "_INBOX_test" });
-});
-
-afterAll(async () => {
-  await bus?.close();
-  await nats?.[Symbol.asyncDispose]();
-});
+const { bus } = await sharedBus();
 
 /** Buries a request as the door does. */
 function bury({ subjects }: Edge, text: string, more: Partial<Unhandled> = {}): Promise<void> {

@@ -1,11 +1,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import type { Diagnosis } from "../../../src/runtime/edges/diagnosis.ts";
 import { type DoctorOptions, examine } from "../../../src/runtime/edges/doctor.ts";
-import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
+import { connectBus } from "../../../src/runtime/nats/connection.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { provision } from "../../../src/runtime/nats/provision.ts";
 import { startNatsServer } from "../../../src/runtime/nats/server.ts";
@@ -15,22 +15,12 @@ import { rulesModel } from "../../../src/testing/rules-model.ts";
 import { startTestDaemon } from "../../../src/testing/start-test-daemon.ts";
 import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
 import { startEdge } from "../../helpers/edge.ts";
-import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
+import { startTestNats } from "../../helpers/nats-server.ts";
 import { eventsOf } from "../../helpers/run-events.ts";
+import { sharedBus } from "../../helpers/shared-bus.ts";
 import { until } from "../../helpers/until.ts";
 
-let nats: TestNats;
-let bus: Bus;
-
-beforeAll(async () => {
-  nats = await startTestNats();
-  bus = await connectBus({ servers: nats.url, name: "test", inboxPrefix: "_INBOX_test" });
-});
-
-afterAll(async () => {
-  await bus?.close();
-  await nats?.[Symbol.asyncDispose]();
-});
+const { nats, bus } = await sharedBus();
 
 /** Looks as `troupe doctor` does, only more hurried. */
 function look(options: Partial<DoctorOptions> = {}): Promise<Diagnosis> {

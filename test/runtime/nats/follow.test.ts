@@ -1,24 +1,12 @@
 import { pino } from "pino";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
+import { expect, test } from "vitest";
 import { followStream, type StreamFacts } from "../../../src/runtime/nats/follow.ts";
 import { nuid, StorageType } from "../../../src/runtime/nats/nats.ts";
-import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
+import { sharedBus } from "../../helpers/shared-bus.ts";
 import { until } from "../../helpers/until.ts";
 
 const logger = pino({ level: "silent" });
-let nats: TestNats;
-let bus: Bus;
-
-beforeAll(async () => {
-  nats = await startTestNats();
-  bus = await connectBus({ servers: nats.url, name: "test", inboxPrefix: "_INBOX_test" });
-});
-
-afterAll(async () => {
-  await bus?.close();
-  await nats?.[Symbol.asyncDispose]();
-});
+const { bus } = await sharedBus();
 
 async function newStream(): Promise<string> {
   const stream = `S${nuid.next()}`;

@@ -7,22 +7,12 @@ import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
 import { type Entry, type Journals, openJournals } from "../../../src/runtime/nats/journal.ts";
 import { nuid, StorageType } from "../../../src/runtime/nats/nats.ts";
 import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
+import { sharedBus } from "../../helpers/shared-bus.ts";
 import { until } from "../../helpers/until.ts";
 
 type Note = { id: string; text?: string };
 
-let nats: TestNats;
-let bus: Bus;
-
-beforeAll(async () => {
-  nats = await startTestNats();
-  bus = await connectBus({ servers: nats.url, name: "test", inboxPrefix: "_INBOX_test" });
-});
-
-afterAll(async () => {
-  await bus?.close();
-  await nats?.[Symbol.asyncDispose]();
-});
+const { nats, bus } = await sharedBus();
 
 async function addStream(on: Bus, stream: string): Promise<void> {
   await (await on.jsm()).streams.add({ name: stream, subjects: [`${stream}.*`], storage: StorageType.File });

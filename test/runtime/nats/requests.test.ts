@@ -1,23 +1,13 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { PermissionError, UnavailableError } from "../../../src/errors.ts";
-import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
+import { connectBus } from "../../../src/runtime/nats/connection.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { NoRespondersError } from "../../../src/runtime/nats/requests.ts";
-import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
+import { startTestNats } from "../../helpers/nats-server.ts";
+import { sharedBus } from "../../helpers/shared-bus.ts";
 import { until } from "../../helpers/until.ts";
 
-let nats: TestNats;
-let bus: Bus;
-
-beforeAll(async () => {
-  nats = await startTestNats();
-  bus = await connectBus({ servers: nats.url, name: "test", inboxPrefix: "_INBOX_test" });
-});
-
-afterAll(async () => {
-  await bus?.close();
-  await nats?.[Symbol.asyncDispose]();
-});
+const { nats, bus } = await sharedBus();
 
 test("each of many requests at once gets its own answer", async () => {
   const subject = nuid.next();
