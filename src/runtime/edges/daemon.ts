@@ -30,12 +30,13 @@ import { nuid } from "../nats/nats.ts";
 import { openPayloadAreas } from "../nats/payload-areas.ts";
 import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
+import { withinTime } from "../within-time.ts";
 import { startApi } from "./api.ts";
 import { healthAtStart, serveHealth } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { hostedAgents, listAgents } from "./hosted-agents.ts";
-import { keepStartedParts, type StartedParts, withinTime } from "./started-parts.ts";
+import { keepStartedParts, type StartedParts } from "./started-parts.ts";
 
 export type DaemonOptions = {
   options: ResolvedOptions;

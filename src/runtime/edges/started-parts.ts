@@ -7,6 +7,7 @@
  * U2  A part that fails to stop, or takes too long, does not keep the others running.
  */
 import type { Logger } from "pino";
+import { withinTime } from "../within-time.ts";
 
 export type StartedParts = {
   /** Takes note of a part and how to stop it, which may take `withinMs` milliseconds. @default as long as it takes */
@@ -49,18 +50,5 @@ export function keepStartedParts(logger: Logger): StartedParts {
     } catch (error) {
       logger.debug({ err: error }, "a part of the daemon did not stop cleanly");
     }
-  }
-}
-
-/** Waits for something, but not longer than `ms` milliseconds. Rejects as it does while it is waited for. */
-export async function withinTime(something: Promise<unknown>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  try {
-    await Promise.race([something, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -26,6 +26,7 @@ import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
 import { openPayloads } from "../nats/payloads.ts";
 import type { Subjects } from "../subjects.ts";
+import { withinTime } from "../within-time.ts";
 import { openAcceptances } from "./acceptances.ts";
 import { watchBacklog } from "./backlog.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
@@ -348,11 +349,9 @@ function finished(actor: Actor<typeof agentMachine>): Promise<void> {
 }
 
 /** Waits for something, but not longer than `ms` milliseconds; that it fails is no news at the end. */
-async function within(ms: number, something: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, Math.max(0, ms));
-  });
-  await Promise.race([something.catch(() => {}), late]);
-  clearTimeout(timer);
+function within(ms: number, something: Promise<unknown>): Promise<void> {
+  return withinTime(
+    something.catch(() => {}),
+    Math.max(0, ms),
+  );
 }
