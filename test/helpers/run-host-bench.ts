@@ -105,6 +105,7 @@ export async function startRunBench(): Promise<RunBench> {
         known: () => false,
         workersOf: () => [],
         exportMark: () => undefined,
+        journalLimits: { events: 50_000, bytes: 64 * 1024 * 1024 },
         ...more,
       });
       hosts.push(host);

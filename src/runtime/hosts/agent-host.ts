@@ -36,6 +36,7 @@ import { openStanding } from "./standing.ts";
 import { openTaskAnswers } from "./task-answers.ts";
 import { taskMachineWith } from "./task-effects.ts";
 import { openTaskIntake } from "./task-intake.ts";
+import type { TaskJournalLimits } from "./task-journal.ts";
 import { openTaskRegistry } from "./task-registry.ts";
 import { type TaskWork, taskKey, timeLeft } from "./task-work.ts";
 
@@ -64,6 +65,8 @@ export type AgentHostOptions = {
     outcomeAttempts?: number;
     /** A warning names the tools at work when the event loop was blocked for this long, in milliseconds. @default 1000 */
     blockedMs?: number;
+    /** How much the journal of one task may hold. @default 50,000 entries, 64 MiB */
+    journalLimits?: TaskJournalLimits;
   };
 };
 
@@ -90,6 +93,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     outcomeTimeoutMs = 2_000,
     outcomeAttempts = 3,
     blockedMs = 1_000,
+    journalLimits = { events: 50_000, bytes: 64 * 1_024 * 1_024 },
   } = given.options ?? {};
   const { nc } = bus;
   const stopping = new AbortController();
@@ -129,6 +133,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     answers,
     loggerFor,
     logger,
+    journalLimits,
     stopping: stopping.signal,
     isDraining: () => draining,
     isOld: () => backlog.isOld(),
@@ -143,6 +148,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const tasks = taskMachineWith({
     workOf: (runId, taskId) => registry.byKey(taskKey(runId, taskId)),
     abandon,
+    fail: (work, error) => tell(work, { type: "stopTask", id: work.id, error }),
     fenced,
     standing,
     modelFor: given.modelFor,

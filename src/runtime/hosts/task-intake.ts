@@ -21,13 +21,13 @@ import { foldTask, TaskFoldError } from "../../actors/task-fold.ts";
 import { type ErrorRecord, toErrorRecord } from "../../errors.ts";
 import { parseTraceparent } from "../../tracing/traceparent.ts";
 import type { SegmentContext } from "../../tracing/tracing.ts";
-import type { Journals } from "../nats/journal.ts";
+import type { Entry, Journals } from "../nats/journal.ts";
 import type { Msg, NatsError } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskAnswers } from "./task-answers.ts";
-import { openTaskJournal, type TaskJournal } from "./task-journal.ts";
+import { openTaskJournal, type TaskJournal, type TaskJournalLimits } from "./task-journal.ts";
 import type { TaskRegistry } from "./task-registry.ts";
 import { type TaskWork, taskKey } from "./task-work.ts";
 
@@ -39,6 +39,7 @@ export type IntakeOptions = {
   answers: TaskAnswers;
   loggerFor(work: TaskWork): Logger;
   logger: Logger;
+  journalLimits: TaskJournalLimits;
   /** Aborts when the host stops. */
   stopping: AbortSignal;
   /** Whether new tasks are refused. */
@@ -111,7 +112,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       reply: msg.reply || undefined,
       segment: segmentOf(msg),
       held: task.forwarded === true,
-      journal: journalOf(task, 0),
+      journal: journalOf(task, []),
       toolCalls: 0,
     };
     registry.add(work);
@@ -133,7 +134,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       }
       const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!isHere(work)) return;
-      work.journal = journalOf(task, entries.at(-1)?.seq ?? 0);
+      work.journal = journalOf(task, entries);
       const values = entries.map((entry) => entry.value);
       const folded = foldTask(agent, task, values);
       if (folded.type === "open") {
@@ -214,8 +215,9 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     return registry.byId(work.id) === work;
   }
 
-  function journalOf({ runId, taskId }: Task, expected: number): TaskJournal {
-    return openTaskJournal(journals, subjects.task(runId, taskId), { expected, signal: options.stopping });
+  function journalOf({ runId, taskId }: Task, before: readonly Entry<TaskEntry>[]): TaskJournal {
+    const { journalLimits: limits, stopping: signal } = options;
+    return openTaskJournal(journals, subjects.task(runId, taskId), { before, limits, signal });
   }
 }
 

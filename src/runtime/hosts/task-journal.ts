@@ -1,6 +1,7 @@
 /** One task's journal as its worker writes it: turns in progress and, where nobody takes it, the outcome. */
 import type { TaskEntry } from "../../actors/task.ts";
-import type { Journals } from "../nats/journal.ts";
+import { JournalFullError } from "../../errors.ts";
+import type { Entry, Journals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
 
 type WithoutHead<T> = T extends unknown ? Omit<T, "v" | "id" | "at"> : never;
@@ -8,27 +9,38 @@ type WithoutHead<T> = T extends unknown ? Omit<T, "v" | "id" | "at"> : never;
 type TaskEntryBody = WithoutHead<TaskEntry>;
 
 export type TaskJournal = {
-  /** Stores an entry after those given before it; rejects as `Journals.append` does. */
+  /**
+   * Stores an entry after those given before it; rejects as `Journals.append` does, and with JournalFullError where the journal
+   * has come to its limit. An outcome is always taken: it is the last entry.
+   */
   append(body: TaskEntryBody): Promise<void>;
   /** Resolves once no append is under way. */
   settled(): Promise<void>;
 };
 
-/** Opens the journal at `subject`; `expected` is the sequence of its last entry, 0 when it must be empty. */
+/** How much a task's journal may hold. */
+export type TaskJournalLimits = { events: number; bytes: number };
+
+/** Opens the journal at `subject` after the entries that are there. */
 export function openTaskJournal(
   journals: Journals<TaskEntry>,
   subject: string,
-  { expected, signal }: { expected: number; signal: AbortSignal },
+  { before, limits, signal }: { before: readonly Entry<TaskEntry>[]; limits: TaskJournalLimits; signal: AbortSignal },
 ): TaskJournal {
-  let last = expected;
+  let last = before.at(-1)?.seq ?? 0;
+  let count = before.length;
+  let length = before.reduce((sum, { bytes }) => sum + bytes, 0);
   // Tools of one turn end at once, but each append has to name the one before it.
   let tail: Promise<unknown> = Promise.resolve();
   return {
     append(body) {
       const writing = tail.then(async () => {
+        if (body.type !== "outcome") checkRoom();
         const entry = { v: 1, id: nuid.next(), at: new Date().toISOString(), ...body };
         const bytes = Buffer.from(JSON.stringify(entry));
         last = await journals.append(subject, bytes, { expected: last, id: entry.id, signal });
+        count += 1;
+        length += bytes.length;
       });
       tail = writing.catch(() => {});
       return writing;
@@ -37,4 +49,11 @@ export function openTaskJournal(
       await tail;
     },
   };
+
+  function checkRoom() {
+    const most = limits.events;
+    if (count >= most) throw new JournalFullError("the task's journal", "entries", { most, got: count + 1 });
+    if (length < limits.bytes) return;
+    throw new JournalFullError("the task's journal", "bytes", { most: limits.bytes, got: length });
+  }
 }

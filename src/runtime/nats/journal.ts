@@ -19,8 +19,8 @@ import type { Bus } from "./connection.ts";
 import { AckPolicy, DeliverPolicy, NatsError, nanos, nuid } from "./nats.ts";
 import { NoRespondersError } from "./requests.ts";
 
-/** One stored entry: the parsed JSON and where it stands in the stream. */
-export type Entry<T> = { seq: number; value: T };
+/** One stored entry: the parsed JSON, where it stands in the stream, and how long it is. */
+export type Entry<T> = { seq: number; value: T; bytes: number };
 
 type AppendOptions = {
   /** The sequence of the subject's last entry; 0 means the subject must be empty. */
@@ -39,8 +39,8 @@ export type Journals<T> = {
    * aborted before the outcome was known.
    */
   append(subject: string, body: Uint8Array, options: AppendOptions): Promise<number>;
-  /** All entries of a subject, oldest first; empty when there are none. */
-  read(subject: string): Promise<Entry<T>[]>;
+  /** The entries of a subject, oldest first; empty when there are none. `from` is the sequence to begin at. @default 1 */
+  read(subject: string, from?: number): Promise<Entry<T>[]>;
   /** The newest entry of a subject, from the stream's leader. */
   last(subject: string): Promise<Entry<T> | undefined>;
   /** Deletes a subject's entries. */
@@ -80,13 +80,15 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
       }
     },
 
-    async read(subject) {
+    async read(subject, from = 1) {
       const jsm = await bus.jsm();
       const consumer = await jsm.consumers.add(stream, {
         name: `read-${nuid.next()}`,
         filter_subject: subject,
         ack_policy: AckPolicy.None,
-        deliver_policy: DeliverPolicy.All,
+        ...(from > 1
+          ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: from }
+          : { deliver_policy: DeliverPolicy.All }),
         mem_storage: true,
         num_replicas: 1,
         inactive_threshold: nanos(10_000),
@@ -102,7 +104,7 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
             expires: REQUEST_TIMEOUT_MS,
           });
           for await (const message of batch) {
-            entries.push({ seq: message.seq, value: message.json<T>() });
+            entries.push({ seq: message.seq, value: message.json<T>(), bytes: message.data.length });
             pending = message.info.pending;
           }
           // J6
@@ -117,7 +119,7 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
 
     async last(subject) {
       const last = await lastStored(subject);
-      return last && { seq: last.seq, value: JSON.parse(last.text) as T };
+      return last && { seq: last.seq, value: JSON.parse(last.text) as T, bytes: Buffer.byteLength(last.text) };
     },
 
     async purge(subject) {
