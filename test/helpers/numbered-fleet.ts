@@ -66,4 +66,19 @@ const stubborn = defineWorkflow({
   steps: [{ id: "try", agent: left, retry: { maxAttempts: 2, backoff: "fixed", delayMs: 2_000 } }],
 });
 
-export const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding];
+const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding];
+
+/** How many steps a marathon has. */
+export const MARATHON_STEPS = 10_000;
+
+/** One agent after the other, one call each; made only for those who name it. */
+function marathon(): WorkflowDefinition {
+  return defineWorkflow({ name: "marathon", agents: Array.from({ length: MARATHON_STEPS }, () => left) });
+}
+
+/** The workflows with these names, or all but the marathon. */
+export function numberedWorkflowsNamed(names: readonly string[] | undefined): WorkflowDefinition[] {
+  if (!names) return numberedWorkflows;
+  const named = numberedWorkflows.filter(({ name }) => names.includes(name));
+  return names.includes("marathon") ? [...named, marathon()] : named;
+}
