@@ -130,8 +130,9 @@ export function restore(definition: WorkflowDefinition, setup: RunSetup, saved: 
   if (form !== SAVED_FORM) throw new FoldError(`the saved state: expected form ${SAVED_FORM}, got ${form}`);
   const context: SupervisorContext = { ...rest, setup, plan: planOf(definition) };
   const snapshot = supervisorMachine.resolveState({ value: value as SupervisorSnapshot["value"], context });
-  // Of its children the machine knows no more than their names: they are the host's.
-  const children = [...Object.keys(rest.open), ...Object.keys(rest.timers).map(timerChild)].map((id) => [id, { id }]);
+  // Of its children the machine knows no more than their names: they are the host's. Tasks that are cancelled are stopped.
+  const tasks = value === "cancelling" ? [] : Object.keys(rest.open);
+  const children = [...tasks, ...Object.keys(rest.timers).map(timerChild)].map((id) => [id, { id }]);
   return Object.assign(snapshot, { children: Object.fromEntries(children) as SupervisorSnapshot["children"] });
 }
 

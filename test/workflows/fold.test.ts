@@ -3,8 +3,18 @@ import { describe, expect, test } from "vitest";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
 import type { DeterministicDefinition, WorkflowDefinition } from "../../src/workflows/definition.ts";
-import type { RunEvent, RunRequest } from "../../src/workflows/run-events.ts";
-import { FoldError, fold, type SupervisorSnapshot } from "../../src/workflows/supervisor.ts";
+import type { Fact, RunEvent, RunRequest } from "../../src/workflows/run-events.ts";
+import {
+  type Decided,
+  decide,
+  FoldError,
+  fold,
+  foldOn,
+  isDone,
+  restore,
+  type SupervisorSnapshot,
+  save,
+} from "../../src/workflows/supervisor.ts";
 import { RUN_START, type SupervisedRun, superviseRun } from "../helpers/supervised-run.ts";
 
 /** The part of a snapshot that decides; the plan is the definition's and is not data. */
@@ -36,11 +46,13 @@ function randomGraph(random: Random): DeterministicDefinition {
   const count = 1 + random.below(8);
   const steps = Array.from({ length: count }, (_, i) => {
     const after = Array.from({ length: i }, (_, before) => `s${before}`).filter(() => random.chance(0.35));
+    const any = random.chance(0.1);
     const named = after.length > 0 && random.chance(0.4) ? random.pick(after) : undefined;
     return {
       id: `s${i}`,
       agent: random.pick(["x", "y"]),
       after,
+      ...(any && { input: "{{ steps.map(id, steps[id].output) }}" }),
       ...(named !== undefined && { input: `{{ steps.${named}.output${random.chance(0.2) ? ".missing" : ""} }}` }),
       retry: { maxAttempts: 1 + random.below(3), delayMs: 1 + random.below(2_000) },
     };
@@ -69,7 +81,8 @@ function randomRequest(random: Random): Partial<RunRequest> {
 function happen(run: SupervisedRun, random: Random): void {
   const open = run.open();
   const dice = random.below(100);
-  if (dice < 3) run.cancel(random.pick([undefined, "enough"]));
+  if (dice === 99) run.fact({ type: "run.exceeded", data: { limit: "events", most: 9, got: 10 } });
+  else if (dice < 3) run.cancel(random.pick([undefined, "enough"]));
   else if (dice < 8) run.completes(random.pick(["s0-1", "s1-2", "h0", "nobody", "constructor"]), "late or unknown");
   else if (dice < 10) run.fires(random.pick(["start", "timeout", "cancel", "retry.s0", "nothing"]));
   else if (!fireTimer(run, random, dice)) {
@@ -113,10 +126,34 @@ function checkOneRandomRun(seed: number): RunEvent[] {
   }
   for (let entries = 1; entries <= run.journal.length; entries += 1) {
     expect(essence(fold(definition, run.journal.slice(0, entries).flat()))).toEqual(live[entries - 1]);
+    checkRestored(definition, run.journal, { at: 1 + random.below(entries), entries, live });
   }
   const journal = run.journal.flat();
   if (definition.kind === "deterministic") checkOrder(definition, journal);
   return journal;
+}
+
+/** What was saved after some entry and read elsewhere comes to the same as the whole journal, and wants the same done. */
+function checkRestored(
+  definition: WorkflowDefinition,
+  journal: readonly RunEvent[][],
+  { at, entries, live }: { at: number; entries: number; live: readonly unknown[] },
+): void {
+  const folded = fold(definition, journal.slice(0, at).flat());
+  const [accepted] = journal[0] ?? [];
+  if (isDone(folded) || accepted?.type !== "run.accepted") return;
+  const setup = { runId: "r1", request: accepted.data, acceptedAt: accepted.at };
+  const restored = restore(definition, setup, JSON.parse(JSON.stringify(save(folded))));
+  expect(essence(foldOn(restored, journal.slice(at, entries).flat()))).toEqual(live[entries - 1]);
+  const next = journal[at]?.[0] as Fact | undefined;
+  if (!next) return;
+  expect(wanted(decide(restored, next))).toEqual(wanted(decide(folded, next)));
+}
+
+/** What is to be recorded and done; timers that are forgotten already may be stopped once more. */
+function wanted({ decisions, effects }: Decided): unknown {
+  const done = effects.filter((effect) => effect.type !== "stop" || !effect.child.startsWith("timer."));
+  return JSON.parse(JSON.stringify({ decisions, done }));
 }
 
 /** No step before those it comes after, none twice, each attempt once, and a completed run has completed all. */
