@@ -12,7 +12,7 @@ import type { AgentListing, WorkflowListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
 import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-api.ts";
 import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
-import type { JournalPage } from "./run-api.ts";
+import type { JournalPage } from "./journal-pages.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
 
