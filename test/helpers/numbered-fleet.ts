@@ -68,17 +68,13 @@ const stubborn = defineWorkflow({
 
 const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding];
 
-/** How many steps a marathon has. */
-export const MARATHON_STEPS = 10_000;
+/** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
+export const LONG_STEPS: { readonly [workflow: string]: number } = { long: 600, marathon: 10_000 };
 
-/** One agent after the other, one call each; made only for those who name it. */
-function marathon(): WorkflowDefinition {
-  return defineWorkflow({ name: "marathon", agents: Array.from({ length: MARATHON_STEPS }, () => left) });
-}
-
-/** The workflows with these names, or all but the marathon. */
+/** The workflows with these names, or all but the long ones. */
 export function numberedWorkflowsNamed(names: readonly string[] | undefined): WorkflowDefinition[] {
   if (!names) return numberedWorkflows;
-  const named = numberedWorkflows.filter(({ name }) => names.includes(name));
-  return names.includes("marathon") ? [...named, marathon()] : named;
+  const long = Object.entries(LONG_STEPS).filter(([name]) => names.includes(name));
+  const made = long.map(([name, length]) => defineWorkflow({ name, agents: Array.from({ length }, () => left) }));
+  return [...numberedWorkflows.filter(({ name }) => names.includes(name)), ...made];
 }
