@@ -26,6 +26,8 @@ type State = {
 type Node = {
   readonly step: StepDefinition;
   readonly index: number;
+  /** The steps it comes directly after. */
+  readonly after: Node[];
   /** The steps that come directly after it. */
   readonly followers: Node[];
   /** The steps whose outputs its input is made of. */
@@ -94,9 +96,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
       completed: before.completed + 1,
     };
     const said: Move = { type: "say", event: { type: "step.completed", data: { step, taskId } } };
-    const ready = node.followers.filter((follower) =>
-      follower.step.after.every((id) => isCompleted(state, nodeOf(id))),
-    );
+    const ready = node.followers.filter(({ after }) => areCompleted(state, after));
     const next = start(ready, state, setup);
     const done = state.completed === graph.nodes.size;
     return {
@@ -107,8 +107,9 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
 
   /** Drops the outputs that were kept for a step that has completed, and its own where nobody asks for it. */
   function forget(state: State, node: Node): State {
-    const isOver = (user: Node) => isCompleted(state, user);
-    const over = [node, ...node.uses].filter(({ followers, users }) => followers.length > 0 && users.every(isOver));
+    const over = [node, ...node.uses].filter(
+      ({ followers, users }) => followers.length > 0 && areCompleted(state, users),
+    );
     if (over.length === 0) return state;
     return {
       ...state,
@@ -207,6 +208,11 @@ function isCompleted({ steps }: State, { index }: Node): boolean {
   return typeof itemAt(steps, index) === "object" && itemAt(steps, index) !== null;
 }
 
+/** Steps mostly complete in the order of the definition, so the last ones are looked at first. */
+function areCompleted(state: State, nodes: readonly Node[]): boolean {
+  return nodes.findLast((node) => !isCompleted(state, node)) === undefined;
+}
+
 function outputIn({ steps }: State, { index }: Node): unknown {
   const at = itemAt(steps, index);
   return typeof at === "object" ? at?.output : undefined;
@@ -217,11 +223,16 @@ function graphOf(definition: DeterministicDefinition): Graph {
   const nodes = new Map(
     definition.steps.map((step, index): [string, Node] => [
       step.id,
-      { step, index, followers: [], uses: [], users: [] },
+      { step, index, after: [], followers: [], uses: [], users: [] },
     ]),
   );
   for (const node of nodes.values()) {
-    for (const id of node.step.after) nodes.get(id)?.followers.push(node);
+    for (const id of node.step.after) {
+      const before = nodes.get(id);
+      if (!before) continue;
+      node.after.push(before);
+      before.followers.push(node);
+    }
     for (const id of inputs.usedBy(node.step.id)) {
       const used = nodes.get(id);
       if (!used) continue;

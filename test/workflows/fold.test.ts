@@ -15,6 +15,7 @@ import {
   type SupervisorSnapshot,
   save,
 } from "../../src/workflows/supervisor.ts";
+import { expectWithin } from "../helpers/measured-bound.ts";
 import { RUN_START, type SupervisedRun, superviseRun } from "../helpers/supervised-run.ts";
 
 /** The part of a snapshot that decides; the plan is the definition's and is not data. */
@@ -282,4 +283,66 @@ test("a fold passes over what the host wrote for itself", () => {
   const [first, ...rest] = run.journal;
   const mixed = [...(first ?? []), ...host, ...rest.flat(), ...host];
   expect(essence(fold(definition, mixed))).toEqual(essence(run.snapshot));
+});
+
+describe("a run of 10,000 steps", () => {
+  const STEPS = 10_000;
+  const chainOf = (input?: string) =>
+    defineWorkflow({
+      name: "long",
+      steps: Array.from({ length: STEPS }, (_, i) => ({
+        id: `s${i}`,
+        agent: "a",
+        ...(i > 0 && { after: `s${i - 1}`, ...(input !== undefined && { input }) }),
+      })),
+    });
+
+  test.each([
+    ["by default", undefined],
+    ["by templates", "{{ steps.s0.output }} {{ previous.output }}"],
+  ])(
+    "whose inputs are made %s is defined, run and folded without a step costing more than the one before",
+    (_, input) => {
+      const since = performance.now();
+      const definition = chainOf(input);
+      const run = superviseRun(definition);
+      for (let i = 0; i < STEPS - 1; i += 1) run.completes(`s${i}-1`);
+      expect(essence(fold(definition, run.journal.flat()))).toEqual(essence(run.snapshot));
+      expectWithin(5_000, "it was folded", performance.now() - since);
+    },
+  );
+
+  test("is small when it is saved: what no step to come can ask for is not kept", () => {
+    const run = superviseRun(chainOf());
+    for (let i = 0; i < 200; i += 1) run.completes(`s${i}-1`, "x".repeat(1_000));
+    const { open: _open, ...saved } = save(run.snapshot);
+    const kept = JSON.stringify(saved).match(/x{1000}/g);
+    // The open step may be asked again.
+    expect(kept).toHaveLength(1);
+  });
+});
+
+test("an output is kept for as long as a step to come may ask for it, however late", () => {
+  const definition = defineWorkflow({
+    name: "w",
+    steps: [
+      { id: "first", agent: "a" },
+      { id: "second", agent: "a", after: "first", retry: { maxAttempts: 2 } },
+      { id: "third", agent: "a", after: "second" },
+      { id: "late", agent: "a", after: "third", input: "{{ steps.first.output }}" },
+      { id: "last", agent: "a", after: "late", input: "{{ steps.map(id, steps[id].output) }}" },
+    ],
+  });
+  const run = superviseRun(definition);
+  run.completes("first-1", "one");
+  run.fails("second-1");
+  run.fires("retry.second");
+  expect(run.task("second-2").input).toContain("one");
+  run.completes("second-2", "two");
+  run.completes("third-1", "three");
+  expect(run.task("late-1").input).toBe("one");
+  run.completes("late-1", "four");
+  expect(run.task("last-1").input).toEqual(["one", "two", "three", "four"]);
+  run.completes("last-1", "five");
+  expect(run.end()).toMatchObject({ type: "run.completed", data: { output: "five" } });
 });

@@ -53,7 +53,7 @@ export type RunSnapshot = {
 export type SnapshotContent = Omit<RunSnapshot, "v" | "runId">;
 
 /** Writes the snapshots of one run while it is driven here. */
-export type SnapshotKeeper = {
+type SnapshotKeeper = {
   /** An entry was stored and acted on: the journal has `n` events of `bytes` bytes now. Makes a snapshot when one is due. */
   stored(n: number, bytes: number, content: () => SnapshotContent): void;
 };
