@@ -27,6 +27,7 @@ import type { Journals } from "../nats/journal.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
 import { encodeEntry } from "./encode-entry.ts";
+import { type JournalLimits, limitReached } from "./journal-limits.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
 import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
@@ -54,8 +55,6 @@ export type RunHostParts = {
   /** Called once when this object has nothing more to do. */
   closed: (run: ActiveRun, why: CloseReason) => void;
 };
-
-export type JournalLimits = { events: number; bytes: number };
 
 export type CloseReason = "ended" | "fenced" | "released" | "parked";
 
@@ -244,9 +243,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const base = { runId, definition, snapshot, deliveries: effects.deliveries, newTaskId };
     try {
       for (const happening of batch) take(base, draft, happening);
-      const exceeded = batch.every(({ type }) => type === "claim") ? undefined : exceededBy(draft);
+      const isNews = draft.bodies.length > 0 && batch.some(({ type }) => type !== "claim");
+      const reached = isNews && limitReached(parts.journalLimits, { events: n + draft.bodies.length, bytes });
       // R7
-      if (exceeded) take(base, draft, { type: "fact", body: { type: "run.exceeded", data: exceeded } });
+      if (reached) take(base, draft, { type: "fact", body: { type: "run.exceeded", data: reached } });
     } catch (error) {
       for (const { reject } of draft.settles) reject(error);
       // R5
@@ -254,15 +254,6 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       return undefined;
     }
     return draft;
-  }
-
-  /** What there is too much of, with this draft in the journal. */
-  function exceededBy({ bodies }: Draft) {
-    const most = parts.journalLimits;
-    const events = n + bodies.length;
-    if (bodies.length === 0) return undefined;
-    if (events > most.events) return { limit: "events", most: most.events, got: events } as const;
-    return bytes >= most.bytes ? ({ limit: "bytes", most: most.bytes, got: bytes } as const) : undefined;
   }
 
   async function append(draft: Draft) {

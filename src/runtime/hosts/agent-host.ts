@@ -28,6 +28,7 @@ import type { Subjects } from "../subjects.ts";
 import { watchBacklog } from "./backlog.ts";
 import { crashPoints } from "./crash-points.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
+import type { JournalLimits } from "./journal-limits.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
@@ -36,7 +37,6 @@ import { openStanding } from "./standing.ts";
 import { openTaskAnswers } from "./task-answers.ts";
 import { taskMachineWith } from "./task-effects.ts";
 import { openTaskIntake } from "./task-intake.ts";
-import type { TaskJournalLimits } from "./task-journal.ts";
 import { openTaskRegistry } from "./task-registry.ts";
 import { type TaskWork, taskKey, timeLeft } from "./task-work.ts";
 
@@ -66,7 +66,7 @@ export type AgentHostOptions = {
     /** A warning names the tools at work when the event loop was blocked for this long, in milliseconds. @default 1000 */
     blockedMs?: number;
     /** How much the journal of one task may hold. @default 50,000 entries, 64 MiB */
-    journalLimits?: TaskJournalLimits;
+    journalLimits?: JournalLimits;
   };
 };
 

@@ -84,9 +84,13 @@ export function openRunSnapshots(
 ): RunSnapshots {
   return {
     async find(runId) {
+      const found = await newest.get(subjectOf(runId)).catch((error: unknown) => {
+        logger.debug({ runId, err: error }, "could not look for the run's snapshot");
+        return undefined;
+      });
+      if (!found) return undefined;
       try {
-        const found = await newest.get(subjectOf(runId));
-        return found && (await read(runId, found.data));
+        return await read(runId, found.data);
       } catch (error) {
         // P3
         logger.warn({ runId, err: error }, "the run's snapshot cannot be read; its whole journal is");

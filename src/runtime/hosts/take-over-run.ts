@@ -72,7 +72,7 @@ export async function takeOverRun(
     const definition = hash === undefined ? undefined : definitions.pinned(journal.accepted.data.workflow, hash);
     const folded = definition && foldJournal(definition, journal);
     // V1
-    if (journal.base && !(folded?.snapshot && canProject(parts.tracing, journal))) continue;
+    if (journal.base && !(folded && canGoOn(parts.tracing, journal, folded))) continue;
     return definition && folded
       ? driveOn(parts, journal, { definition, ...folded }, reason)
       : parkUnread(parts, journal);
@@ -80,9 +80,10 @@ export async function takeOverRun(
   return "unknown";
 }
 
-/** Whether the spans of a run can be gone on with from its snapshot; whoever wrote it may have traced nothing. */
-function canProject(tracing: Tracing, { runId, accepted, base }: Journal): boolean {
+/** Whether a run can be gone on with from its snapshot, its spans too: whoever wrote it may have traced nothing. */
+function canGoOn(tracing: Tracing, { runId, accepted, base }: Journal, { snapshot }: Folded): boolean {
   const { workflow, trace } = accepted.data;
+  if (!snapshot || isDone(snapshot)) return false;
   if (!base || tracing.destination === "nowhere" || !trace.sampled) return true;
   if (!base.projection) return false;
   try {

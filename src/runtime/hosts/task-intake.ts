@@ -24,10 +24,11 @@ import type { SegmentContext } from "../../tracing/tracing.ts";
 import type { Entry, Journals } from "../nats/journal.ts";
 import type { Msg, NatsError } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import type { JournalLimits } from "./journal-limits.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskAnswers } from "./task-answers.ts";
-import { openTaskJournal, type TaskJournal, type TaskJournalLimits } from "./task-journal.ts";
+import { openTaskJournal, type TaskJournal } from "./task-journal.ts";
 import type { TaskRegistry } from "./task-registry.ts";
 import { type TaskWork, taskKey } from "./task-work.ts";
 
@@ -39,7 +40,7 @@ export type IntakeOptions = {
   answers: TaskAnswers;
   loggerFor(work: TaskWork): Logger;
   logger: Logger;
-  journalLimits: TaskJournalLimits;
+  journalLimits: JournalLimits;
   /** Aborts when the host stops. */
   stopping: AbortSignal;
   /** Whether new tasks are refused. */

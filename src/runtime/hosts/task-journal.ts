@@ -3,6 +3,7 @@ import type { TaskEntry } from "../../actors/task.ts";
 import { JournalFullError } from "../../errors.ts";
 import type { Entry, Journals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
+import { type JournalLimits, limitReached } from "./journal-limits.ts";
 
 type WithoutHead<T> = T extends unknown ? Omit<T, "v" | "id" | "at"> : never;
 /** An entry before it is written. */
@@ -18,14 +19,11 @@ export type TaskJournal = {
   settled(): Promise<void>;
 };
 
-/** How much a task's journal may hold. */
-export type TaskJournalLimits = { events: number; bytes: number };
-
 /** Opens the journal at `subject` after the entries that are there. */
 export function openTaskJournal(
   journals: Journals<TaskEntry>,
   subject: string,
-  { before, limits, signal }: { before: readonly Entry<TaskEntry>[]; limits: TaskJournalLimits; signal: AbortSignal },
+  { before, limits, signal }: { before: readonly Entry<TaskEntry>[]; limits: JournalLimits; signal: AbortSignal },
 ): TaskJournal {
   let last = before.at(-1)?.seq ?? 0;
   let count = before.length;
@@ -51,9 +49,8 @@ export function openTaskJournal(
   };
 
   function checkRoom() {
-    const most = limits.events;
-    if (count >= most) throw new JournalFullError("the task's journal", "entries", { most, got: count + 1 });
-    if (length < limits.bytes) return;
-    throw new JournalFullError("the task's journal", "bytes", { most: limits.bytes, got: length });
+    const reached = limitReached(limits, { events: count + 1, bytes: length });
+    if (reached)
+      throw new JournalFullError("the task's journal", reached.limit === "events" ? "entries" : "bytes", reached);
   }
 }
