@@ -102,6 +102,14 @@ export class PayloadTooLargeError extends TroupeError {
   }
 }
 
+/** A journal has come to its limit; what it belongs to ends. Trying again does not help. */
+export class JournalFullError extends TroupeError {
+  /** `what` is whose journal, `limit` what there is too much of. */
+  constructor(what: string, limit: "events" | "entries" | "bytes", { most, got }: { most: number; got: number }) {
+    super("journal_full", `${what}: expected at most ${most} ${limit}, got ${got}`);
+  }
+}
+
 /** The thing asked for does not exist. */
 export class NotFoundError extends TroupeError {
   constructor(message: string, code = "not_found") {
@@ -126,6 +134,7 @@ export function toErrorRecord(thrown: unknown, fallbackCode = "internal"): Error
   if (thrown instanceof ModelError) {
     return { code: thrown.code, message: thrown.message, retryable: thrown.retryable };
   }
+  if (thrown instanceof JournalFullError) return { code: thrown.code, message: thrown.message, retryable: false };
   if (thrown instanceof TroupeError) return { code: thrown.code, message: thrown.message };
   return { code: fallbackCode, message: thrown instanceof Error ? thrown.message : String(thrown) };
 }

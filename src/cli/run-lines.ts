@@ -93,11 +93,12 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       return { word: "failed", paint: red, about: `${summary(event, run)}: ${inline(event.data.error.message)}` };
     case "run.cancelled":
       return { word: "cancelled", paint: red, about: summary(event, run) };
-    // Told by the task of the step, or of interest to nobody but the host.
+    // Told by the task of the step, or by the run's end, or of interest to nobody but the host.
     case "step.started":
     case "step.completed":
     case "step.failed":
     case "timer.fired":
+    case "run.exceeded":
     case "signal.received":
       return undefined;
   }

@@ -34,6 +34,9 @@ export function subjectsFor(prefix = "troupe") {
     allTasks: `${prefix}.tasks.*.*`,
     signal: (runId: string) => `${prefix}.signals.${runId}`,
     allSignals: `${prefix}.signals.*`,
+    /** Where a long run stands, so that its journal need not be read from the beginning; the newest of a subject counts. */
+    snapshot: (runId: string) => `${prefix}.snapshots.${runId}`,
+    allSnapshots: `${prefix}.snapshots.*`,
     dead: (kind: "requests" | "tasks", name: string) => `${prefix}.dead.${kind}.${name}`,
     allDead: `${prefix}.dead.>`,
     /** How far each host's durable spans are exported; the newest message of a subject counts. */
@@ -55,6 +58,7 @@ export function subjectsFor(prefix = "troupe") {
       runs: `${streams}_RUNS`,
       tasks: `${streams}_TASKS`,
       signals: `${streams}_SIGNALS`,
+      snapshots: `${streams}_SNAPSHOTS`,
       dead: `${streams}_DEAD`,
       exported: `${streams}_EXPORTED`,
       // What the object store calls the stream of a bucket.

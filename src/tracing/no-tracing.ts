@@ -20,6 +20,8 @@ export const noTracing: Tracing = {
     replayed() {},
     recorded() {},
     segment: () => nowhere(trace),
+    save: () => undefined,
+    restore() {},
   }),
   segmentOf: nowhere,
   reproject: () => Promise.resolve(),

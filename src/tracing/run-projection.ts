@@ -7,6 +7,7 @@
  * R3  A segment ends exactly once: its task settled or handed off, was sent again (a tombstone), or its run ended.
  * R4  An outcome settles the delivery that is open, whichever worker it came from: the journal took it for that task.
  * R5  Nothing is made for a run that is not sampled, and nothing after its terminal event.
+ * R6  What is saved between two entries and restored elsewhere goes on as if it had folded the entries before.
  */
 import { type Attributes, type HrTime, SpanKind, TraceFlags } from "@opentelemetry/api";
 import type { Resource } from "@opentelemetry/resources";
@@ -39,6 +40,14 @@ type Segment = {
   source?: Source;
 };
 
+/** The fold between two entries, as plain data; the run's acceptance is kept elsewhere. */
+export type SavedProjection = {
+  open: readonly Segment[];
+  handoffs: readonly (readonly [taskId: string, source: Source])[];
+  usage: TaskUsage;
+  handoffCount: number;
+};
+
 export type ProjectedRun = {
   runId: string;
   /** What the run was asked for, also when nobody knows such a workflow. */
@@ -55,7 +64,7 @@ export class StructuralFold {
   readonly #open = new Map<string, Segment>();
   /** Handoffs whose next task has not been sent yet, by that task's id. */
   readonly #handoffs = new Map<string, Source>();
-  readonly #usage: TaskUsage = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
+  #usage: TaskUsage = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
   #handoffCount = 0;
   #rootId = "";
   #accepted: Of<"run.accepted"> | undefined;
@@ -66,6 +75,22 @@ export class StructuralFold {
   constructor(run: ProjectedRun) {
     this.#run = run;
     this.#workflow = run.workflow;
+  }
+
+  /** What it takes to go on from here; undefined where there is nothing to go on with. */
+  save(): SavedProjection | undefined {
+    if (!this.#accepted) return undefined;
+    const open = [...this.#open.values()];
+    return { open, handoffs: [...this.#handoffs], usage: { ...this.#usage }, handoffCount: this.#handoffCount };
+  }
+
+  /** Goes on from what was saved of the run; before anything is folded. */
+  restore(accepted: Of<"run.accepted">, saved: SavedProjection): void {
+    this.fold([accepted]);
+    for (const segment of saved.open) this.#open.set(segment.taskId, segment);
+    for (const [taskId, source] of saved.handoffs) this.#handoffs.set(taskId, source);
+    this.#usage = { ...saved.usage };
+    this.#handoffCount = saved.handoffCount;
   }
 
   /** The spans these events caused, oldest first; each is handed out once. */

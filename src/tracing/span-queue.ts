@@ -59,6 +59,7 @@ export class SpanQueue {
   #failures = 0;
   /** While set, nothing is sent: the timer that ends the backoff is running. */
   #backingOff = false;
+  readonly #held = new Set<{ seq: number }>();
   #dropped = 0;
   #warnedAt = Number.NEGATIVE_INFINITY;
   #drained: (() => void) | undefined;
@@ -83,10 +84,17 @@ export class SpanQueue {
     else this.#schedule(this.#options.delayMs);
   }
 
+  /** Counts spans at `seq` that are still to be made as waiting, until the returned function is called. */
+  hold(seq: number | undefined): () => void {
+    const hold = seq === undefined ? undefined : { seq };
+    if (hold) this.#held.add(hold);
+    return () => void (hold && this.#held.delete(hold));
+  }
+
   /** The lowest stream sequence some waiting span was caused by; undefined when none waits. */
   lowestPending(): number | undefined {
     let lowest = this.#lowestLeft;
-    for (const batch of [this.#waiting, ...this.#inFlight]) {
+    for (const batch of [[...this.#held], this.#waiting, ...this.#inFlight]) {
       for (const { seq } of batch) if (seq !== undefined && seq < lowest) lowest = seq;
     }
     return lowest === Number.POSITIVE_INFINITY ? undefined : lowest;

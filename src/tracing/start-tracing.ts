@@ -13,7 +13,7 @@ import { SERVICE_NAME } from "./semconv.ts";
 import { SpanQueue, type Watch } from "./span-queue.ts";
 import { exporterSender, type SpanSender } from "./span-sender.ts";
 import { segmentSpanId } from "./trace-ids.ts";
-import type { JournalEntry, RunProjection, Tracing } from "./tracing.ts";
+import type { JournalPart, RunProjection, Tracing } from "./tracing.ts";
 import { type ResolvedTracing, resolveTracing, type TracingOptions } from "./tracing-options.ts";
 
 /**
@@ -69,6 +69,8 @@ function assemble({ settings, queue, held, sdk, destination }: Parts): Tracing {
           for (const span of fold.fold(events)) queue.add(span, seq);
         },
         segment: (taskId, delivery) => fold.segment(taskId, delivery),
+        save: () => fold.save(),
+        restore: (accepted, saved) => fold.restore(accepted, saved),
       };
     },
     reproject: (journal, fromSeq, since) => reproject(journal, { fromSeq, since }, queue, structuralResource),
@@ -93,18 +95,34 @@ function assemble({ settings, queue, held, sdk, destination }: Parts): Tracing {
   };
 }
 
-function reproject(
-  journal: readonly JournalEntry[],
+async function reproject(
+  journal: Parameters<Tracing["reproject"]>[0],
   { fromSeq, since }: { fromSeq: number; since: number | undefined },
   queue: SpanQueue,
   resource: Resource,
 ): Promise<void> {
-  const accepted = journal[0]?.events.find((event) => event.type === "run.accepted");
-  if (!accepted) return Promise.resolve();
+  if (!journal.accepted.data.trace.sampled) return;
+  if (!("read" in journal)) return exportAgain(journal, { fromSeq, since }, queue, resource);
+  const release = queue.hold(since);
+  try {
+    await exportAgain(await journal.read(), { fromSeq, since }, queue, resource);
+    release();
+  } catch {
+    // Not released: whoever comes next finds by the mark that these spans are not out.
+  }
+}
+
+function exportAgain(
+  { accepted, saved, entries }: JournalPart,
+  { fromSeq, since }: { fromSeq: number; since: number | undefined },
+  queue: SpanQueue,
+  resource: Resource,
+): Promise<void> {
   const { runId, data } = accepted;
   const fold = new StructuralFold({ runId, workflow: data.workflow, trace: data.trace, resource });
-  // The whole journal is folded: later spans depend on what earlier entries said.
-  const spans = journal.flatMap(({ events, seq }) => {
+  if (saved) fold.restore(accepted, saved);
+  // All of it is folded: later spans depend on what earlier entries said.
+  const spans = entries.flatMap(({ events, seq }) => {
     const made = fold.fold(events);
     return seq > fromSeq ? made : [];
   });

@@ -9,6 +9,7 @@
  */
 import type { Message } from "../actors/conversation.ts";
 import type { RunEvent, RunTrace } from "../workflows/run-events.ts";
+import type { SavedProjection } from "./run-projection.ts";
 
 /** Where a leaf hangs: the segment of the task it belongs to. */
 export type SegmentContext = { traceId: string; spanId: string; sampled: boolean };
@@ -67,24 +68,38 @@ export type RunProjection = {
   recorded(events: readonly RunEvent[], seq: number): void;
   /** The context that travels with a task. */
   segment(taskId: string, delivery: number): SegmentContext;
+  /** What it takes to go on from here without the entries so far; undefined where nothing is made of the run. */
+  save(): SavedProjection | undefined;
+  /** Goes on from what was saved of the run, before anything else is told. */
+  restore(accepted: Accepted, saved: SavedProjection): void;
 };
+
+type Accepted = Extract<RunEvent, { type: "run.accepted" }>;
 
 /** One entry of a run's journal with its sequence in the stream. */
 export type JournalEntry = { events: readonly RunEvent[]; seq: number };
+
+/** The entries of a journal from its beginning, or after what was saved. */
+export type JournalPart = {
+  accepted: Accepted;
+  saved?: SavedProjection;
+  entries: readonly JournalEntry[];
+};
 
 export type Tracing = {
   /** Where spans go, for people to read: the OTLP endpoint, `console` or `nowhere`. */
   readonly destination: string;
   /** Whether a run that no caller decided for is traced; `OTEL_TRACES_SAMPLER` says. */
   decideSampling(traceId: string): boolean;
-  /** Starts the projection of a run; a takeover first feeds it the whole journal with `replayed`. */
+  /** Starts the projection of a run; a takeover first feeds it the journal with `replayed`, or with `restore` and `replayed`. */
   run(runId: string, workflow: string, trace: RunTrace): RunProjection;
   /**
-   * Makes the structural spans of a whole journal again and exports those that entries after `fromSeq` caused: identical to
-   * the ones the dead owner made or would have made. Resolves once they are exported or given up; never rejects.
+   * Makes the structural spans of a journal again and exports those that entries after `fromSeq` caused: identical to the ones
+   * the dead owner made or would have made. Resolves once they are exported or given up; never rejects. A journal that has yet
+   * to be read is only asked for where there is something to make of it; one that cannot be read leaves the mark where it is.
    */
   reproject(
-    journal: readonly JournalEntry[],
+    journal: JournalPart | { accepted: Accepted; read: () => Promise<JournalPart> },
     fromSeq: number,
     /** The entry that made them this process's to export; until they are, `exportedThrough` stays below it. */
     since?: number,

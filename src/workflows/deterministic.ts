@@ -4,24 +4,43 @@
  */
 import type { Task } from "../actors/task.ts";
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
+import { type ChunkedList, filledList, itemAt, withItems } from "./chunked-list.ts";
 import type { DeterministicDefinition, RetryPolicy, StepDefinition } from "./definition.ts";
 import { deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
 import type { Fact } from "./run-events.ts";
 import { compileStepInputs, type StepInputs } from "./step-inputs.ts";
 
+/**
+ * Where a step is: not begun, at an attempt (from 1), or completed. The output of one that completed is kept for as long as a
+ * step that is still to come may ask for it.
+ */
+type StepState = null | number | { readonly output?: unknown };
+
 type State = {
-  /** Outputs of completed steps, by step id, in order of completion. */
-  readonly outputs: { readonly [step: string]: unknown };
-  /** The attempt each started step is at, from 1. */
-  readonly attempts: { readonly [step: string]: number };
+  /** By a step's place in the definition. */
+  readonly steps: ChunkedList<StepState>;
+  readonly completed: number;
+};
+
+/** A step, and what its place among the others means. */
+type Node = {
+  readonly step: StepDefinition;
+  readonly index: number;
+  /** The steps it comes directly after. */
+  readonly after: Node[];
+  /** The steps that come directly after it. */
+  readonly followers: Node[];
+  /** The steps whose outputs its input is made of. */
+  readonly uses: Node[];
+  /** The steps whose inputs its output is part of. */
+  readonly users: Node[];
 };
 
 type Graph = {
-  readonly steps: ReadonlyMap<string, StepDefinition>;
-  readonly followers: ReadonlyMap<string, readonly StepDefinition[]>;
+  readonly nodes: ReadonlyMap<string, Node>;
   readonly inputs: StepInputs;
   /** Steps nothing comes after: their outputs are the run's. */
-  readonly sinks: readonly string[];
+  readonly sinks: readonly Node[];
 };
 
 type Progress = { state: State; moves: Move[] };
@@ -33,8 +52,8 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
   const graph = graphOf(definition);
   return {
     begin(setup) {
-      const first = definition.steps.filter(({ after }) => after.length === 0);
-      return start(first, { outputs: {}, attempts: {} }, setup);
+      const first = definition.steps.filter(({ after }) => after.length === 0).map(({ id }) => nodeOf(id));
+      return start(first, { steps: filledList<StepState>(definition.steps.length, null), completed: 0 }, setup);
     },
 
     proceed(setup, state, fact, open) {
@@ -44,20 +63,20 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
         const error = { code: "handoff_not_allowed", message: "a deterministic workflow has no handoffs" };
         return { state, moves: fail(open.step, open.task.taskId, error) };
       }
-      return settle(setup, state, open.step, fact);
+      return settle(setup, state, nodeOf(open.step), fact);
     },
   };
 
-  function settle(setup: RunSetup, state: State, id: string, { at, data }: Fact & { type: "task.settled" }): Progress {
+  function settle(setup: RunSetup, state: State, node: Node, { at, data }: Fact & { type: "task.settled" }): Progress {
     const { taskId, outcome } = data;
-    if (outcome.type === "completed") return complete(setup, state, id, taskId, outcome.output);
-    const { retry } = stepOf(id);
-    const attempt = state.attempts[id] ?? 1;
+    if (outcome.type === "completed") return complete(setup, state, node, { taskId, output: outcome.output });
+    const { id, retry } = node.step;
+    const attempt = attemptOf(state, node);
     const { error } = outcome;
     if (error.retryable === false || attempt >= retry.maxAttempts) return { state, moves: fail(id, taskId, error) };
     const dueAt = later(at, backoff(retry, attempt, `${setup.runId}/${taskId}`));
     return {
-      state: { ...state, attempts: { ...state.attempts, [id]: attempt + 1 } },
+      state: { ...state, steps: withItems(state.steps, [[node.index, attempt + 1]]) },
       moves: [
         { type: "say", event: { type: "step.retrying", data: { step: id, attempt: attempt + 1, dueAt, error } } },
         { type: "timer", id: `${RETRY_TIMER}${id}`, dueAt },
@@ -65,43 +84,71 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
     };
   }
 
-  function complete(setup: RunSetup, state: State, id: string, taskId: string, output: unknown): Progress {
-    const outputs = { ...state.outputs, [id]: output };
-    const completed: Move = { type: "say", event: { type: "step.completed", data: { step: id, taskId } } };
-    const ready = (graph.followers.get(id) ?? []).filter(({ after }) =>
-      after.every((before) => Object.hasOwn(outputs, before)),
-    );
-    const next = start(ready, { ...state, outputs }, setup);
-    const done = Object.keys(outputs).length === graph.steps.size;
+  function complete(
+    setup: RunSetup,
+    before: State,
+    node: Node,
+    { taskId, output }: { taskId: string; output: unknown },
+  ): Progress {
+    const step = node.step.id;
+    const state = {
+      steps: withItems(before.steps, [[node.index, { output }]]),
+      completed: before.completed + 1,
+    };
+    const said: Move = { type: "say", event: { type: "step.completed", data: { step, taskId } } };
+    const ready = node.followers.filter(({ after }) => areCompleted(state, after));
+    const next = start(ready, state, setup);
+    const done = state.completed === graph.nodes.size;
     return {
-      state: next.state,
-      moves: [completed, ...next.moves, ...(done ? [{ type: "complete", output: result(outputs) } as const] : [])],
+      state: forget(next.state, node),
+      moves: [said, ...next.moves, ...(done ? [{ type: "complete", output: result(state) } as const] : [])],
     };
   }
 
-  function start(steps: readonly StepDefinition[], state: State, setup: RunSetup): Progress {
-    const moves: Move[] = [];
-    const attempts = { ...state.attempts };
-    for (const step of steps) {
-      attempts[step.id] = 1;
-      moves.push(
-        { type: "say", event: { type: "step.started", data: { step: step.id, agent: step.agent } } },
-        ...ask(step, 1, state, setup),
-      );
-    }
-    return { state: { ...state, attempts }, moves };
+  /** Drops the outputs that were kept for a step that has completed, and its own where nobody asks for it. */
+  function forget(state: State, node: Node): State {
+    const over = [node, ...node.uses].filter(
+      ({ followers, users }) => followers.length > 0 && areCompleted(state, users),
+    );
+    if (over.length === 0) return state;
+    return {
+      ...state,
+      steps: withItems(
+        state.steps,
+        over.map(({ index }) => [index, {}] as const),
+      ),
+    };
+  }
+
+  function start(nodes: readonly Node[], state: State, setup: RunSetup): Progress {
+    if (nodes.length === 0) return { state, moves: [] };
+    const moves = nodes.flatMap(({ step }): Move[] => [
+      { type: "say", event: { type: "step.started", data: { step: step.id, agent: step.agent } } },
+      ...ask(step, 1, state, setup),
+    ]);
+    return {
+      state: {
+        ...state,
+        steps: withItems(
+          state.steps,
+          nodes.map(({ index }) => [index, 1] as const),
+        ),
+      },
+      moves,
+    };
   }
 
   function askAgain(setup: RunSetup, state: State, timer: string): Progress {
     if (!timer.startsWith(RETRY_TIMER)) return { state, moves: [] };
-    const step = stepOf(timer.slice(RETRY_TIMER.length));
-    return { state, moves: ask(step, state.attempts[step.id] ?? 1, state, setup) };
+    const node = nodeOf(timer.slice(RETRY_TIMER.length));
+    return { state, moves: ask(node.step, attemptOf(state, node), state, setup) };
   }
 
   function ask(step: StepDefinition, attempt: number, state: State, setup: RunSetup): Move[] {
     const taskId = `${step.id}-${attempt}`;
     try {
-      const input = graph.inputs(step.id, { outputs: state.outputs, setup, workflow: definition.name });
+      const outputOf = (id: string) => outputIn(state, nodeOf(id));
+      const input = graph.inputs.make(step.id, { outputOf, setup, workflow: definition.name });
       return [
         { type: "ask", open: { task: taskFor(step, taskId, attempt, input, setup), step: step.id, forwarded: false } },
       ];
@@ -139,27 +186,62 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
     return task;
   }
 
-  function stepOf(id: string): StepDefinition {
-    const step = graph.steps.get(id);
-    if (!step) throw new Error(`${definition.name}: no step ${JSON.stringify(id)}`);
-    return step;
+  function nodeOf(id: string): Node {
+    const node = graph.nodes.get(id);
+    if (!node) throw new Error(`${definition.name}: no step ${JSON.stringify(id)}`);
+    return node;
   }
 
-  function result(outputs: State["outputs"]): unknown {
+  function result(state: State): unknown {
     const [only, ...more] = graph.sinks;
-    if (only !== undefined && more.length === 0) return outputs[only];
-    return Object.fromEntries(graph.sinks.map((id) => [id, outputs[id]]));
+    if (only !== undefined && more.length === 0) return outputIn(state, only);
+    return Object.fromEntries(graph.sinks.map((node) => [node.step.id, outputIn(state, node)]));
   }
 }
 
+function attemptOf({ steps }: State, { index }: Node): number {
+  const at = itemAt(steps, index);
+  return typeof at === "number" ? at : 1;
+}
+
+function isCompleted({ steps }: State, { index }: Node): boolean {
+  return typeof itemAt(steps, index) === "object" && itemAt(steps, index) !== null;
+}
+
+/** Steps mostly complete in the order of the definition, so the last ones are looked at first. */
+function areCompleted(state: State, nodes: readonly Node[]): boolean {
+  return nodes.findLast((node) => !isCompleted(state, node)) === undefined;
+}
+
+function outputIn({ steps }: State, { index }: Node): unknown {
+  const at = itemAt(steps, index);
+  return typeof at === "object" ? at?.output : undefined;
+}
+
 function graphOf(definition: DeterministicDefinition): Graph {
-  const steps = new Map(definition.steps.map((step) => [step.id, step]));
-  const followers = new Map<string, StepDefinition[]>();
-  for (const step of definition.steps) {
-    for (const before of step.after) followers.set(before, [...(followers.get(before) ?? []), step]);
+  const inputs = compileStepInputs(definition);
+  const nodes = new Map(
+    definition.steps.map((step, index): [string, Node] => [
+      step.id,
+      { step, index, after: [], followers: [], uses: [], users: [] },
+    ]),
+  );
+  for (const node of nodes.values()) {
+    for (const id of node.step.after) {
+      const before = nodes.get(id);
+      if (!before) continue;
+      node.after.push(before);
+      before.followers.push(node);
+    }
+    for (const id of inputs.usedBy(node.step.id)) {
+      const used = nodes.get(id);
+      if (!used) continue;
+      node.uses.push(used);
+      used.users.push(node);
+    }
   }
-  const sinks = definition.steps.filter(({ id }) => !followers.has(id)).map(({ id }) => id);
-  return { steps, followers, sinks, inputs: compileStepInputs(definition) };
+  const sinks = [...nodes.values()].filter(({ followers }) => followers.length === 0);
+  return { nodes, inputs, sinks };
 }
 
 function fail(step: string, taskId: string, error: ErrorRecord): Move[] {

@@ -22,6 +22,8 @@ export type Expression = {
   /** Steps it names, each once. `steps[<something computed>]` is not among them. */
   steps: readonly string[];
   usesPrevious: boolean;
+  /** Whether it may look at any step: `steps[<something computed>]`, `steps` as a whole. */
+  usesAnyStep: boolean;
   run: ParseResult;
 };
 
@@ -66,9 +68,9 @@ function compile(source: string): Expression {
   const run = parse(source);
   const { valid, error } = run.check();
   if (!valid) throw new TroupeError("invalid_expression", summaryOf(error));
-  const found = { steps: new Set<string>(), usesPrevious: false };
+  const found: Found = { steps: new Set(), usesPrevious: false, usesAnyStep: false };
   collect(run.ast, found);
-  return { source, run, steps: [...found.steps], usesPrevious: found.usesPrevious };
+  return { source, run, ...found, steps: [...found.steps] };
 }
 
 function parse(source: string): ParseResult {
@@ -79,16 +81,22 @@ function parse(source: string): ParseResult {
   }
 }
 
-/** Finds what an expression speaks of: `steps.a`, `steps["a"]` and `previous`. */
-function collect(node: unknown, found: { steps: Set<string>; usesPrevious: boolean }): void {
+type Found = { steps: Set<string>; usesPrevious: boolean; usesAnyStep: boolean };
+
+/** Finds what an expression speaks of: `steps.a`, `steps["a"]`, `previous`, and `steps` in any other way. */
+function collect(node: unknown, found: Found): void {
   if (Array.isArray(node)) {
     for (const part of node) collect(part, found);
     return;
   }
   if (!isNode(node)) return;
   const step = namedStep(node);
-  if (step !== undefined) found.steps.add(step);
+  if (step !== undefined) {
+    found.steps.add(step);
+    return;
+  }
   if (node.op === "id" && node.args === "previous") found.usesPrevious = true;
+  if (node.op === "id" && node.args === "steps") found.usesAnyStep = true;
   collect(node.args, found);
 }
 

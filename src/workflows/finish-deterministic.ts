@@ -32,9 +32,7 @@ type Steps = { sorted: StepDefinition[]; problems: Problem[] };
 /** The short form: each agent after the one before. An agent that comes again gets a number: `writer`, `writer-2`. */
 function fromAgents(agents: readonly string[], sources: WorkflowSources & Place): Steps {
   const problems = agents.flatMap((agent, index) => unknownAgent(agent, sources, placeAt(sources, "agents", index)));
-  const ids: string[] = [];
-  for (const agent of agents)
-    ids.push(uniqueId(agent, new Set([...ids, ...agents.filter((other) => other !== agent)])));
+  const ids = uniqueIds(agents);
   const sorted = agents.map((agent, index) => {
     const after = index === 0 ? [] : ids.slice(index - 1, index);
     return { id: ids[index] ?? agent, agent, after, retry: DEFAULT_RETRY };
@@ -42,19 +40,31 @@ function fromAgents(agents: readonly string[], sources: WorkflowSources & Place)
   return { sorted, problems };
 }
 
-function uniqueId(agent: string, taken: ReadonlySet<string>): string {
-  if (!taken.has(agent)) return agent;
-  let n = 2;
-  while (taken.has(`${agent}-${n}`)) n++;
-  return `${agent}-${n}`;
+/** The agents' names, numbered where they come again: `writer`, `writer-2`. A number never makes the name of another agent. */
+function uniqueIds(agents: readonly string[]): string[] {
+  const names = new Set(agents);
+  const taken = new Set<string>();
+  const numbers = new Map<string, number>();
+  return agents.map((agent) => {
+    let id = agent;
+    let n = numbers.get(agent) ?? 2;
+    while (taken.has(id) || (id !== agent && names.has(id))) {
+      id = `${agent}-${n}`;
+      n += 1;
+    }
+    numbers.set(agent, n);
+    taken.add(id);
+    return id;
+  });
 }
 
 function fromSteps(drafts: readonly StepDraft[], sources: WorkflowSources & Place): Steps {
   const steps = drafts.map(toStep);
+  const places = Map.groupBy(steps.keys(), (index) => steps[index]?.id ?? "");
   const problems = steps.flatMap((step, index) => [
     ...unknownAgent(step.agent, sources, placeAt(sources, "steps", index, "agent")),
-    ...repeatedId(steps, index, placeAt(sources, "steps", index, "id")),
-    ...unknownSteps(steps, drafts, index, placeAt(sources, "steps", index, "after")),
+    ...repeatedId(step.id, index, { places, place: placeAt(sources, "steps", index, "id") }),
+    ...unknownSteps(drafts[index]?.after ?? [], index, { places, place: placeAt(sources, "steps", index, "after") }),
   ]);
   if (problems.length > 0) return { sorted: steps, problems };
   const order = sortSteps(steps);
@@ -78,28 +88,25 @@ function toStep({ id, agent, after = [], input, retry, timeoutMs }: StepDraft): 
   };
 }
 
-function repeatedId(steps: readonly StepDefinition[], index: number, place: Place): Problem[] {
-  const id = steps[index]?.id;
-  const first = steps.findIndex((step) => step.id === id);
-  return first === index ? [] : [problemAt(place, "an id no other step has", showValue(id))];
+/** Where in the file each id stands, and where what is looked at does. */
+type Ids = { places: ReadonlyMap<string, readonly number[]>; place: Place };
+
+function repeatedId(id: string, index: number, { places, place }: Ids): Problem[] {
+  return places.get(id)?.[0] === index ? [] : [problemAt(place, "an id no other step has", showValue(id))];
 }
 
-function unknownSteps(
-  steps: readonly StepDefinition[],
-  drafts: readonly StepDraft[],
-  index: number,
-  place: Place,
-): Problem[] {
-  const others = steps.filter((_, other) => other !== index).map(({ id }) => id);
-  const written = drafts[index]?.after ?? [];
-  const expected =
-    others.length === 0 ? "nothing, for there is no other step" : `the id of another step (${others.join(", ")})`;
+function unknownSteps(written: string | readonly string[], index: number, { places, place }: Ids): Problem[] {
+  const isOther = (id: string) => places.get(id)?.some((other) => other !== index) ?? false;
+  const expected = () => {
+    const others = [...places].flatMap(([id, at]) => at.filter((other) => other !== index).map(() => id));
+    return others.length === 0
+      ? "nothing, for there is no other step"
+      : `the id of another step (${others.join(", ")})`;
+  };
   if (typeof written === "string") {
-    return others.includes(written) ? [] : [problemAt(place, expected, showValue(written))];
+    return isOther(written) ? [] : [problemAt(place, expected(), showValue(written))];
   }
-  return written.flatMap((id, at) =>
-    others.includes(id) ? [] : [problemAt(placeAt(place, at), expected, showValue(id))],
-  );
+  return written.flatMap((id, at) => (isOther(id) ? [] : [problemAt(placeAt(place, at), expected(), showValue(id))]));
 }
 
 /** A template may speak only of steps that are certain to have completed, so that a fold always gives the same. */
@@ -112,7 +119,7 @@ function templateProblems(
   return written.flatMap((step, index) => {
     if (step.input === undefined) return [];
     try {
-      compileTemplate(step.input, { ...placeAt(sources, "steps", index, "input"), steps: before.get(step.id) ?? [] });
+      compileTemplate(step.input, { ...placeAt(sources, "steps", index, "input"), steps: before(step.id) });
       return [];
     } catch (error) {
       if (error instanceof DefinitionError) return [...error.problems];

@@ -48,7 +48,7 @@ export type Move =
 /** Facts a plan is asked about. */
 type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" }>;
 
-/** `State` is plain data: it is folded from the journal and never stored. */
+/** `State` is plain data: it is folded from the journal, and stored as JSON where a journal is long (`save` in `supervisor.ts`). */
 export type Plan<State = unknown> = {
   begin(setup: RunSetup): { state: State; moves: Move[] };
   /** `open` is the task the fact is about, for facts about a task. */

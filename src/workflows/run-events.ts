@@ -3,7 +3,7 @@
  * events that were decided together and are recorded together.
  *
  * Facts come from outside and are what a supervisor is folded from: `run.accepted`, `task.settled`, `agent.handoff`,
- * `timer.fired`, `run.cancelling`. Decisions follow from them: a fold makes them again. The rest is bookkeeping of the host.
+ * `timer.fired`, `run.cancelling`, `run.exceeded`. Decisions follow from them: a fold makes them again. The rest is bookkeeping of the host.
  */
 import type { Message } from "../actors/conversation.ts";
 import type { TaskUsage } from "../actors/task.ts";
@@ -77,6 +77,8 @@ export type RunEventBody =
       /** `graceMs` is how long tasks get to stop, in milliseconds. */
       data: { reason?: string; by?: string; graceMs?: number };
     }
+  /** The journal has come to the limit of `most` events or bytes; the run ends in the same entry. */
+  | { type: "run.exceeded"; data: { limit: "events" | "bytes"; most: number; got: number } }
   // Decisions
   | { type: "step.started"; data: { step: string; agent: string } }
   | { type: "step.completed"; data: { step: string; taskId: string } }
@@ -135,7 +137,7 @@ export type RunEvent = {
 /** An event as a supervisor sees it. */
 export type Fact = { at: string } & Extract<
   RunEventBody,
-  { type: "task.settled" | "agent.handoff" | "timer.fired" | "run.cancelling" }
+  { type: "task.settled" | "agent.handoff" | "timer.fired" | "run.cancelling" | "run.exceeded" }
 >;
 
 export type FactBody = Extract<RunEventBody, { type: Fact["type"] }>;

@@ -1,4 +1,9 @@
-/** A run as people and clients read it, as docs/protocol.md shows it. Folded from the journal, never stored. */
+/**
+ * A run as people and clients read it, as docs/protocol.md shows it. Folded from the journal, never stored.
+ *
+ * Who watches a run of thousands of steps has its record moved on event by event, so a record is not copied whole: the next
+ * one shares with it what the events do not touch.
+ */
 import type { TaskUsage } from "../actors/task.ts";
 import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
@@ -61,22 +66,67 @@ type Settled = Extract<RunEvent, { type: "task.settled" }>;
  * @throws TroupeError `damaged_journal` when the journal does not begin with `run.accepted`, or an event is missing.
  */
 export function applyEvents(record: RunRecord | undefined, events: readonly RunEvent[]): RunRecord {
-  let next = record && structuredClone(record);
+  let next = record && unfold(record, events.length);
   for (const event of events) {
     if (!next) {
-      next = opened(event);
+      next = unfold(opened(event), events.length);
       continue;
     }
-    if (event.n <= next.events) continue;
-    if (event.n !== next.events + 1) throw damaged(event.runId, `event ${next.events + 1}`, `event ${event.n}`);
-    next.events = event.n;
+    const { run } = next;
+    if (event.n <= run.events) continue;
+    if (event.n !== run.events + 1) throw damaged(event.runId, `event ${run.events + 1}`, `event ${event.n}`);
+    run.events = event.n;
     // What an event means for a step can depend on the open tasks before it.
     take(next, event);
-    advanceStanding(next, [event]);
+    advanceStanding(run, [event]);
   }
   if (!next) throw new TroupeError("damaged_journal", "a run's journal: expected at least one event, got none");
-  next.progress = progressOf(next);
-  return next;
+  next.run.progress = progressOf(next.run);
+  return next.run;
+}
+
+/** A record that is being made. */
+type Unfolded = {
+  run: RunRecord;
+  /** The row of a step, to be changed; undefined where there is none. */
+  row(id: string): StepRecord | undefined;
+  add(row: StepRecord): void;
+};
+
+// With as many events a table of all rows is made sooner than each row is looked for.
+const MANY_EVENTS = 16;
+
+function unfold(record: RunRecord, events: number): Unfolded {
+  const { current, timers, steps, handoffs, usage } = record;
+  const run: RunRecord = {
+    ...record,
+    current: structuredClone(current),
+    timers: [...timers],
+    steps: [...steps],
+    handoffs: [...handoffs],
+    usage: { ...usage },
+    progress: { ...record.progress },
+  };
+  const places = events < MANY_EVENTS ? undefined : new Map(steps.map(({ id }, place) => [id, place]));
+  const own = new Set<StepRecord>();
+  return {
+    run,
+    row(id) {
+      // What happens is mostly about the newest.
+      const place = places ? (places.get(id) ?? -1) : run.steps.findLastIndex((row) => row.id === id);
+      const found = run.steps[place];
+      if (!found || own.has(found)) return found;
+      const copy = { ...found };
+      own.add(copy);
+      run.steps[place] = copy;
+      return copy;
+    },
+    add(row) {
+      places?.set(row.id, run.steps.length);
+      own.add(row);
+      run.steps.push(row);
+    },
+  };
 }
 
 function damaged(runId: string, expected: string, got: string): TroupeError {
@@ -112,102 +162,102 @@ function stepsIn({ kind, steps }: Accepted["data"]): number {
   return kind === "deterministic" ? (steps ?? 0) : kind === "handoff" ? 1 : 0;
 }
 
-function take(record: RunRecord, event: RunEvent): void {
+function take(to: Unfolded, event: RunEvent): void {
+  const { run } = to;
   switch (event.type) {
     case "step.started":
-      start(record, event.data.step, event.data.agent, event.at);
+      start(to, event.data.step, event.data.agent, event.at);
       break;
     case "task.sent": {
       const { step, taskId, agent, attempt } = event.data;
-      const row = start(record, step ?? taskId, agent, event.at);
+      const row = start(to, step ?? taskId, agent, event.at);
       row.status = "running";
       row.attempts = Math.max(row.attempts, attempt);
       break;
     }
     case "task.settled":
-      settle(record, event);
+      settle(to, event);
       break;
     case "agent.handoff":
-      handOver(record, event);
+      handOver(to, event);
       break;
     case "step.completed":
-      finish(stepOf(record, event.data.step), "completed", event.at);
+      finish(to, event.data.step, { status: "completed", at: event.at });
       break;
     case "step.failed": {
-      const row = stepOf(record, event.data.step);
-      finish(row, "failed", event.at);
-      if (row) row.error = event.data.error;
+      const { step, error } = event.data;
+      finish(to, step, { status: "failed", at: event.at, error });
       break;
     }
     case "step.retrying": {
-      const row = stepOf(record, event.data.step);
+      const row = to.row(event.data.step);
       if (row) Object.assign(row, { status: "retrying", error: event.data.error });
       break;
     }
     case "run.claimed": {
       const { version, hash } = event.data;
-      Object.assign(record, given({ version, hash }));
+      Object.assign(run, given({ version, hash }));
       break;
     }
     case "run.completed":
-      record.output = event.data.output;
+      run.output = event.data.output;
       break;
     case "run.failed":
-      record.error = event.data.error;
+      run.error = event.data.error;
       break;
     case "run.cancelled":
-      record.error = { code: "cancelled", message: event.data.reason ?? "the run was cancelled" };
+      run.error = { code: "cancelled", message: event.data.reason ?? "the run was cancelled" };
       break;
     default:
       break;
   }
-  if (isTerminal(event.type)) end(record, event.at);
+  if (isTerminal(event.type)) end(to, event.at);
 }
 
-function stepOf(record: RunRecord, id: string): StepRecord | undefined {
-  return record.steps.find((step) => step.id === id);
-}
-
-function start(record: RunRecord, id: string, agent: string, at: string): StepRecord {
-  record.startedAt ??= at;
-  const known = stepOf(record, id);
+function start({ run, row, add }: Unfolded, id: string, agent: string, at: string): StepRecord {
+  run.startedAt ??= at;
+  const known = row(id);
   if (known) return known;
-  const row: StepRecord = { id, agent, status: "running", attempts: 1, startedAt: at };
-  record.steps.push(row);
-  return row;
+  const made: StepRecord = { id, agent, status: "running", attempts: 1, startedAt: at };
+  add(made);
+  return made;
 }
 
-function settle(record: RunRecord, { data: { taskId, outcome }, at }: Settled): void {
-  count(record.usage, outcome.usage);
-  const task = record.current.find((open) => open.taskId === taskId);
-  const row = stepOf(record, task?.step ?? taskId);
-  if (!row) return;
-  if (outcome.type === "completed") {
+function settle(to: Unfolded, { data: { taskId, outcome }, at }: Settled): void {
+  count(to.run.usage, outcome.usage);
+  const task = to.run.current.find((open) => open.taskId === taskId);
+  const id = task?.step ?? taskId;
+  const row = to.row(id);
+  if (row && outcome.type === "completed") {
     row.output = outcome.output;
     delete row.error;
   }
   // A step says itself how it goes on after an attempt; the tasks of handoff runs have only this.
   if (task?.step !== undefined) return;
-  finish(row, outcome.type, at);
-  if (outcome.type === "failed") row.error = outcome.error;
+  finish(to, id, { status: outcome.type, at, ...(outcome.type === "failed" && { error: outcome.error }) });
 }
 
-function handOver(record: RunRecord, { data, at }: Extract<RunEvent, { type: "agent.handoff" }>): void {
-  count(record.usage, data.usage);
-  finish(stepOf(record, data.taskId), "completed", at);
-  record.handoffs.push({ from: data.from, to: data.to, at, ...given({ reason: data.reason }) });
+function handOver(to: Unfolded, { data, at }: Extract<RunEvent, { type: "agent.handoff" }>): void {
+  count(to.run.usage, data.usage);
+  finish(to, data.taskId, { status: "completed", at });
+  to.run.handoffs.push({ from: data.from, to: data.to, at, ...given({ reason: data.reason }) });
 }
 
-function finish(row: StepRecord | undefined, status: StepRecord["status"], at: string): void {
-  if (!row) return;
-  row.status = status;
-  row.endedAt = at;
+type Finish = { status: "completed" | "failed" | "cancelled"; at: string; error?: ErrorRecord };
+
+function finish({ run, row }: Unfolded, id: string, { status, at, error }: Finish): void {
+  const known = row(id);
+  if (!known) return;
+  if (status === "completed" && known.status !== "completed") run.progress.completed += 1;
+  known.status = status;
+  known.endedAt = at;
+  if (error) known.error = error;
 }
 
-function end(record: RunRecord, at: string): void {
-  record.endedAt = at;
-  for (const row of record.steps) {
-    if (row.status === "running" || row.status === "retrying") finish(row, "cancelled", at);
+function end(to: Unfolded, at: string): void {
+  to.run.endedAt = at;
+  for (const { id, status } of to.run.steps) {
+    if (status === "running" || status === "retrying") finish(to, id, { status: "cancelled", at });
   }
 }
 
@@ -219,10 +269,10 @@ function count(total: RunUsage, usage: TaskUsage | undefined): void {
   total.modelCalls += usage.modelCalls;
 }
 
-function progressOf({ kind, status, steps, progress: { total } }: RunRecord): RunRecord["progress"] {
+/** Of a deterministic run `completed` was counted on the way. */
+function progressOf({ kind, status, progress: { completed, total } }: RunRecord): RunRecord["progress"] {
   const done = status === "completed";
   if (kind === "handoff") return { completed: done ? 1 : 0, total, percent: done ? 100 : 0 };
-  const completed = steps.filter((step) => step.status === "completed").length;
   const percent = done ? 100 : total > 0 ? Math.min(100, Math.round((100 * completed) / total)) : 0;
   return { completed, total, percent };
 }

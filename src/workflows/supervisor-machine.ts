@@ -9,7 +9,7 @@
  * The host (`runtime/hosts/active-run.ts`) interprets both, after they are in the journal.
  */
 import { assertEvent, enqueueActions, fromPromise, setup } from "xstate";
-import type { ErrorRecord } from "../errors.ts";
+import { type ErrorRecord, JournalFullError, toErrorRecord } from "../errors.ts";
 import { type Decision, deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
 import type { Fact } from "./run-events.ts";
 
@@ -79,9 +79,10 @@ export const supervisorMachine = setup({
       perform({ ...context, state, timers: {} }, [...timeout, ...moves], enqueue);
     }),
     proceed: enqueueActions(({ context, event, enqueue }) => {
-      if (event.type === "run.cancelling") return;
+      if (event.type === "run.cancelling" || event.type === "run.exceeded") return;
       const settled = closed(context, event);
-      if (event.type !== "timer.fired") enqueue.stopChild(event.data.taskId);
+      // Also a timer that has fired: what is done with is not remembered.
+      enqueue.stopChild(event.type === "timer.fired" ? timerChild(event.data.id) : event.data.taskId);
       const open = event.type === "timer.fired" ? undefined : context.open[event.data.taskId];
       const { state, moves } = context.plan.proceed(context.setup, context.state, event, open);
       perform({ ...settled, state }, moves, enqueue);
@@ -95,6 +96,11 @@ export const supervisorMachine = setup({
       enqueue.assign({
         end: { type: "fail", error: { code: "timeout", message: `the run took longer than ${after} ms` } },
       });
+    }),
+    exceed: enqueueActions(({ event, enqueue }) => {
+      assertEvent(event, "run.exceeded");
+      const error = toErrorRecord(new JournalFullError("the run's journal", event.data.limit, event.data));
+      enqueue.assign({ end: { type: "fail", error } });
     }),
     stopTasks: enqueueActions(({ context, enqueue }) => {
       for (const taskId of Object.keys(context.open)) enqueue.stopChild(taskId);
@@ -140,6 +146,7 @@ export const supervisorMachine = setup({
       on: {
         "timer.fired": { guard: "isStart", target: "running" },
         "run.cancelling": { target: "cancelling", actions: "cancel" },
+        "run.exceeded": { target: "failed", actions: "exceed" },
       },
     },
     running: {
@@ -156,6 +163,7 @@ export const supervisorMachine = setup({
           { guard: "concernsSetTimer", actions: "proceed" },
         ],
         "run.cancelling": { target: "cancelling", actions: "cancel" },
+        "run.exceeded": { actions: "exceed" },
       },
     },
     cancelling: {
@@ -165,6 +173,7 @@ export const supervisorMachine = setup({
         "task.settled": { guard: "concernsOpenTask", actions: "close" },
         "agent.handoff": { guard: "concernsOpenTask", actions: "close" },
         "timer.fired": { guard: "isCancelTimer", target: "cancelled" },
+        "run.exceeded": { target: "cancelled" },
       },
     },
     completed: { type: "final", entry: ["sayCompleted"] },
@@ -174,7 +183,7 @@ export const supervisorMachine = setup({
 });
 
 /** The child id of a timer, apart from those of tasks. */
-function timerChild(id: string): string {
+export function timerChild(id: string): string {
   return `timer.${id}`;
 }
 
@@ -184,7 +193,7 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
     const { [fact.data.id]: _fired, ...timers } = context.timers;
     return { ...context, timers };
   }
-  if (fact.type === "run.cancelling") return context;
+  if (fact.type === "run.cancelling" || fact.type === "run.exceeded") return context;
   const { [fact.data.taskId]: _settled, ...open } = context.open;
   return { ...context, open };
 }

@@ -4,7 +4,10 @@
  *
  * Invariants
  * S1  Everything depends on the definition and the facts alone: folding a journal's facts makes the same decisions again.
- * S2  A fold that decides anything else than what is on record stops with `FoldError`; it never goes on from a guess.
+ * S2  A fold that decides anything else than what is on record stops with `FoldError`; it never goes on from a guess. One that
+ *     goes on from a saved state holds the events after it to that; the state stands for those before.
+ * S3  A saved state is plain data, and is taken up only by the definition it was made with, in the form it was made in: what
+ *     `restore` gives decides on every fact as the saved one would have.
  */
 import { createActor, type SnapshotFrom } from "xstate";
 import { TroupeError } from "../errors.ts";
@@ -13,7 +16,7 @@ import { deterministicPlan } from "./deterministic.ts";
 import { handoffPlan } from "./handoff-plan.ts";
 import type { Decision, OpenTask, Plan, RunSetup } from "./plan.ts";
 import type { Fact, RunEvent } from "./run-events.ts";
-import { supervisorMachine } from "./supervisor-machine.ts";
+import { type SupervisorContext, supervisorMachine, timerChild } from "./supervisor-machine.ts";
 
 export type SupervisorSnapshot = SnapshotFrom<typeof supervisorMachine>;
 
@@ -68,13 +71,27 @@ export function setupOf(accepted: Extract<RunEvent, { type: "run.accepted" }>): 
 export function fold(definition: WorkflowDefinition, journal: readonly RunEvent[]): SupervisorSnapshot {
   const [accepted] = journal;
   if (accepted?.type !== "run.accepted") throw new FoldError("the journal does not begin with run.accepted");
-  const recorded = journal.filter(isDecision).map(fingerprint);
-  let decided = begin(definition, setupOf(accepted));
-  const made = decided.decisions.map(fingerprint);
-  for (const event of journal) {
+  return follow(begin(definition, setupOf(accepted)), journal);
+}
+
+/**
+ * Folds the events after a saved state on from there.
+ *
+ * @throws FoldError when the definition does not lead to the recorded decisions.
+ */
+export function foldOn(snapshot: SupervisorSnapshot, events: readonly RunEvent[]): SupervisorSnapshot {
+  return follow({ snapshot, decisions: [] }, events);
+}
+
+function follow(start: Pick<Decided, "snapshot" | "decisions">, events: readonly RunEvent[]): SupervisorSnapshot {
+  const recorded = events.filter(isDecision).map(fingerprint);
+  const made = start.decisions.map(fingerprint);
+  let { snapshot } = start;
+  for (const event of events) {
     if (!isFact(event)) continue;
-    decided = decide(decided.snapshot, event);
-    made.push(...decided.decisions.map(fingerprint));
+    const decided = decide(snapshot, event);
+    snapshot = decided.snapshot;
+    for (const decision of decided.decisions) made.push(fingerprint(decision));
   }
   // S2
   const length = Math.max(made.length, recorded.length);
@@ -83,7 +100,40 @@ export function fold(definition: WorkflowDefinition, journal: readonly RunEvent[
       throw new FoldError(`decision ${i + 1}: expected ${recorded[i] ?? "none"} as recorded, got ${made[i] ?? "none"}`);
     }
   }
-  return decided.snapshot;
+  return snapshot;
+}
+
+/** A supervisor as plain data; what it began with and its definition are kept elsewhere. */
+export type SavedSupervisor = Pick<SupervisorContext, "state" | "open" | "timers" | "cancelReason"> & {
+  form: typeof SAVED_FORM;
+  value: string;
+};
+
+/** Raise it when the states of the chart or what a plan remembers change: a saved state of another form is not taken up. */
+const SAVED_FORM = 1;
+
+/** A supervisor that has not ended, to be stored. */
+export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
+  const { state, open, timers, cancelReason } = context;
+  const saved = { form: SAVED_FORM, value: String(value), state, open, timers } as const;
+  return cancelReason === undefined ? saved : { ...saved, cancelReason };
+}
+
+/**
+ * A saved supervisor, to go on from.
+ *
+ * @throws FoldError when it was saved in another form.
+ */
+export function restore(definition: WorkflowDefinition, setup: RunSetup, saved: SavedSupervisor): SupervisorSnapshot {
+  const { form, value, ...rest } = saved;
+  // S3
+  if (form !== SAVED_FORM) throw new FoldError(`the saved state: expected form ${SAVED_FORM}, got ${form}`);
+  const context: SupervisorContext = { ...rest, setup, plan: planOf(definition) };
+  const snapshot = supervisorMachine.resolveState({ value: value as SupervisorSnapshot["value"], context });
+  // Of its children the machine knows no more than their names: they are the host's. Tasks that are cancelled are stopped.
+  const tasks = value === "cancelling" ? [] : Object.keys(rest.open);
+  const children = [...tasks, ...Object.keys(rest.timers).map(timerChild)].map((id) => [id, { id }]);
+  return Object.assign(snapshot, { children: Object.fromEntries(children) as SupervisorSnapshot["children"] });
 }
 
 /** Whether the supervisor wants nothing more. */
@@ -97,6 +147,7 @@ function isFact(event: RunEvent): event is RunEvent & Fact {
     case "agent.handoff":
     case "timer.fired":
     case "run.cancelling":
+    case "run.exceeded":
       return true;
     default:
       return false;

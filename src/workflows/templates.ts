@@ -7,6 +7,7 @@
 import { joinPath, type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem, TroupeError } from "../errors.ts";
 import { compileExpression, type Expression, type ExpressionScope, evaluateExpression } from "./expressions.ts";
+import type { StepsBefore } from "./step-order.ts";
 
 /** A template ready to be evaluated any number of times. */
 export type Template =
@@ -22,7 +23,7 @@ export type Template =
 /** What a template may refer to, and where it stands. */
 export type TemplateContext = Place & {
   /** Steps whose output is there when the template is evaluated. */
-  steps: readonly string[];
+  steps: StepsBefore;
   /** Whether a step came before. @default whether there are `steps` */
   previous?: boolean;
 };
@@ -58,6 +59,22 @@ export function evaluateTemplate(template: Template, scope: ExpressionScope): un
       return template.items.map((item) => evaluateTemplate(item, scope));
     case "object":
       return Object.fromEntries(template.entries.map(([key, item]) => [key, evaluateTemplate(item, scope)]));
+  }
+}
+
+/** The expressions in a template. */
+export function expressionsIn(template: Template): Expression[] {
+  switch (template.type) {
+    case "constant":
+      return [];
+    case "value":
+      return [template.expression];
+    case "text":
+      return template.parts.filter((part) => typeof part !== "string");
+    case "list":
+      return template.items.flatMap(expressionsIn);
+    case "object":
+      return template.entries.flatMap(([, item]) => expressionsIn(item));
   }
 }
 
@@ -121,9 +138,9 @@ function addExpression(source: string, parts: (string | Expression)[], context: 
 }
 
 function unknownReferences(expression: Expression, context: TemplateContext): Problem[] {
-  const { steps, previous = steps.length > 0 } = context;
+  const { steps, previous = !isEmpty(steps) } = context;
   const problems = expression.steps
-    .filter((step) => !steps.includes(step))
+    .filter((step) => !steps.has(step))
     .map((step) => problemAt(placeAt(context), expectedStep(expression, steps), showValue(`steps.${step}`)));
   if (expression.usesPrevious && !previous) {
     problems.push(
@@ -133,14 +150,18 @@ function unknownReferences(expression: Expression, context: TemplateContext): Pr
   return problems;
 }
 
-function expectedStep({ source }: Expression, steps: readonly string[]): string {
-  if (steps.length === 0) return "no reference to a step, for none comes before";
-  return `a step that comes before (${steps.join(", ")})${hint(source, steps)}`;
+function expectedStep({ source }: Expression, steps: StepsBefore): string {
+  if (isEmpty(steps)) return "no reference to a step, for none comes before";
+  return `a step that comes before (${[...steps].join(", ")})${hint(source, steps)}`;
+}
+
+function isEmpty(steps: StepsBefore): boolean {
+  return steps[Symbol.iterator]().next().done === true;
 }
 
 /** In CEL `steps.writer-2` is a subtraction, which nobody means here. */
-function hint(source: string, steps: readonly string[]): string {
-  const dashed = steps.find((step) => step.includes("-") && source.includes(`steps.${step}`));
+function hint(source: string, steps: StepsBefore): string {
+  const dashed = [...steps].find((step) => step.includes("-") && source.includes(`steps.${step}`));
   return dashed ? ` (with "-" in its id a step is written steps["${dashed}"])` : "";
 }
 

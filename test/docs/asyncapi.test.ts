@@ -23,6 +23,7 @@ const EVENT_TYPES: { [Type in RunEventType]: true } = {
   "run.claimed": true,
   "run.parked": true,
   "run.cancelling": true,
+  "run.exceeded": true,
   "run.completed": true,
   "run.failed": true,
   "run.cancelled": true,

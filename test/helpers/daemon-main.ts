@@ -6,7 +6,7 @@ import { noMetrics } from "../../src/tracing/metrics.ts";
 import { noTracing } from "../../src/tracing/no-tracing.ts";
 import { startTracing } from "../../src/tracing/start-tracing.ts";
 import type { DaemonAnswer, DaemonQuestion, DaemonSetup } from "./daemon-process.ts";
-import { numberedAgents, numberedWorkflows } from "./numbered-fleet.ts";
+import { numberedAgents, numberedWorkflowsNamed } from "./numbered-fleet.ts";
 import { numberedModel } from "./numbered-model.ts";
 
 // Its parent is gone: nobody else would end it.
@@ -18,7 +18,7 @@ const model = numberedModel(setup.modelUrl);
 const daemon = await startDaemon({
   options,
   agents: numberedAgents,
-  workflows: numberedWorkflows.filter(({ name }) => !setup.workflows || setup.workflows.includes(name)),
+  workflows: numberedWorkflowsNamed(setup.workflows),
   modelFor: () => model,
   logger: pino({ level: setup.logLevel ?? "debug" }, pino.destination({ dest: 1, sync: true })),
   tracing: setup.otlpUrl === undefined ? noTracing : await startTracing({ url: setup.otlpUrl }),

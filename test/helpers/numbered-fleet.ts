@@ -66,4 +66,15 @@ const stubborn = defineWorkflow({
   steps: [{ id: "try", agent: left, retry: { maxAttempts: 2, backoff: "fixed", delayMs: 2_000 } }],
 });
 
-export const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding];
+const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding];
+
+/** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
+export const LONG_STEPS: { readonly [workflow: string]: number } = { long: 600, marathon: 10_000 };
+
+/** The workflows with these names, or all but the long ones. */
+export function numberedWorkflowsNamed(names: readonly string[] | undefined): WorkflowDefinition[] {
+  if (!names) return numberedWorkflows;
+  const long = Object.entries(LONG_STEPS).filter(([name]) => names.includes(name));
+  const made = long.map(([name, length]) => defineWorkflow({ name, agents: Array.from({ length }, () => left) }));
+  return [...numberedWorkflows.filter(({ name }) => names.includes(name)), ...made];
+}

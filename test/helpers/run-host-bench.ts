@@ -43,7 +43,7 @@ export type HandWorker = {
   readonly controls: TaskControl[];
   /** Whether it answers a new owner's question. @default true */
   honest: boolean;
-  /** Answers every task by itself, at once. */
+  /** Answers every task by itself, at once; those for which there is no output come into the test's hands. */
   answersWith(output: (task: Task) => unknown): void;
   /** Waits for a task, or for its nth delivery here. */
   gets(taskId: string, nth?: number): Promise<Task>;
@@ -105,6 +105,7 @@ export async function startRunBench(): Promise<RunBench> {
         known: () => false,
         workersOf: () => [],
         exportMark: () => undefined,
+        journalLimits: { events: 50_000, bytes: 64 * 1024 * 1024 },
         ...more,
       });
       hosts.push(host);
@@ -196,7 +197,8 @@ async function startWorker(bus: Bus, subjects: Subjects, agent: string, name: st
 
   function onTask(message: Msg): void {
     const task = message.json<Task>();
-    if (outputOf) {
+    const output = outputOf?.(task);
+    if (output !== undefined) {
       const { taskId } = task;
       const outcome = {
         v: 1,
@@ -204,7 +206,7 @@ async function startWorker(bus: Bus, subjects: Subjects, agent: string, name: st
         attempt: 1,
         worker: name,
         type: "completed",
-        output: outputOf(task),
+        output,
         usage: USAGE,
       };
       void bus.request(message.reply ?? "", JSON.stringify(outcome)).catch(() => {});

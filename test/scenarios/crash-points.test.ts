@@ -73,6 +73,8 @@ const TAKING_OVER = [
 const REFUSING = ["before-lone-entry", "after-lone-entry"];
 const CANCELLING = ["before-cancelling-entry", "after-cancelling-entry"];
 const STORING_OUTCOMES = ["before-outcome-entry", "after-outcome-entry"];
+/** Only long runs come there: see `long-run.test.ts`. */
+const ELSEWHERE = ["before-snapshot", "after-snapshot"];
 
 const STAGE: StageOptions = {
   traced: true,
@@ -86,7 +88,7 @@ const MOST_RUNS = 40;
 const IN_TURN = { concurrent: false, timeout: 60_000 };
 
 test("there is a case for every crash point", () => {
-  const lists = [BESIDE_A_SURVIVOR, ALONE, TAKING_OVER, REFUSING, CANCELLING, STORING_OUTCOMES];
+  const lists = [BESIDE_A_SURVIVOR, ALONE, TAKING_OVER, REFUSING, CANCELLING, STORING_OUTCOMES, ELSEWHERE];
   const covered = new Set(lists.flat().map((where) => where.replace(/:\d+$/, "")));
   expect([...covered].sort()).toEqual([...CRASH_POINTS].sort());
 });

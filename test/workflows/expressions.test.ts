@@ -11,7 +11,7 @@ const scope: ExpressionScope = {
   run: { id: "r1", workflow: "article" },
 };
 
-const here = { path: "workflows.article.steps[1].input", steps: ["facts", "writer-2"] };
+const here = { path: "workflows.article.steps[1].input", steps: new Set(["facts", "writer-2"]) };
 
 function fill(template: unknown): unknown {
   return evaluateTemplate(compileTemplate(template, here), scope);
@@ -120,7 +120,7 @@ describe("templates", () => {
   });
 
   it("a first step can speak of no other and of nothing previous", () => {
-    const first = { path: "input", steps: [] };
+    const first = { path: "input", steps: new Set<string>() };
     expect(problemsOf("{{ steps.facts.output }}{{ previous.output }}", first)).toEqual([
       `input: expected no reference to a step, for none comes before, got "steps.facts"`,
       `input: expected \`previous\` only where a step comes before, got "previous.output"`,

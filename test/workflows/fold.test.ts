@@ -3,8 +3,19 @@ import { describe, expect, test } from "vitest";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
 import type { DeterministicDefinition, WorkflowDefinition } from "../../src/workflows/definition.ts";
-import type { RunEvent, RunRequest } from "../../src/workflows/run-events.ts";
-import { FoldError, fold, type SupervisorSnapshot } from "../../src/workflows/supervisor.ts";
+import type { Fact, RunEvent, RunRequest } from "../../src/workflows/run-events.ts";
+import {
+  type Decided,
+  decide,
+  FoldError,
+  fold,
+  foldOn,
+  isDone,
+  restore,
+  type SupervisorSnapshot,
+  save,
+} from "../../src/workflows/supervisor.ts";
+import { expectWithin } from "../helpers/measured-bound.ts";
 import { RUN_START, type SupervisedRun, superviseRun } from "../helpers/supervised-run.ts";
 
 /** The part of a snapshot that decides; the plan is the definition's and is not data. */
@@ -36,11 +47,13 @@ function randomGraph(random: Random): DeterministicDefinition {
   const count = 1 + random.below(8);
   const steps = Array.from({ length: count }, (_, i) => {
     const after = Array.from({ length: i }, (_, before) => `s${before}`).filter(() => random.chance(0.35));
+    const any = random.chance(0.1);
     const named = after.length > 0 && random.chance(0.4) ? random.pick(after) : undefined;
     return {
       id: `s${i}`,
       agent: random.pick(["x", "y"]),
       after,
+      ...(any && { input: "{{ steps.map(id, steps[id].output) }}" }),
       ...(named !== undefined && { input: `{{ steps.${named}.output${random.chance(0.2) ? ".missing" : ""} }}` }),
       retry: { maxAttempts: 1 + random.below(3), delayMs: 1 + random.below(2_000) },
     };
@@ -69,7 +82,8 @@ function randomRequest(random: Random): Partial<RunRequest> {
 function happen(run: SupervisedRun, random: Random): void {
   const open = run.open();
   const dice = random.below(100);
-  if (dice < 3) run.cancel(random.pick([undefined, "enough"]));
+  if (dice === 99) run.fact({ type: "run.exceeded", data: { limit: "events", most: 9, got: 10 } });
+  else if (dice < 3) run.cancel(random.pick([undefined, "enough"]));
   else if (dice < 8) run.completes(random.pick(["s0-1", "s1-2", "h0", "nobody", "constructor"]), "late or unknown");
   else if (dice < 10) run.fires(random.pick(["start", "timeout", "cancel", "retry.s0", "nothing"]));
   else if (!fireTimer(run, random, dice)) {
@@ -113,10 +127,34 @@ function checkOneRandomRun(seed: number): RunEvent[] {
   }
   for (let entries = 1; entries <= run.journal.length; entries += 1) {
     expect(essence(fold(definition, run.journal.slice(0, entries).flat()))).toEqual(live[entries - 1]);
+    checkRestored(definition, run.journal, { at: 1 + random.below(entries), entries, live });
   }
   const journal = run.journal.flat();
   if (definition.kind === "deterministic") checkOrder(definition, journal);
   return journal;
+}
+
+/** What was saved after some entry and read elsewhere comes to the same as the whole journal, and wants the same done. */
+function checkRestored(
+  definition: WorkflowDefinition,
+  journal: readonly RunEvent[][],
+  { at, entries, live }: { at: number; entries: number; live: readonly unknown[] },
+): void {
+  const folded = fold(definition, journal.slice(0, at).flat());
+  const [accepted] = journal[0] ?? [];
+  if (isDone(folded) || accepted?.type !== "run.accepted") return;
+  const setup = { runId: "r1", request: accepted.data, acceptedAt: accepted.at };
+  const restored = restore(definition, setup, JSON.parse(JSON.stringify(save(folded))));
+  expect(essence(foldOn(restored, journal.slice(at, entries).flat()))).toEqual(live[entries - 1]);
+  const next = journal[at]?.[0] as Fact | undefined;
+  if (!next) return;
+  expect(wanted(decide(restored, next))).toEqual(wanted(decide(folded, next)));
+}
+
+/** What is to be recorded and done; timers that are forgotten already may be stopped once more. */
+function wanted({ decisions, effects }: Decided): unknown {
+  const done = effects.filter((effect) => effect.type !== "stop" || !effect.child.startsWith("timer."));
+  return JSON.parse(JSON.stringify({ decisions, done }));
 }
 
 /** No step before those it comes after, none twice, each attempt once, and a completed run has completed all. */
@@ -245,4 +283,66 @@ test("a fold passes over what the host wrote for itself", () => {
   const [first, ...rest] = run.journal;
   const mixed = [...(first ?? []), ...host, ...rest.flat(), ...host];
   expect(essence(fold(definition, mixed))).toEqual(essence(run.snapshot));
+});
+
+describe("a run of 10,000 steps", () => {
+  const STEPS = 10_000;
+  const chainOf = (input?: string) =>
+    defineWorkflow({
+      name: "long",
+      steps: Array.from({ length: STEPS }, (_, i) => ({
+        id: `s${i}`,
+        agent: "a",
+        ...(i > 0 && { after: `s${i - 1}`, ...(input !== undefined && { input }) }),
+      })),
+    });
+
+  test.each([
+    ["by default", undefined],
+    ["by templates", "{{ steps.s0.output }} {{ previous.output }}"],
+  ])(
+    "whose inputs are made %s is defined, run and folded without a step costing more than the one before",
+    (_, input) => {
+      const since = performance.now();
+      const definition = chainOf(input);
+      const run = superviseRun(definition);
+      for (let i = 0; i < STEPS - 1; i += 1) run.completes(`s${i}-1`);
+      expect(essence(fold(definition, run.journal.flat()))).toEqual(essence(run.snapshot));
+      expectWithin(5_000, "it was folded", performance.now() - since);
+    },
+  );
+
+  test("is small when it is saved: what no step to come can ask for is not kept", () => {
+    const run = superviseRun(chainOf());
+    for (let i = 0; i < 200; i += 1) run.completes(`s${i}-1`, "x".repeat(1_000));
+    const { open: _open, ...saved } = save(run.snapshot);
+    const kept = JSON.stringify(saved).match(/x{1000}/g);
+    // The open step may be asked again.
+    expect(kept).toHaveLength(1);
+  });
+});
+
+test("an output is kept for as long as a step to come may ask for it, however late", () => {
+  const definition = defineWorkflow({
+    name: "w",
+    steps: [
+      { id: "first", agent: "a" },
+      { id: "second", agent: "a", after: "first", retry: { maxAttempts: 2 } },
+      { id: "third", agent: "a", after: "second" },
+      { id: "late", agent: "a", after: "third", input: "{{ steps.first.output }}" },
+      { id: "last", agent: "a", after: "late", input: "{{ steps.map(id, steps[id].output) }}" },
+    ],
+  });
+  const run = superviseRun(definition);
+  run.completes("first-1", "one");
+  run.fails("second-1");
+  run.fires("retry.second");
+  expect(run.task("second-2").input).toContain("one");
+  run.completes("second-2", "two");
+  run.completes("third-1", "three");
+  expect(run.task("late-1").input).toBe("one");
+  run.completes("late-1", "four");
+  expect(run.task("last-1").input).toEqual(["one", "two", "three", "four"]);
+  run.completes("last-1", "five");
+  expect(run.end()).toMatchObject({ type: "run.completed", data: { output: "five" } });
 });

@@ -102,6 +102,39 @@ function parseDuration(written: string): number | undefined {
   return amount === undefined ? undefined : Math.round(Number(amount) * (UNITS[unit] ?? 1));
 }
 
+const KIB = 1_024;
+const SIZES: { readonly [unit: string]: number } = {
+  "": 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: KIB,
+  mib: KIB ** 2,
+  gib: KIB ** 3,
+  tib: KIB ** 4,
+};
+
+/** A size in bytes: `1048576`, or with a unit `512MiB`, `1.5GiB`, `10GB`. */
+export function size({ least = 1, most = Number.MAX_SAFE_INTEGER } = {}): OptionKind<number> {
+  return {
+    expected: `a size such as 1048576, 512MiB or 10GB, from ${least} to ${most} bytes`,
+    shown: "size",
+    placeholder: "size",
+    read: (written) => {
+      const value = typeof written === "string" ? parseSize(written) : written;
+      return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
+        ? (value as number)
+        : undefined;
+    },
+  };
+}
+
+function parseSize(written: string): number | undefined {
+  const [, amount, unit = ""] = /^(\d+(?:\.\d+)?)\s*([kmgt]i?b)?$/i.exec(written.trim()) ?? [];
+  return amount === undefined ? undefined : Math.round(Number(amount) * (SIZES[unit.toLowerCase()] ?? 1));
+}
+
 /** Yes or no. */
 export const toggle: OptionKind<boolean> = {
   expected: "true or false",

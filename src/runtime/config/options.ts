@@ -11,6 +11,7 @@ import {
   type OptionKind,
   path,
   program,
+  size,
   text,
   toggle,
 } from "./option-kinds.ts";
@@ -47,6 +48,7 @@ const NAMES = /^[A-Za-z0-9_-]{1,64}$/;
 const URLS = /^((nats|tls|wss?):\/\/)?[^\s/,]+\/?$/;
 /** nats-server takes these for `sync_interval`, the default of Go's durations among them. */
 const SYNC = /^(always|\d+(ms|s|m|h))$/;
+const MIB = 1_024 * 1_024;
 const YEARS_10_MS = 10 * 365 * 86_400_000;
 
 const OPTIONS = {
@@ -90,6 +92,12 @@ const OPTIONS = {
     "How long finished runs are kept.",
     { defaultDoc: "`7d`" },
   ),
+  retentionBytes: option(
+    size({ least: MIB }),
+    10_240 * MIB,
+    "How much the journals of runs and their large values may take in the streams; beyond it the longest finished runs go before `retentionMs`.",
+    { defaultDoc: "`10GiB`" },
+  ),
 
   maxPayloadBytes: option(
     // Three of the largest, as an entry may have them, still fit into one text.
@@ -125,6 +133,17 @@ const OPTIONS = {
     integer(1, 1_000_000),
     1_000,
     "How many runs this daemon owns at once; further requests wait at the door.",
+  ),
+  maxJournalEvents: option(
+    integer(100, 1_000_000),
+    50_000,
+    "How many events the journal of a run may hold, and how many entries that of a task; what needs more fails.",
+  ),
+  maxJournalBytes: option(
+    size({ least: MIB, most: 1_024 * MIB }),
+    64 * MIB,
+    "How long the journal of a run or of a task may be; what needs more fails.",
+    { defaultDoc: "`64MiB`" },
   ),
   ackWaitMs: option(
     duration({ least: 1_000 }),

@@ -14,8 +14,8 @@ import type { AgentListing, WorkflowListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
 import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-api.ts";
 import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
+import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
-import type { JournalPage } from "./run-api.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
 

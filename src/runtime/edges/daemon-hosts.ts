@@ -71,6 +71,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
   const { host } = slot;
   crashPoints.sendThrough(bus.nc);
   const writer = { host, incarnation };
+  const journalLimits = { events: options.maxJournalEvents, bytes: options.maxJournalBytes };
   const common = { bus, subjects, logger };
   const journals = openJournals<RunEvent[]>(bus, subjects.streams.runs);
   const taskJournals = openJournals<TaskEntry>(bus, subjects.streams.tasks);
@@ -114,7 +115,11 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
         return definition?.kind === "handoff" ? definition.agents[agent] : undefined;
       },
       // Well before others take this daemon for dead.
-      options: { workingEveryMs: options.workingEveryMs, blockedMs: Math.min(1_000, options.suspectAfterMs / 2) },
+      options: {
+        workingEveryMs: options.workingEveryMs,
+        blockedMs: Math.min(1_000, options.suspectAfterMs / 2),
+        journalLimits,
+      },
     }),
     (part) => part.stop(),
   );
@@ -144,6 +149,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
           .filter((beat) => beat.agents.includes(agent))
           .map((beat) => `${beat.host}/${beat.incarnation}`),
       exportMark: (gone) => exports.mark(gone),
+      journalLimits,
       metrics,
       maxPayloadBytes: options.maxPayloadBytes,
     }),

@@ -27,6 +27,7 @@ import { startRetention } from "../hosts/retention.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
+import { openNewest } from "../nats/newest.ts";
 import { openPayloadAreas } from "../nats/payload-areas.ts";
 import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
@@ -166,16 +167,19 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const areas = openPayloadAreas(bus, subjects);
   const retention = started.add(
     startRetention({
+      bus,
       index,
       subjects,
       runs: journals,
       tasks: taskJournals,
       signals: openJournals<unknown>(bus, subjects.streams.signals),
       payloads: areas,
+      snapshots: openNewest(bus, subjects.streams.snapshots),
       presence,
       incarnation,
       logger,
       retentionMs: options.retentionMs,
+      retentionBytes: options.retentionBytes,
     }),
     (part) => part.stop(),
   );

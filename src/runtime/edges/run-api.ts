@@ -15,6 +15,7 @@ import { type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { ConflictError } from "./api-errors.ts";
 import type { ApiRequest } from "./api-requests.ts";
 import { mayWaitAtDoor } from "./door-search.ts";
+import { type JournalPage, openJournalPages } from "./journal-pages.ts";
 import { limitConcurrency } from "./limit-concurrency.ts";
 import { watchRuns } from "./run-watch.ts";
 
@@ -33,14 +34,6 @@ export type RunApiParts = {
 export type ParkedRuns = {
   resume(runId: string): Promise<Decided>;
   fail(runId: string, reason?: string): Promise<Decided>;
-};
-
-export type JournalPage = {
-  events: RunEvent[];
-  /** Where the next page begins; absent on the last one. */
-  next?: number;
-  /** Whether the run is over. */
-  ended: boolean;
 };
 
 export type RunApi = {
@@ -69,6 +62,7 @@ const ENVELOPE_BYTES = 256;
 export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked }: RunApiParts): RunApi {
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
+  const readPage = openJournalPages(journals);
   let closed = false;
 
   return {
@@ -132,9 +126,14 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     },
 
     async journal({ runId, from }) {
-      const events = await eventsOf(runId);
-      const ended = events.some(({ type }) => isTerminal(type));
-      return { ...pageFrom(events.filter(({ n }) => n >= from)), ended };
+      const room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
+      const page = () => reading(() => readPage(subjects.run(runId), from, room));
+      const found = await page();
+      if (found) return found;
+      await whenThere(runId, GRACE_MS);
+      const late = await page();
+      if (late) return late;
+      throw unknownRun(runId);
     },
 
     close() {
@@ -228,17 +227,6 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     const hdrs = headers();
     if (traceparent) hdrs.set(TRACEPARENT_HEADER, traceparent);
     await bus.js.publish(subject, data, { headers: hdrs, timeout: PUBLISH_TIMEOUT_MS });
-  }
-
-  /** As many events as fit into one answer; always at least one, because an event fits into the journal. */
-  function pageFrom(events: RunEvent[]): Pick<JournalPage, "events" | "next"> {
-    let room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
-    const end = events.findIndex((event, i) => {
-      room -= Buffer.byteLength(JSON.stringify(event)) + 1;
-      return room < 0 && i > 0;
-    });
-    const next = end === -1 ? undefined : events[end]?.n;
-    return { events: end === -1 ? events : events.slice(0, end), ...(next !== undefined && { next }) };
   }
 }
 

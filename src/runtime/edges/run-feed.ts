@@ -12,7 +12,7 @@
 import { NotFoundError, UnavailableError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import type { Msg, NatsConnection } from "../nats/nats.ts";
-import type { JournalPage } from "./run-api.ts";
+import type { JournalPage } from "./journal-pages.ts";
 
 /** An event that is on the live feed and nowhere else, such as `model.delta`. */
 export type LiveEvent = {

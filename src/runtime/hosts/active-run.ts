@@ -11,6 +11,8 @@
  * R3  An append that finds another writer ends this object silently: no answer, no effect, no further write.
  *     An answer that took long may have waited for this process to run again: it is believed only after another look.
  * R5  A supervisor or a journal that cannot be handled parks this run with its reason; it never throws into the daemon.
+ * R7  A journal that has come to its limit takes one entry more: what has just happened, and the end of the run.
+ * R8  Snapshots are made between two entries, of what is stored and done; the run does not wait for them.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage } from "../../actors/task.ts";
@@ -20,15 +22,17 @@ import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { OpenTask, RunSetup } from "../../workflows/plan.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
-import { isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
+import { isDone, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Payloads } from "../nats/payloads.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
 import { encodeEntry, encodeFitting } from "./encode-entry.ts";
+import { type JournalLimits, limitReached } from "./journal-limits.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
 import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
+import type { RunSnapshots, SnapshotContent } from "./run-snapshots.ts";
 import type { Answer, TaskDesk } from "./task-desk.ts";
 import type { LostTask } from "./tracked-task.ts";
 
@@ -45,6 +49,9 @@ export type RunHostParts = {
   writer: Writer;
   stopping: AbortSignal;
   metrics: Metrics;
+  snapshots: RunSnapshots;
+  /** How much the journal of one run may hold. */
+  journalLimits: JournalLimits;
   /** Called after every entry, before its effects. */
   recorded: (run: ActiveRun, events: readonly RunEvent[], texts: readonly Uint8Array[], seq: number) => void;
   /** Called once when this object has nothing more to do. */
@@ -64,7 +71,13 @@ export type ActiveRunStart = {
   snapshot?: SupervisorSnapshot;
   /** How often each open task was sent. */
   deliveries?: ReadonlyMap<string, number>;
+  /** The first event of a run that is taken over. */
+  accepted?: Accepted;
+  /** Where the journal's last snapshot stands. @default before the first event */
+  snapshotAt?: { n: number; bytes: number };
 };
+
+type Accepted = RunEvent & { type: "run.accepted" };
 
 /** Far below the time after which another daemon takes over, far above what an append takes. */
 const OLD_ANSWER_MS = 500;
@@ -75,12 +88,15 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   const { runId, definition, projection } = start;
   const { journals, clock, logger, metrics } = parts;
   const subject = parts.subjectOf(runId);
-  let { seq, n, epoch } = start.position;
+  let { seq, n, epoch, bytes = 0 } = start.position;
+  let { accepted } = start;
+  let claimSeq = 0;
   let snapshot = start.snapshot;
   let queue: Happening[] = [];
   let pumping: Promise<void> | undefined;
   let open = true;
   let lastAt = start.position.at ?? 0;
+  const keeper = parts.snapshots.keep(runId, start.snapshotAt ?? { n: 0, bytes: 0 });
   const effects = openRunEffects({
     runId,
     definition,
@@ -229,6 +245,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const base = { runId, definition, snapshot, deliveries: effects.deliveries, newTaskId };
     try {
       for (const happening of batch) take(base, draft, happening);
+      const isNews = draft.bodies.length > 0 && batch.some(({ type }) => type !== "claim");
+      const reached = isNews && limitReached(parts.journalLimits, { events: n + draft.bodies.length, bytes });
+      // R7
+      if (reached) take(base, draft, { type: "fact", body: { type: "run.exceeded", data: reached } });
     } catch (error) {
       for (const { reject } of draft.settles) reject(error);
       // R5
@@ -249,6 +269,10 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     seq = await journals.append(subject, body, { expected: seq, id: events[0].id, signal: parts.stopping });
     crashPoints.afterEntry(events);
     n += events.length;
+    bytes += body.length;
+    const [first] = stored;
+    if (first?.type === "run.accepted") accepted = first;
+    if (events.some(({ type }) => type === "run.claimed")) claimSeq = seq;
     const tookMs = performance.now() - since;
     metrics.appendSeconds(tookMs / 1_000);
     if (tookMs > OLD_ANSWER_MS) await checkOwnership();
@@ -267,7 +291,26 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     }
     for (const task of resent) attempt(() => effects.resend(task));
     for (const answer of answers) attempt(answer);
-    if (snapshot && isDone(snapshot)) self.close("ended");
+    if (!snapshot) return;
+    if (isDone(snapshot)) self.close("ended");
+    else if (accepted) {
+      const now = { accepted, entryId: events[0].id, at, supervisor: snapshot };
+      // R8
+      keeper.stored(n, bytes, () => snapshotContent(now));
+    }
+  }
+
+  function snapshotContent(now: { accepted: Accepted; entryId: string; at: string; supervisor: SupervisorSnapshot }) {
+    const supervisor = save(now.supervisor);
+    const made = projection.save();
+    return {
+      ...now,
+      ...{ seq, n, epoch, bytes, supervisor },
+      claim: { ...parts.writer, seq: claimSeq },
+      hash: definition.hash,
+      deliveries: Object.fromEntries([...effects.deliveries].filter(([id]) => Object.hasOwn(supervisor.open, id))),
+      ...(made && { projection: made }),
+    } satisfies SnapshotContent;
   }
 
   /** One effect that fails must not keep the others from happening: all of them are on record. */

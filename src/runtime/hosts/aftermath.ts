@@ -12,7 +12,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
-import { type Exports, exportedUpTo, type Mark } from "./exports.ts";
+import { type Exports, exportedUpTo, lastClaimIn, type Mark } from "./exports.ts";
 import type { RunIndex } from "./run-index.ts";
 import { resultOf } from "./run-telling.ts";
 
@@ -74,7 +74,7 @@ async function settleRun(
   const isRecent = Date.parse(last.at) > Date.now() - RESULT_AGE_MS;
   if (result && accepted.data.replyTo && isRecent) bus.nc.publish(accepted.data.replyTo, JSON.stringify(result));
   await tracing.reproject(
-    entries.map(({ seq, value }) => ({ seq, events: value })),
-    exportedUpTo(entries, markOf),
+    { accepted, entries: entries.map(({ seq, value }) => ({ seq, events: value })) },
+    exportedUpTo(lastClaimIn(entries), markOf),
   );
 }

@@ -30,6 +30,7 @@ import { withinTime } from "../within-time.ts";
 import { openAcceptances } from "./acceptances.ts";
 import { watchBacklog } from "./backlog.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
+import type { JournalLimits } from "./journal-limits.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
@@ -69,6 +70,8 @@ export type AgentHostOptions = {
     outcomeAttempts?: number;
     /** A warning names the tools at work when the event loop was blocked for this long, in milliseconds. @default 1000 */
     blockedMs?: number;
+    /** How much the journal of one task may hold. @default 50,000 entries, 64 MiB */
+    journalLimits?: JournalLimits;
   };
 };
 
@@ -95,6 +98,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     outcomeTimeoutMs = 2_000,
     outcomeAttempts = 3,
     blockedMs = 1_000,
+    journalLimits = { events: 50_000, bytes: 64 * 1_024 * 1_024 },
   } = given.options ?? {};
   const { nc } = bus;
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: given.maxPayloadBytes });
@@ -138,6 +142,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     answers,
     loggerFor,
     logger,
+    journalLimits,
     stopping: stopping.signal,
     isDraining: () => draining,
     isOld: () => backlog.isOld(),
@@ -152,6 +157,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const tasks = taskMachineWith({
     workOf: (runId, taskId) => registry.byKey(taskKey(runId, taskId)),
     abandon,
+    fail: (work, error) => tell(work, { type: "stopTask", id: work.id, error }),
     fenced,
     standing,
     modelFor: given.modelFor,

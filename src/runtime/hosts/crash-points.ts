@@ -42,6 +42,8 @@ export const CRASH_POINTS = [
   "after-recorded",
   "before-export-mark",
   "after-export-mark",
+  "before-snapshot",
+  "after-snapshot",
   // The worker
   "before-task-accepted",
   "after-task-accepted",

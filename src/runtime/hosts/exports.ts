@@ -110,18 +110,25 @@ export function followExports(options: {
   }
 }
 
+/** The entry that made somebody a run's owner. */
+export type Claim = { host: string; incarnation: string; seq: number };
+
+/** The last claim among a journal's entries. */
+export function lastClaimIn(entries: readonly { seq: number; value: readonly RunEvent[] }[]): Claim | undefined {
+  for (const { seq, value } of entries.toReversed()) {
+    const claim = value.findLast((event) => event.type === "run.claimed");
+    if (claim?.type === "run.claimed") return { host: claim.data.host, incarnation: claim.data.incarnation, seq };
+  }
+  return undefined;
+}
+
 /**
  * The sequence after which a run's entries may have spans that nobody exported, now that its last owner is gone; `markOf`
  * is what a host said last.
  */
-export function exportedUpTo(
-  entries: readonly { seq: number; value: readonly RunEvent[] }[],
-  markOf: (host: string) => Mark | undefined,
-): number {
-  const claimed = entries.findLast(({ value }) => value.some(({ type }) => type === "run.claimed"));
-  const claim = claimed?.value.findLast((event) => event.type === "run.claimed");
-  if (!claimed || claim?.type !== "run.claimed") return 0;
-  const mark = markOf(claim.data.host);
+export function exportedUpTo(claim: Claim | undefined, markOf: (host: string) => Mark | undefined): number {
+  if (!claim) return 0;
+  const mark = markOf(claim.host);
   // E3, E4
-  return mark?.incarnation === claim.data.incarnation && mark.through >= claimed.seq ? mark.through : 0;
+  return mark?.incarnation === claim.incarnation && mark.through >= claim.seq ? mark.through : 0;
 }

@@ -10,6 +10,8 @@ export type Position = {
   epoch: number;
   /** When its newest event was written, in milliseconds since the epoch. @default 0 */
   at?: number;
+  /** How long the entries are together, in bytes. @default 0 */
+  bytes?: number;
 };
 
 /** A journal's first event as its writer makes it. */

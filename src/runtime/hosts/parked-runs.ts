@@ -5,22 +5,16 @@
  * Invariants
  * K1  A run is taken up again only with a definition its journal can be folded with, its own one first. Otherwise nothing is
  *     written: it stays parked with the reason it had.
+ *     Its whole journal is, without a snapshot: nobody is in a hurry here.
  * K2  A definition that is not the one the run was bound to is named in the claim; from there on the run is bound to it.
  */
 import { FencedError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import { hashOf, isTerminal, type RunEventBody } from "../../workflows/run-events.ts";
+import { isTerminal, type RunEventBody } from "../../workflows/run-events.ts";
 import { isDone } from "../../workflows/supervisor.ts";
 import { type Cancel, cancelledAtOnce } from "./lone-entry.ts";
-import {
-  claimAlone,
-  driveOn,
-  foldOrProblem,
-  type Journal,
-  readJournal,
-  type TakenOver,
-  type TakeOverParts,
-} from "./take-over-run.ts";
+import { boundTo, type Folded, foldJournal, type Journal, readJournal } from "./read-run.ts";
+import { claimAlone, driveOn, type TakenOver, type TakeOverParts } from "./take-over-run.ts";
 
 /** What came of a decision about a parked run. */
 export type Decided =
@@ -44,27 +38,27 @@ export async function resumeParked(
   const found = await findParked(parts, runId);
   if ("is" in found) return found;
   const { workflow } = found.accepted.data;
-  const hash = hashOf(found.events);
+  const hash = boundTo(found);
   const own = hash === undefined ? undefined : parts.definitions.pinned(workflow, hash);
   if (!own && hash !== undefined && isOffered(workflow, hash)) return { is: "elsewhere" };
   const current = parts.definitions.current(workflow);
   // K1
   const choices = [own, current].filter((choice) => choice !== undefined);
-  const problems: string[] = [];
-  for (const choice of choices) {
-    const problem = await misfitOf(parts, choice, found);
-    if (problem === undefined) return decided(await driveOn(parts, found, choice, "resume"));
-    problems.push(problem);
+  let misfit: string | undefined;
+  for (const definition of choices) {
+    const { snapshot, problem } = await foldWith(parts, definition, found);
+    if (snapshot) return decided(await driveOn(parts, found, { definition, snapshot, problem }, "resume"));
+    misfit ??= problem;
   }
-  return { is: "impossible", problem: problems[0] ?? `no living daemon has a workflow ${workflow}` };
+  return { is: "impossible", problem: misfit ?? `no living daemon has a workflow ${workflow}` };
 }
 
 /** Ends a parked run as failed. */
 export async function failParked(parts: TakeOverParts, runId: string, reason?: string): Promise<Decided> {
   const found = await findParked(parts, runId);
   if ("is" in found) return found;
-  const { last } = found;
-  const message = reason ?? (last.type === "run.parked" ? last.data.reason : "");
+  const last = found.events.at(-1);
+  const message = reason ?? (last?.type === "run.parked" ? last.data.reason : "");
   return endAlone(parts, found, [{ type: "run.failed", data: { error: { code: PARKED, message } } }]);
 }
 
@@ -80,23 +74,22 @@ export async function cancelParked(
 
 async function findParked(parts: TakeOverParts, runId: string): Promise<Journal | Decided> {
   if (parts.runs.has(runId)) return { is: "not parked" };
-  const journal = await readJournal(parts, runId);
-  if (!journal) return { is: "unknown" };
-  if (isTerminal(journal.last.type)) return { is: "ended" };
-  return journal.last.type === "run.parked" ? journal : { is: "not parked" };
+  const journal = await readJournal(parts.host, runId);
+  const last = journal?.events.at(-1);
+  if (!journal || !last) return { is: "unknown" };
+  if (isTerminal(last.type)) return { is: "ended" };
+  return last.type === "run.parked" ? journal : { is: "not parked" };
 }
 
-/** Why a definition cannot continue a run, in words. */
-async function misfitOf(
-  parts: TakeOverParts,
-  definition: WorkflowDefinition,
-  { events, accepted }: Journal,
-): Promise<string | undefined> {
-  const { kind } = accepted.data;
-  if (kind !== definition.kind) return `the workflow is ${definition.kind} now, the run is ${kind ?? "of no kind"}`;
-  const { snapshot, problem } = await foldOrProblem(parts, definition, events);
-  if (problem !== undefined) return problem;
-  return snapshot && !isDone(snapshot) ? undefined : "the journal's facts end the run, its events do not";
+/** What a run comes to with a definition, or why that cannot continue it, in words. */
+async function foldWith({ host }: TakeOverParts, definition: WorkflowDefinition, journal: Journal): Promise<Folded> {
+  const { kind } = journal.accepted.data;
+  const misfit = (problem: string) => ({ snapshot: undefined, problem });
+  if (kind !== definition.kind)
+    return misfit(`the workflow is ${definition.kind} now, the run is ${kind ?? "of no kind"}`);
+  const folded = await foldJournal(host, definition, journal);
+  const isOver = folded.snapshot && isDone(folded.snapshot);
+  return isOver ? misfit("the journal's facts end the run, its events do not") : folded;
 }
 
 function decided(taken: TakenOver): Decided {

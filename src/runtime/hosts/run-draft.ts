@@ -118,6 +118,8 @@ function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): bo
       return !Object.hasOwn(context.timers, body.data.id);
     case "run.cancelling":
       return value === "cancelling";
+    case "run.exceeded":
+      return false;
     default:
       return body satisfies never;
   }

@@ -19,6 +19,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
+import { openNewest } from "../nats/newest.ts";
 import { openPayloads } from "../nats/payloads.ts";
 import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
@@ -27,11 +28,13 @@ import type { ActiveRun, RunHostParts } from "./active-run.ts";
 import type { Clock } from "./clock.ts";
 import type { Definitions } from "./definitions.ts";
 import type { Mark } from "./exports.ts";
+import type { JournalLimits } from "./journal-limits.ts";
 import { type Cancel, openLoneEntries } from "./lone-entry.ts";
 import type { ClaimReason, Writer } from "./make-events.ts";
 import { cancelParked, type Decided, failParked, resumeParked } from "./parked-runs.ts";
 import type { IncomingRequest } from "./request.ts";
 import { openResults } from "./results.ts";
+import { openRunSnapshots } from "./run-snapshots.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
 import { type TakenOver, takeOverRun } from "./take-over-run.ts";
 import { type Answer, type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
@@ -61,6 +64,8 @@ export type RunHostOptions = {
   workersOf: (agent: string) => readonly string[];
   /** How far a host said that its durable spans are exported. */
   exportMark: (host: string) => Mark | undefined;
+  /** How much the journal of one run may hold. */
+  journalLimits: JournalLimits;
 };
 
 export type RunHost = {
@@ -168,6 +173,8 @@ export function startRunHost(options: RunHostOptions): RunHost {
     writer: options.writer,
     stopping: stopping.signal,
     metrics,
+    snapshots: openRunSnapshots(openNewest(bus, subjects.streams.snapshots), subjects.snapshot, logger),
+    journalLimits: options.journalLimits,
     recorded: tell,
     // H3
     closed(run, why) {

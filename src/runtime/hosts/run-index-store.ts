@@ -50,7 +50,7 @@ export type IndexStore = {
 };
 
 // Raise it when the tables change: a file with another number is made again.
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 
 const SCHEMA = `
   CREATE TABLE runs (
@@ -68,7 +68,7 @@ const SCHEMA = `
   CREATE INDEX runs_by_session ON runs (session_id, created_ms, run_id) WHERE session_id IS NOT NULL;
   CREATE INDEX runs_by_user ON runs (user_id, created_ms, run_id) WHERE user_id IS NOT NULL;
   CREATE INDEX runs_unfinished ON runs (owner_incarnation) WHERE ended_ms IS NULL;
-  CREATE INDEX runs_with_reply ON runs (ended_ms) WHERE reply_to IS NOT NULL AND ended_ms IS NOT NULL;
+  CREATE INDEX runs_by_end ON runs (ended_ms) WHERE ended_ms IS NOT NULL;
   CREATE TABLE forgotten (run_id TEXT PRIMARY KEY) WITHOUT ROWID;
   CREATE TABLE position (id INTEGER PRIMARY KEY CHECK (id = 1), created TEXT, seq INTEGER, stored_at TEXT);
   CREATE TABLE closed (id INTEGER PRIMARY KEY CHECK (id = 1));

@@ -71,7 +71,7 @@ export type RunIndex = {
   endedSince(instant: string, incarnation: string): EndedRun[];
   /** Runs that ended in a host's hands and have an entry after `seq`, newest first, at most 10,000. */
   endedUnder(host: string, seq: number): string[];
-  /** Ended runs that ended before an instant, oldest first. */
+  /** Runs that ended before an instant, the longest ended first. */
   olderThan(instant: string, limit: number): { runId: string; endedAt: string }[];
   /** Drops a run whose journal was purged; its id stays known. */
   forget(runId: string): void;
@@ -154,12 +154,10 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
         seq,
       ).map(({ runId }) => runId),
     olderThan: (instant, limit) =>
-      // What ended before was created before: the order of creation finds it without an index of its own.
-      rows(
-        "WHERE created_ms < ?1 AND ended_ms < ?1 ORDER BY created_ms, run_id LIMIT ?2",
-        Date.parse(instant),
-        limit,
-      ).map(({ runId, endedMs }) => ({ runId, endedAt: iso(endedMs) ?? instant })),
+      rows("WHERE ended_ms < ?1 ORDER BY ended_ms LIMIT ?2", Date.parse(instant), limit).map(({ runId, endedMs }) => ({
+        runId,
+        endedAt: iso(endedMs) ?? instant,
+      })),
     forget(runId) {
       query(() => store.forget(runId));
       cached.delete(runId);

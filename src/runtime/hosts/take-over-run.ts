@@ -1,22 +1,36 @@
 /**
- * Takes a run over from an owner that is gone: claims it, folds its journal, makes again what may not have been exported, and
- * learns where its tasks are. What cannot be continued is parked with the reason.
+ * Takes a run over from an owner that is gone: folds its journal, from its newest snapshot on where that can be, claims it, makes
+ * again what may not have been exported, and learns where its tasks are. What cannot be continued is parked with the reason.
+ *
+ * Invariants
+ * V1  A snapshot only saves time: whatever does not fit, the whole journal is folded before anything is decided about the run.
  */
 import type { TaskEntry } from "../../actors/task.ts";
-import { FencedError, toErrorRecord, UnavailableError } from "../../errors.ts";
-import type { Tracing } from "../../tracing/tracing.ts";
+import { FencedError } from "../../errors.ts";
+import type { JournalPart, Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import { hashOf, isTerminal, type RunEvent, type RunEventBody } from "../../workflows/run-events.ts";
-import { FoldError, fold, isDone } from "../../workflows/supervisor.ts";
-import type { Entry, Journals } from "../nats/journal.ts";
-import { LARGE, type Payloads } from "../nats/payloads.ts";
+import type { RunEventBody } from "../../workflows/run-events.ts";
+import { FoldError, isDone } from "../../workflows/supervisor.ts";
+import type { Journals } from "../nats/journal.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import type { Definitions } from "./definitions.ts";
-import { exportedUpTo, type Mark } from "./exports.ts";
+import { type Claim, exportedUpTo, lastClaimIn, type Mark } from "./exports.ts";
 import { findTasks } from "./find-tasks.ts";
 import type { AppendLoneEntry } from "./lone-entry.ts";
-import { type ClaimReason, claimedEvent, type Writer } from "./make-events.ts";
+import { type ClaimReason, claimedEvent } from "./make-events.ts";
+import {
+  boundTo,
+  deliveriesOf,
+  type Folded,
+  foldJournal,
+  hasEnded,
+  type Journal,
+  positionOf,
+  readFromSnapshot,
+  readJournal,
+  readWhole,
+} from "./read-run.ts";
 
 export type TakeOverParts = {
   /** The runs that are driven here. */
@@ -37,16 +51,6 @@ export type TakenOver = "adopted" | "ended" | "elsewhere" | "parked" | "unknown"
 /** How a `run.parked` begins that ends by itself when a daemon with the definition appears. */
 export const NO_DEFINITION = "no_definition:";
 
-/** A run's journal as it was read. */
-export type Journal = {
-  runId: string;
-  entries: readonly Entry<RunEvent[]>[];
-  events: readonly RunEvent[];
-  accepted: RunEvent & { type: "run.accepted" };
-  last: RunEvent;
-  lastSeq: number;
-};
-
 /** Takes a run over; `from` is the incarnation it is taken from, where that is known: nobody else's is taken. */
 export async function takeOverRun(
   parts: TakeOverParts,
@@ -55,65 +59,93 @@ export async function takeOverRun(
   from?: string,
 ): Promise<TakenOver> {
   const { runs, definitions } = parts;
-  if (runs.has(runId)) return "adopted";
-  const journal = await readJournal(parts, runId);
-  if (runs.has(runId)) return "adopted";
-  if (!journal) return "unknown";
-  const { events, accepted } = journal;
-  if (events.some(({ type }) => isTerminal(type))) return "ended";
-  // Somebody was quicker than the index told.
-  if (from !== undefined && lastClaim(events)?.incarnation !== from) return "elsewhere";
-  const { workflow } = accepted.data;
-  const hash = hashOf(events);
-  const definition = hash === undefined ? undefined : definitions.pinned(workflow, hash);
-  return definition ? driveOn(parts, journal, definition, reason) : parkUnread(parts, journal);
+  for (const read of [readFromSnapshot, readJournal]) {
+    if (runs.has(runId)) return "adopted";
+    const journal = await read(parts.host, runId);
+    if (runs.has(runId)) return "adopted";
+    // V1
+    if (!journal && read === readFromSnapshot) continue;
+    if (!journal) return "unknown";
+    if (hasEnded(journal)) return "ended";
+    // Somebody was quicker than the index told.
+    if (from !== undefined && lastClaim(journal)?.incarnation !== from) return "elsewhere";
+    const hash = boundTo(journal);
+    const definition = hash === undefined ? undefined : definitions.pinned(journal.accepted.data.workflow, hash);
+    const folded = definition && (await foldJournal(parts.host, definition, journal));
+    if (runs.has(runId)) return "adopted";
+    // V1
+    if (journal.base && !(folded && canGoOn(parts.tracing, journal, folded))) continue;
+    return definition && folded
+      ? driveOn(parts, journal, { definition, ...folded }, reason)
+      : parkUnread(parts, journal);
+  }
+  return "unknown";
+}
+
+/** Whether a run can be gone on with from its snapshot, its spans too: whoever wrote it may have traced nothing. */
+function canGoOn(tracing: Tracing, { runId, accepted, base }: Journal, { snapshot }: Folded): boolean {
+  const { workflow, trace } = accepted.data;
+  if (!snapshot || isDone(snapshot)) return false;
+  if (!base || tracing.destination === "nowhere" || !trace.sampled) return true;
+  if (!base.projection) return false;
+  try {
+    tracing.run(runId, workflow, trace).restore(accepted, base.projection);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**
- * Claims a run and drives it on with a definition; where the journal does not fit it, the run is parked.
+ * Claims a run and drives it on with a definition and what its journal came to with it; a run that came to nothing is parked.
  *
  * Rejects with what reading and appending reject with.
  */
 export async function driveOn(
   parts: TakeOverParts,
   journal: Journal,
-  definition: WorkflowDefinition,
+  { definition, snapshot, problem }: Folded & { definition: WorkflowDefinition },
   reason: ClaimReason,
 ): Promise<"adopted" | "elsewhere" | "parked"> {
   const { runs, host, tracing } = parts;
-  const { runId, events, accepted, last, lastSeq } = journal;
+  const { runId, events, accepted, base } = journal;
   const { workflow, trace } = accepted.data;
   const projection = tracing.run(runId, workflow, trace);
+  if (base?.projection) projection.restore(accepted, base.projection);
   projection.replayed(events);
-  const exported = exportedUpTo(journal.entries, parts.exportMark);
-  const { snapshot, problem } = await foldOrProblem(parts, definition, events);
-  if (runs.has(runId)) return "adopted";
+  const claim = lastClaim(journal);
+  const exported = exportedUpTo(claim, parts.exportMark);
   const run = activateRun(host, {
     runId,
     definition,
     projection,
-    position: { seq: lastSeq, n: last.n, epoch: last.epoch, at: Date.parse(last.at) },
+    position: positionOf(journal),
     ...(snapshot && { snapshot }),
-    deliveries: deliveriesOf(events),
+    deliveries: deliveriesOf(journal),
+    accepted,
+    ...(base && { snapshotAt: base }),
   });
   runs.set(runId, run);
   try {
-    const isRebound = definition.hash !== hashOf(events);
+    const isRebound = definition.hash !== boundTo(journal);
     await run.claim(claimedEvent(host.writer, reason, isRebound ? definition : undefined));
   } catch (error) {
     run.close("fenced");
     if (error instanceof FencedError) return "elsewhere";
     throw error;
   }
-  exportAgain(tracing, journal, exported, run.lastSeq);
+  exportAgain(parts, journal, exported, run.lastSeq);
   if (!snapshot || isDone(snapshot)) {
     run.park(new FoldError(problem ?? "the journal's facts end the run, its events do not"));
     return "parked";
   }
-  host.logger.info({ runId, workflow, reason, epoch: run.epoch }, "run taken over");
+  host.logger.info(
+    { runId, workflow, reason, epoch: run.epoch, folded: events.length, ...(base && { after: base.n }) },
+    "run taken over",
+  );
   run.resumeTimers();
   // Not waited for: claims are what there is little time for, and those who answer have all the time they need.
-  findTasks(parts, run, reason === "handed-over" ? workerOf(lastClaim(events)) : undefined).catch((error: unknown) =>
+  findTasks(parts, run, reason === "handed-over" ? workerOf(claim) : undefined).catch((error: unknown) =>
     host.logger.error({ runId, err: error }, "could not look for the run's tasks"),
   );
   return "adopted";
@@ -123,12 +155,12 @@ export async function driveOn(
 async function parkUnread(parts: TakeOverParts, journal: Journal): Promise<"parked" | "elsewhere"> {
   const { runId, accepted } = journal;
   const { workflow } = accepted.data;
-  const hash = hashOf(journal.events);
+  const hash = boundTo(journal);
   const reason = `${NO_DEFINITION} no living daemon has workflow ${workflow} as this run is bound to it (${hash})`;
-  const exported = exportedUpTo(journal.entries, parts.exportMark);
+  const exported = exportedUpTo(lastClaim(journal), parts.exportMark);
   try {
     const claimSeq = await claimAlone(parts, journal, [{ type: "run.parked", data: { reason } }]);
-    exportAgain(parts.tracing, journal, exported, claimSeq);
+    exportAgain(parts, journal, exported, claimSeq);
   } catch (error) {
     if (error instanceof FencedError) return "elsewhere";
     throw error;
@@ -137,71 +169,35 @@ async function parkUnread(parts: TakeOverParts, journal: Journal): Promise<"park
   return "parked";
 }
 
-/** Claims a run only to say something about it, in one entry. */
+/** Claims a run only to say something about it, in one entry; its whole journal was read. */
 export function claimAlone(parts: TakeOverParts, journal: Journal, words: readonly RunEventBody[]): Promise<number> {
-  const { runId, accepted, events, last, lastSeq } = journal;
+  const { runId, accepted, events } = journal;
   const { workflow, trace } = accepted.data;
-  const position = { seq: lastSeq, n: last.n, epoch: last.epoch + 1 };
+  const { seq, n, epoch } = positionOf(journal);
   const bodies = [claimedEvent(parts.host.writer, "takeover"), ...words];
-  return parts.appendAlone({ runId, workflow, trace, bodies, position, before: events });
+  return parts.appendAlone({ runId, workflow, trace, bodies, position: { seq, n, epoch: epoch + 1 }, before: events });
 }
 
 /** What the last owner recorded it may not have exported any more; the same spans twice are one span. */
-function exportAgain(tracing: Tracing, { entries }: Journal, exported: number, claimSeq: number) {
-  const journal = entries.map(({ seq, value }) => ({ seq, events: value }));
-  void tracing.reproject(journal, exported, claimSeq);
+function exportAgain({ tracing, host }: TakeOverParts, journal: Journal, exported: number, claimSeq: number) {
+  const { runId, accepted, base } = journal;
+  // Spans that entries before the snapshot caused are made from the whole journal, which nobody has to wait for.
+  const isBehind = base !== undefined && exported < base.seq;
+  const read = async () => partOf(await readWhole(host, runId), claimSeq);
+  void tracing.reproject(isBehind ? { accepted, read } : partOf(journal, claimSeq), exported, claimSeq);
 }
 
-/** Reads a run's journal; undefined where there is none. */
-export async function readJournal({ host }: TakeOverParts, runId: string): Promise<Journal | undefined> {
-  const entries = await host.journals.read(host.subjectOf(runId));
-  const events = entries.flatMap(({ value }) => value);
-  const [accepted] = events;
-  const last = events.at(-1);
-  if (accepted?.type !== "run.accepted" || !last) return undefined;
-  return { runId, entries, events, accepted, last, lastSeq: entries.at(-1)?.seq ?? 0 };
+/** A journal up to the claim at `claimSeq`, for its spans. */
+function partOf({ accepted, base, entries }: Journal, claimSeq: number): JournalPart {
+  const before = entries.filter(({ seq }) => seq < claimSeq).map(({ seq, value }) => ({ seq, events: value }));
+  return { accepted, entries: before, ...(base?.projection && { saved: base.projection }) };
 }
 
-/**
- * Folds a journal, or says why that cannot be done.
- *
- * @throws UnavailableError when its large values cannot be read now.
- */
-export async function foldOrProblem(
-  { host }: Pick<TakeOverParts, "host">,
-  definition: WorkflowDefinition,
-  events: readonly RunEvent[],
-) {
-  try {
-    return { snapshot: fold(definition, await wholeFacts(host.payloads, events)), problem: undefined };
-  } catch (error) {
-    if (error instanceof UnavailableError) throw error;
-    const { code, message } = toErrorRecord(error, "cannot_fold");
-    return { snapshot: undefined, problem: `${code}: ${message}` };
-  }
-}
-
-/** The events with the values that supervisors see; what only tells of the run's end may stay elsewhere. */
-async function wholeFacts(payloads: Payloads, events: readonly RunEvent[]): Promise<RunEvent[]> {
-  const whole: RunEvent[] = [];
-  for (const event of events) {
-    whole.push(isTerminal(event.type) ? event : await payloads.resolve(event, { fields: LARGE.event }));
-  }
-  return whole;
-}
-
-function lastClaim(events: readonly RunEvent[]): Writer | undefined {
-  const claim = events.findLast((event) => event.type === "run.claimed");
-  return claim?.type === "run.claimed" ? claim.data : undefined;
+function lastClaim({ entries, base }: Journal): Claim | undefined {
+  return lastClaimIn(entries) ?? base?.claim;
 }
 
 /** The worker of the daemon that owned a run. */
-function workerOf(owner: Writer | undefined): string | undefined {
+function workerOf(owner: Claim | undefined): string | undefined {
   return owner && `${owner.host}/${owner.incarnation}`;
-}
-
-function deliveriesOf(events: readonly RunEvent[]): Map<string, number> {
-  const deliveries = new Map<string, number>();
-  for (const event of events) if (event.type === "task.sent") deliveries.set(event.data.taskId, event.data.delivery);
-  return deliveries;
 }

@@ -3,6 +3,7 @@
  *
  * Invariants
  * E1  A reply after which the task goes on, and every tool's result, is in the task's journal before it is acted on.
+ *     A task whose journal has come to its limit ends as failed.
  * E2  A fenced journal means another worker has written: the task is abandoned here, and given back if the run still counts
  *     on this worker, so that somebody goes on from what was written.
  * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
@@ -18,7 +19,14 @@ import { modelRequest } from "../../actors/model-request.ts";
 import { type ToolInput, type ToolResult, taskMachine } from "../../actors/task-machine.ts";
 import { goesOn, type TaskState } from "../../actors/task-state.ts";
 import type { ToolContext, ToolLogger } from "../../actors/tool.ts";
-import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } from "../../errors.ts";
+import {
+  type ErrorRecord,
+  FencedError,
+  JournalFullError,
+  PayloadTooLargeError,
+  toErrorRecord,
+  UnavailableError,
+} from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
 import { retryModelCall } from "../models/retrying.ts";
@@ -34,6 +42,8 @@ export type EffectsOptions = {
   workOf(runId: string, taskId: string): TaskWork | undefined;
   /** Stops a task without a word. */
   abandon(work: TaskWork, reason: string): void;
+  /** Ends a task as failed. */
+  fail(work: TaskWork, error: ErrorRecord): void;
   /** Stops a task whose journal another worker has written to. */
   fenced(work: TaskWork, reason: string): void;
   standing: Standing;
@@ -253,6 +263,8 @@ export function taskMachineWith(options: EffectsOptions) {
       if (error instanceof FencedError) options.fenced(work, error.message);
       // Where the daemon stops, whoever gets the task next goes on from what was stored.
       else if (error instanceof UnavailableError) abandon(work, error.message);
+      // E1
+      else if (error instanceof JournalFullError) options.fail(work, toErrorRecord(error));
       throw error;
     }
   }

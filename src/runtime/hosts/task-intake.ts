@@ -30,10 +30,11 @@ import {
 } from "../../errors.ts";
 import { parseTraceparent } from "../../tracing/traceparent.ts";
 import type { SegmentContext } from "../../tracing/tracing.ts";
-import type { Journals } from "../nats/journal.ts";
+import type { Entry, Journals } from "../nats/journal.ts";
 import type { Msg, NatsError } from "../nats/nats.ts";
 import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import type { JournalLimits } from "./journal-limits.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskAnswers } from "./task-answers.ts";
@@ -50,6 +51,7 @@ export type IntakeOptions = {
   answers: TaskAnswers;
   loggerFor(work: TaskWork): Logger;
   logger: Logger;
+  journalLimits: JournalLimits;
   /** Aborts when the host stops. */
   stopping: AbortSignal;
   /** Whether new tasks are refused. */
@@ -124,7 +126,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       reply: msg.reply || undefined,
       segment: segmentOf(msg),
       held: task.forwarded === true,
-      journal: journalOf(task, 0),
+      journal: journalOf(task, []),
       toolCalls: 0,
     };
     registry.add(work);
@@ -150,7 +152,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       }
       const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!isHere(work)) return;
-      work.journal = journalOf(task, entries.at(-1)?.seq ?? 0);
+      work.journal = journalOf(task, entries);
       const values: TaskEntry[] = [];
       for (const { value } of entries) {
         values.push(await payloads.resolve(value, { fields: LARGE.entry, of: task }));
@@ -249,9 +251,10 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     return registry.byId(work.id) === work;
   }
 
-  function journalOf({ runId, taskId }: Task, expected: number): TaskJournal {
+  function journalOf({ runId, taskId }: Task, before: readonly Entry<TaskEntry>[]): TaskJournal {
+    const { journalLimits: limits, stopping: signal } = options;
     const subject = subjects.task(runId, taskId);
-    return openTaskJournal({ journals, payloads, runId, subject, expected, signal: options.stopping });
+    return openTaskJournal({ journals, payloads, runId, subject, before, limits, signal });
   }
 }
 

@@ -67,6 +67,15 @@ function wantedStreams({ streams, buckets, ...names }: Subjects, replicas: numbe
     },
     {
       ...log,
+      name: streams.snapshots,
+      subjects: [names.allSnapshots],
+      max_msgs_per_subject: 1,
+      // The newest in place of the one before; what it says can always be made again from the journal.
+      discard: DiscardPolicy.Old,
+      description: "Where long runs stand, to take them over sooner",
+    },
+    {
+      ...log,
       name: streams.dead,
       subjects: [names.allDead],
       description: "What could not be handled, with the reason",

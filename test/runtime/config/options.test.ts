@@ -72,6 +72,24 @@ describe("options", () => {
     expect(resolved({ file: { drainTimeoutMs: written } }).drainTimeoutMs).toBe(ms);
   });
 
+  it.each([
+    ["1048576", 1_048_576],
+    ["2MiB", 2_097_152],
+    ["1.5 gib", 1_610_612_736],
+    ["10GB", 10_000_000_000],
+  ])("a size may be written %s", (written, bytes) => {
+    expect(resolved({ flags: { retentionBytes: written } }).retentionBytes).toBe(bytes);
+    expect(resolved({ env: { TROUPE_RETENTION_BYTES: written } }).retentionBytes).toBe(bytes);
+    expect(resolved({ file: { retentionBytes: bytes } }).retentionBytes).toBe(bytes);
+  });
+
+  it("a size that is none is told with what one looks like", () => {
+    expect(problemsOf({ flags: { retentionBytes: "much", maxJournalBytes: "1k" } })).toEqual([
+      `--retention-bytes: expected a size such as 1048576, 512MiB or 10GB, from 1048576 to ${Number.MAX_SAFE_INTEGER} bytes, got "much"`,
+      `--max-journal-bytes: expected a size such as 1048576, 512MiB or 10GB, from 1048576 to 1073741824 bytes, got "1k"`,
+    ]);
+  });
+
   it("a relative path starts where it is written", () => {
     const sources = { cwd: "/srv/app", fileDir: "/etc/troupe" };
     expect(resolved({ ...sources, file: { creds: "a.creds", data: "/var/troupe" } })).toMatchObject({

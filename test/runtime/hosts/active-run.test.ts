@@ -4,6 +4,7 @@ import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
+import { applyEvents } from "../../../src/workflows/run-record.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
 import { until } from "../../helpers/until.ts";
 
@@ -347,6 +348,78 @@ test("a run that times out fails with the time, and is not held up by its worker
     data: { error: { code: "timeout", message: "the run took longer than 300 ms" } },
   });
   await worker.controlled("cancel", "one-1");
+});
+
+describe("a journal that comes to its limit", () => {
+  /** Steps one after the other, beside one that is at work all the time. */
+  const beside = (count: number) =>
+    defineWorkflow({
+      name: "beside",
+      steps: [
+        { id: "busy", agent },
+        ...Array.from({ length: count }, (_, i) => ({ id: `s${i}`, agent, ...(i > 0 && { after: `s${i - 1}` }) })),
+      ],
+    });
+  const answers = () => worker.answersWith(({ taskId }) => (taskId === "busy-1" ? undefined : `output of ${taskId}`));
+
+  test.each([
+    ["events", { events: 50, bytes: 1_000_000 }, /expected at most 50 events, got 5[1-4]/],
+    ["bytes", { events: 1_000, bytes: 9_000 }, /expected at most 9000 bytes, got 9\d\d\d/],
+  ])("of %s ends its run as failed, with what was done so far", async (limit, journalLimits, words) => {
+    const host = await bench.host("a", [beside(100)], { journalLimits });
+    const results: unknown[] = [];
+    const replyTo = `answers.${nuid.next()}`;
+    const heard = bench.bus.nc.subscribe(replyTo, { callback: (_, m) => results.push(m.json()) });
+    answers();
+    const runId = await bench.start(host, "beside", { replyTo });
+    await worker.gets("busy-1");
+    worker.say("accepted", "busy-1");
+    const error = { code: "journal_full", message: expect.stringMatching(words) };
+    expect(await bench.end(runId)).toMatchObject({ type: "run.failed", data: { error } });
+    await worker.controlled("cancel", "busy-1");
+    await until("the result", () => results.length === 1);
+    expect(results).toMatchObject([{ runId, status: "failed", error }]);
+    heard.unsubscribe();
+    const events = await bench.events(runId);
+    expect(events.at(-2)).toMatchObject({ type: "run.exceeded", data: { limit } });
+    const { steps } = applyEvents(undefined, events);
+    expect(steps.slice(1, 4).map(({ output }) => output)).toEqual([
+      "output of s0-1",
+      "output of s1-1",
+      "output of s2-1",
+    ]);
+    expect(steps.at(-1)).toMatchObject({ status: "cancelled" });
+    expect(host.owns(runId)).toBe(false);
+    // The step that was decided on with the end was never asked for.
+    expect(await worker.completes("busy-1")).toBe("superseded");
+  });
+
+  test("is counted over all its owners", async () => {
+    const limits = { journalLimits: { events: 40, bytes: 1_000_000 } };
+    const definition = beside(100);
+    const before = await bench.host("a", [definition], limits);
+    let until20 = true;
+    worker.answersWith(({ taskId }) => (taskId === "busy-1" || (until20 && taskId === "s5-1") ? undefined : "output"));
+    const runId = await bench.start(before, "beside");
+    await worker.gets("s5-1");
+    before.stop();
+    const heir = await bench.host("b", [definition], limits);
+    expect(await heir.adopt(runId, "takeover")).toBe("adopted");
+    until20 = false;
+    await until("an owner for the outcome", () => worker.completes("s5-1"));
+    const error = { code: "journal_full", message: expect.stringMatching(/expected at most 40 events, got 4[1-4]/) };
+    expect(await bench.end(runId)).toMatchObject({ type: "run.failed", data: { error } });
+  });
+
+  test("ends a run that is being cancelled as cancelled", async () => {
+    const host = await bench.host("a", [chain("one")], { journalLimits: { events: 6, bytes: 1_000_000 } });
+    const runId = await bench.start(host, "chain");
+    await worker.gets("one-1");
+    worker.say("accepted", "one-1");
+    host.cancel(runId, 1, {});
+    expect(await bench.end(runId)).toMatchObject({ type: "run.cancelled" });
+    expect((await bench.told(runId)).slice(-3)).toEqual(["timer.set cancel", "run.exceeded", "run.cancelled"]);
+  });
 });
 
 test("a step that fails is asked again after its delay, with a timer on record", async () => {

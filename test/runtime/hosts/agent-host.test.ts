@@ -391,6 +391,25 @@ test("a tool's result beyond the cap is an answer that says so", async () => {
   );
 });
 
+test.each([
+  ["entries", { events: 3, bytes: 1_000_000 }, "expected at most 3 entries, got 4"],
+  ["bytes", { events: 1_000, bytes: 500 }, "expected at most 500 bytes, got "],
+])(
+  "a task whose journal comes to its limit of %s fails with it, and is not worth another attempt",
+  async (_, journalLimits, words) => {
+    const { agent, task } = setting({ tools: [echo], maxTurns: 1_000 });
+    const host = await bench.host([agent], () => call({ name: "echo", args: { text: "again" } }), {
+      options: { journalLimits },
+    });
+    const owner = startFakeOwner(bench.bus, bench.subjects);
+    owner.send(task());
+    const outcome = await owner.outcome("t1");
+    expect(outcome).toMatchObject({ type: "failed", error: { code: "journal_full", retryable: false } });
+    expect((outcome as { error: { message: string } }).error.message).toContain(`the task's journal: ${words}`);
+    await until("the host has let go of it", () => host.taskIds().length === 0);
+  },
+);
+
 test("an outcome too long for a message goes by reference; one beyond the cap fails clearly", async () => {
   const { agent, task } = setting();
   const first = await bench.host([agent], () => say(MUCH));

@@ -48,10 +48,12 @@ describe("an append", () => {
     const first = await append(journals, subject, 0, { id: "a" });
     const second = await append(journals, subject, first, { id: "b", text: "ü" });
     expect(await journals.read(subject)).toEqual([
-      { seq: first, value: { id: "a" } },
-      { seq: second, value: { id: "b", text: "ü" } },
+      { seq: first, value: { id: "a" }, bytes: 10 },
+      { seq: second, value: { id: "b", text: "ü" }, bytes: 22 },
     ]);
-    expect(await journals.last(subject)).toEqual({ seq: second, value: { id: "b", text: "ü" } });
+    expect(await journals.last(subject)).toEqual({ seq: second, value: { id: "b", text: "ü" }, bytes: 22 });
+    expect(await journals.read(subject, second)).toHaveLength(1);
+    expect(await journals.read(subject, second + 1)).toEqual([]);
   });
 
   test("that wants an empty subject has one winner of twenty, and the others are fenced", async () => {
@@ -133,7 +135,7 @@ describe("an append", () => {
     const seq = await append(journals, subject, 0, note);
     // With the same expectation it is refused, and the entry is read back.
     expect(await append(journals, subject, 0, note)).toBe(seq);
-    expect(await journals.read(subject)).toEqual([{ seq, value: note }]);
+    expect(await journals.read(subject)).toEqual([{ seq, value: note, bytes: expect.any(Number) }]);
   });
 
   test("to a stream that is not there yet waits for it", async () => {
