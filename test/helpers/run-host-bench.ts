@@ -105,6 +105,8 @@ export async function startRunBench(): Promise<RunBench> {
         known: () => false,
         workersOf: () => [],
         exportMark: () => undefined,
+        isLiving: () => false,
+        maxRuns: 1_000,
         ...more,
       });
       hosts.push(host);

@@ -143,6 +143,8 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
           .filter((beat) => beat.agents.includes(agent))
           .map((beat) => `${beat.host}/${beat.incarnation}`),
       exportMark: (gone) => exports.mark(gone),
+      isLiving: (other) => presence.isLiving(other),
+      maxRuns: options.maxRuns,
       metrics,
     }),
     (part) => part.stop(),
@@ -176,11 +178,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     const alive = new Set(presence.living().map((living) => living.host)).add(beat.host);
     for (const other of exports.hosts()) if (!alive.has(other)) void settleAftermathOf(other);
   });
-  index.onEntry((runId, events) => {
-    for (const event of events) {
-      if (event.type === "run.claimed" && event.data.incarnation !== incarnation) runs.superseded(runId, event.epoch);
-    }
-  });
+  index.onEntry((runId, events, seq) => runs.seen(runId, events, seq));
   return { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals, settleAftermathOf };
 
   function deliverSignal(runId: string, seq: number, { kind, reason, by }: Signal): boolean {

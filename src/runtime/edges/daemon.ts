@@ -231,6 +231,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const gauges = started.add(
     [
       metrics.observeActiveRuns(() => runs.byWorkflow()),
+      metrics.observeRestingRuns(() => runs.restingByWorkflow()),
       metrics.observeQueueDepth(() => [["requests", door.depth()] as const]),
     ],
     (unobserve) => {

@@ -35,6 +35,8 @@ export type TakenOver = "adopted" | "ended" | "elsewhere" | "parked" | "unknown"
 /** How a `run.parked` begins that ends by itself when a daemon with the definition appears. */
 export const NO_DEFINITION = "no_definition:";
 
+const OUT_OF_STEP = "the journal's facts end the run, its events do not";
+
 /** A run's journal as it was read. */
 export type Journal = {
   runId: string;
@@ -78,12 +80,40 @@ export async function driveOn(
   definition: WorkflowDefinition,
   reason: ClaimReason,
 ): Promise<"adopted" | "elsewhere" | "parked"> {
-  const { runs, host, tracing } = parts;
+  const { host, tracing } = parts;
+  const { runId, events, accepted } = journal;
+  const { workflow } = accepted.data;
+  const exported = exportedUpTo(journal.entries, parts.exportMark);
+  const { run, problem } = reopen(parts, journal, definition);
+  try {
+    const isRebound = definition.hash !== hashOf(events);
+    await run.claim(claimedEvent(host.writer, reason, isRebound ? definition : undefined));
+  } catch (error) {
+    run.close("fenced");
+    if (error instanceof FencedError) return "elsewhere";
+    throw error;
+  }
+  exportAgain(tracing, journal, exported, run.lastSeq);
+  if (problem !== undefined) {
+    run.park(new FoldError(problem));
+    return "parked";
+  }
+  host.logger.info({ runId, workflow, reason, epoch: run.epoch }, "run taken over");
+  // It may rest by now.
+  if (run.isOpen) run.resumeTimers();
+  // Not waited for: claims are what there is little time for, and those who answer have all the time they need.
+  findTasks(parts, run, reason === "handed-over" ? workerOf(lastClaim(events)) : undefined).catch((error: unknown) =>
+    host.logger.error({ runId, err: error }, "could not look for the run's tasks"),
+  );
+  return "adopted";
+}
+
+/** Puts a run into this daemon's hands where its journal stands; a `problem` says why it cannot be continued from there. */
+export function reopen({ runs, host, tracing }: TakeOverParts, journal: Journal, definition: WorkflowDefinition) {
   const { runId, events, accepted, last, lastSeq } = journal;
   const { workflow, trace } = accepted.data;
   const projection = tracing.run(runId, workflow, trace);
   projection.replayed(events);
-  const exported = exportedUpTo(journal.entries, parts.exportMark);
   const { snapshot, problem } = foldOrProblem(definition, events);
   const run = activateRun(host, {
     runId,
@@ -94,26 +124,7 @@ export async function driveOn(
     deliveries: deliveriesOf(events),
   });
   runs.set(runId, run);
-  try {
-    const isRebound = definition.hash !== hashOf(events);
-    await run.claim(claimedEvent(host.writer, reason, isRebound ? definition : undefined));
-  } catch (error) {
-    run.close("fenced");
-    if (error instanceof FencedError) return "elsewhere";
-    throw error;
-  }
-  exportAgain(tracing, journal, exported, run.lastSeq);
-  if (!snapshot || isDone(snapshot)) {
-    run.park(new FoldError(problem ?? "the journal's facts end the run, its events do not"));
-    return "parked";
-  }
-  host.logger.info({ runId, workflow, reason, epoch: run.epoch }, "run taken over");
-  run.resumeTimers();
-  // Not waited for: claims are what there is little time for, and those who answer have all the time they need.
-  findTasks(parts, run, reason === "handed-over" ? workerOf(lastClaim(events)) : undefined).catch((error: unknown) =>
-    host.logger.error({ runId, err: error }, "could not look for the run's tasks"),
-  );
-  return "adopted";
+  return { run, problem: snapshot && isDone(snapshot) ? OUT_OF_STEP : problem };
 }
 
 /** Says on record why a run stands still that no living daemon has the definition for. */
@@ -151,7 +162,11 @@ function exportAgain(tracing: Tracing, { entries }: Journal, exported: number, c
 
 /** Reads a run's journal; undefined where there is none. */
 export async function readJournal({ host }: TakeOverParts, runId: string): Promise<Journal | undefined> {
-  const entries = await host.journals.read(host.subjectOf(runId));
+  const subject = host.subjectOf(runId);
+  const newest = await host.journals.last(subject);
+  if (!newest) return undefined;
+  // Most runs that wait have one entry: their newest is their first, and one question has answered it.
+  const entries = newest.value[0]?.type === "run.accepted" ? [newest] : await host.journals.read(subject);
   const events = entries.flatMap(({ value }) => value);
   const [accepted] = events;
   const last = events.at(-1);

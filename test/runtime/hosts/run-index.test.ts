@@ -59,7 +59,8 @@ describe("a run", () => {
         ownerHost: OWNER.host,
         ownerIncarnation: OWNER.incarnation,
         epoch: 1,
-        wakeAt: undefined,
+        wakeMs: undefined,
+        rests: false,
         parked: undefined,
         lastSeq: first,
       },
@@ -91,7 +92,7 @@ describe("a run", () => {
 
     const index = troupe.reopen();
     expect(index.unfinishedOwnedBy(OWNER.incarnation)).toMatchObject([
-      { runId: "r2", status: "waiting", wakeAt: dueAt },
+      { runId: "r2", status: "waiting", wakeMs: Date.parse(dueAt), rests: false },
     ]);
     expect(index.unfinishedOwnedBy("another")).toEqual([]);
     expect(index.get("r2")?.waitingFor).toBe("facts (facts-1): no worker");
@@ -101,7 +102,7 @@ describe("a run", () => {
     });
     await troupe.applied(await troupe.append("r2", [again], first));
     expect(index.get("r2")).toMatchObject({ status: "running" });
-    expect(index.unfinished()).toMatchObject([{ wakeAt: dueAt }]);
+    expect(index.unfinished()).toMatchObject([{ wakeMs: Date.parse(dueAt) }]);
   });
 
   test("that ended and has somebody to tell is found by when it ended and under whom", async () => {
