@@ -78,7 +78,7 @@ test("ten thousand runs that wait for their time cost a daemon less than 20 MiB,
   expect(untouched).toHaveLength(1);
 });
 
-test("runs at rest whose owner is killed or told to stop wake on another daemon in time, and nothing is written for them before", {
+test("runs at rest whose owner is killed or told to stop wake on another daemon in time, their traces begun, and nothing is written for them before", {
   timeout: 120_000,
 }, async () => {
   await using stage = await openStage({ daemons: 3, traced: true, model: { delayMs: () => 0 } });
@@ -95,6 +95,10 @@ test("runs at rest whose owner is killed or told to stop wake on another daemon 
   expect(await stopped?.life.exited).toEqual({ code: 0, signal: null });
   const stopMs = Date.now() - toldAt;
   await until("the survivor to keep them", async () => /silent/.test((await left?.log()) ?? ""));
+  await until(
+    "the root of every run's trace",
+    () => new Set(collector.spans.map(({ traceId }) => traceId)).size === 90,
+  );
   const owners = new Set([...byRun(await journals.runs()).values()].map(ownerOf));
   expect(owners.size).toBeGreaterThan(1);
   for (const entries of byRun(await journals.runs()).values()) expect(entries).toHaveLength(1);
@@ -140,7 +144,7 @@ test("a lone daemon that is restarted wakes its runs in time, those at once whos
   expect(checkTraces(collector.spans, { runIds }).slice(0, 20)).toEqual([]);
 });
 
-test("a run at rest is listed and cancelled as any other, also when its owner is gone, and is in the trace at once", {
+test("a run at rest is listed and cancelled as any other, also when its owner is gone", {
   timeout: 60_000,
 }, async () => {
   await using stage = await openStage({ daemons: 2, traced: true });
@@ -163,7 +167,6 @@ test("a run at rest is listed and cancelled as any other, also when its owner is
   const [gone, left] = daemons;
   await gone?.kill();
   await until("it to be missed", async () => /silent/.test((await left?.log()) ?? ""));
-  await until("every root span", () => new Set(collector.spans.map(({ traceId }) => traceId)).size === 40);
   expectWithin(1_000, "the last of 20 cancelled", await cancel(runIds.slice(20)));
 
   for (const [runId, entries] of byRun(await journals.runs())) {

@@ -116,7 +116,7 @@ const OPTIONS = {
   maxRuns: option(
     integer(1, 1_000_000),
     1_000,
-    "How many runs this daemon owns at once; further requests wait at the door.",
+    "How many runs of this daemon may be at work at once; further requests wait at the door, and runs whose time has come for room. Runs that only wait do not count.",
   ),
   ackWaitMs: option(
     duration({ least: 1_000 }),

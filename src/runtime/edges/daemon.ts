@@ -178,7 +178,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       bus,
       subjects,
       logger,
-      room: () => (health.refusal === undefined && health.loss === undefined ? options.maxRuns - runs.busy() : 0),
+      room: () => (health.refusal === undefined && health.loss === undefined ? runs.room() : 0),
       whoRuns(workflow) {
         if (definitions.current(workflow)) return "here";
         if (presence.living().some((beat) => offersWorkflow(beat, workflow))) return "elsewhere";

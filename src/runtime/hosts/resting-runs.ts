@@ -12,8 +12,8 @@
  *     read.
  * Y3  An entry of a run after the one its row knows means that somebody goes on with it: the row goes.
  * Y4  Due dates are instants of the wall clock, which may be set: a slow tick looks again, whatever the timer was set for.
- * Y5  So many wake at once and no more, and what is due waits for the daemon to have room; what a message wakes does not. A
- *     wake that fails is tried again until it succeeds, the row goes, or everything is let go.
+ * Y5  So many wake at once and no more, and what is due waits for the daemon to have room; what a message wakes does not.
+ * Y6  A wake that fails is tried again a few times; then the row goes, and the look around finds a run that nobody drives.
  */
 import type { Logger } from "pino";
 import type { ActiveRun } from "./active-run.ts";
@@ -41,6 +41,8 @@ export type RestingRuns = {
   readonly size: number;
   has(runId: string): boolean;
   isWaking(runId: string): boolean;
+  /** Whether some are due that could not be woken yet. */
+  isBehind(): boolean;
   add(run: RestingRun): void;
   /** Wakes a run because something concerns it, and gives it to `wish`; false when it is not here. */
   wake(runId: string, wish: Wish): boolean;
@@ -69,8 +71,9 @@ const AT_ONCE = 32;
 // Y4: within the second in which a run has to wake; a look at the first of the queue costs nothing.
 const LOOK_AGAIN_MS = 500;
 const NO_ROOM_MS = 100;
-const RETRY_MIN_MS = 100;
-const RETRY_MAX_MS = 2_000;
+// Over some seconds: a broker that is restarted is back by then, and a journal that cannot be read stays so.
+const TRIES = 6;
+const RETRY_MS = 100;
 // Rows that went before they were due stay in the queue until there are this many more than it holds.
 const SLACK = 1_000;
 
@@ -96,6 +99,7 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
     },
     has: (runId) => rows.has(runId),
     isWaking: (runId) => waking.has(runId),
+    isBehind: () => (due.first()?.dueMs ?? Number.POSITIVE_INFINITY) <= clock.now(),
     add(run) {
       rows.set(run.runId, run);
       due.add(run);
@@ -181,13 +185,18 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
 
   async function bring(row: RestingRun): Promise<void> {
     const { runId } = row;
-    for (let wait = RETRY_MIN_MS; waking.get(runId) === row; wait = Math.min(wait * 2, RETRY_MAX_MS)) {
+    for (let tries = 1; waking.get(runId) === row; tries += 1) {
       try {
         return awake(row, await options.bring(row));
       } catch (error) {
+        // Y6
+        if (tries === TRIES) {
+          logger.warn({ runId, err: error }, "could not wake the run");
+          return drop(runId);
+        }
         logger.debug({ runId, err: error }, "could not wake the run; trying again");
       }
-      await new Promise((resolve) => setTimeout(resolve, wait));
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tries));
     }
   }
 

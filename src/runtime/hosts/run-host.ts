@@ -94,8 +94,8 @@ export type RunHost = {
   serversChanged(): void;
   /** This daemon's runs. */
   size(): number;
-  /** Those of them that something is at work on; the others only wait. */
-  busy(): number;
+  /** How many more may be at work here; none may come while runs whose time has come wait for room. */
+  room(): number;
   /** All of them by workflow. */
   byWorkflow(): Map<string, number>;
   /** Those that rest, by workflow. */
@@ -199,7 +199,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     clock,
     logger,
     bring: (row) => wakeRun({ ...takingOver, isElsewhere }, row),
-    room: () => (bus.connected() ? options.maxRuns - busy() : 0),
+    room: () => (bus.connected() ? room() : 0),
     awake: rest,
   });
 
@@ -242,7 +242,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     workerGone: (incarnation) => desk.workerGone(incarnation),
     serversChanged: () => desk.serversChanged(),
     size: () => runs.size + resting.size,
-    busy,
+    room: () => (resting.isBehind() ? 0 : room()),
     restingByWorkflow: () => resting.byWorkflow(),
     byWorkflow() {
       const counts = resting.byWorkflow();
@@ -268,10 +268,11 @@ export function startRunHost(options: RunHostOptions): RunHost {
     return runs.has(runId) || resting.has(runId);
   }
 
-  function busy(): number {
-    let count = 0;
-    for (const run of runs.values()) if (!run.isIdle) count += 1;
-    return count;
+  /** Those that something is at work on take room; the others only wait. */
+  function room(): number {
+    let busy = 0;
+    for (const run of runs.values()) if (!run.isIdle) busy += 1;
+    return options.maxRuns - busy;
   }
 
   function releaseAll() {

@@ -9,7 +9,8 @@
  * T3  A daemon that restarts takes up its own runs at once; the others leave them to it for a moment, and then take those it
  *     has not got round to.
  * T4  A run that rests is not claimed while it does: the daemon it falls to keeps a row of it, and claims it when it wakes.
- *     Where more than one keeps it, its append decides. A host that was restarted keeps its own.
+ *     Where more than one keeps it, its append decides. A host that was restarted keeps its own. One that nobody could go on
+ *     with is not kept: that is said at once.
  */
 import type { Logger } from "pino";
 import { offerOf } from "./definitions.ts";
@@ -145,7 +146,7 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     const { runId, ownerIncarnation } = row;
     if (runs.owns(runId) || queue.has(runId) || atWork.has(runId)) return;
     // T4
-    if (row.rests && keep(row, reason)) return adopted(runId, reason);
+    if (row.rests && canRun(self(), row) && keep(row, reason)) return adopted(runId, reason);
     queue.set(runId, { reason, from: ownerIncarnation });
     work();
   }

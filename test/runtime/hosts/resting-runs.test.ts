@@ -94,8 +94,10 @@ describe("what is due", () => {
     await bringAll();
     expect(got).toHaveLength(1);
     expect(brought).toEqual(["wanted"]);
+    expect(resting.isBehind()).toBe(true);
     room = 1;
     await until("the other one", () => brought.length === 2);
+    expect(resting.isBehind()).toBe(false);
   });
 
   test("wakes although the clock is set forward past it, and not before its time when it is set back", async () => {
@@ -153,7 +155,7 @@ describe("a run at rest", () => {
     expect(awake).toEqual(["run"]);
   });
 
-  test("that cannot be read is tried again", async () => {
+  test("that cannot be read is tried again a few times, and then left to the look around", async () => {
     let failures = 0;
     const failing = openRestingRuns({
       clock,
@@ -165,6 +167,10 @@ describe("a run at rest", () => {
     failing.add({ runId: "run", workflow: "article", dueMs: clock.now(), seq: 1, epoch: 1 });
     await until("it to be awake", () => awake.length === 1);
     expect(failures).toBe(3);
+    failures = Number.NEGATIVE_INFINITY;
+    failing.add({ runId: "poison", workflow: "article", dueMs: clock.now(), seq: 1, epoch: 1 });
+    await until("it to go", () => !failing.has("poison"));
+    expect(awake).toEqual(["run"]);
     failing.stop();
   });
 

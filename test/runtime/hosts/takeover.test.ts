@@ -321,6 +321,17 @@ describe("runs at rest", () => {
     expect([restsAt(again), restsAt(b)]).toEqual([20, 0]);
   });
 
+  test("that nobody can go on with are parked at once", async () => {
+    const a = await daemon("a");
+    const [runId] = (await scheduled(a, 1)) as [string];
+    await until("it rests", () => restsAt(a) === 1);
+    a.kill();
+    const other = defineWorkflow({ name: agent, agents: ["somebody", "else"] });
+    const b = await daemon("b", { definitions: [other], lookAroundMs: 100 });
+    await until("it is parked", async () => (await bench.events(runId)).some(({ type }) => type === "run.parked"));
+    expect(b.runs.owns(runId)).toBe(false);
+  });
+
   test("that went on in their owner's last moment are taken over as what they are", async () => {
     const [a, b] = [await daemon("a"), await daemon("b", { lookAroundMs: 100 })];
     await known(a, b);

@@ -39,12 +39,12 @@ const claims = async (runId: string) => (await bench.events(runId)).filter(({ ty
 test("a run that waits for its time rests, is still this daemon's, and goes on under the claim it has", async () => {
   const runId = await bench.start(host, agent, inAnHour());
   await rests();
-  expect([host.owns(runId), host.size(), host.busy()]).toEqual([true, 1, 0]);
+  expect([host.owns(runId), host.size(), host.room()]).toEqual([true, 1, 1_000]);
   expect(host.byWorkflow()).toEqual(new Map([[agent, 1]]));
   expect(await host.accept({ workflow: agent, runId, request: { input: "again" } })).toBe("exists");
   clock.set(Date.now() + HOUR);
   await worker.gets("one-1");
-  expect([restsAt(host), host.busy()]).toEqual([0, 1]);
+  expect([restsAt(host), host.room()]).toEqual([0, 999]);
   await worker.completes("one-1", "done");
   expect(await bench.end(runId)).toMatchObject({ type: "run.completed", data: { output: "done" }, epoch: 1 });
   expect(await claims(runId)).toHaveLength(1);
@@ -114,6 +114,20 @@ test("a run at rest whose owner turns out to live is left to it", async () => {
   await until("it is let go of", () => !doubter.owns(runId));
   expect(await claims(runId)).toHaveLength(1);
   expect(host.owns(runId)).toBe(true);
+});
+
+test("a run whose time has come waits for room, and goes before what is at the door", async () => {
+  const small = await bench.host("small", [flow], { clock, maxRuns: 1 });
+  const runId = await bench.start(small, agent, inAnHour());
+  await until("it to rest", () => restsAt(small) === 1);
+  const busy = await bench.start(small, agent);
+  await worker.gets("one-1");
+  clock.set(Date.now() + HOUR);
+  await bench.start(small, agent, { notBefore: new Date(clock.now() + HOUR).toISOString() });
+  expect([small.room(), restsAt(small), worker.tasks.length]).toEqual([0, 2, 1]);
+  await worker.completes("one-1");
+  expect((await bench.end(busy)).type).toBe("run.completed");
+  await until("the other one to begin", () => worker.tasks.some((task) => task.runId === runId));
 });
 
 test("a run whose time is near is not put to rest", async () => {
