@@ -29,7 +29,6 @@ export type RestingRun = {
   readonly dueMs: number;
   /** Where its newest entry stands in the stream. */
   readonly seq: number;
-  readonly epoch: number;
   /** Whose it was, where its owner is gone: it is claimed when it wakes. */
   readonly left?: { readonly by: string; readonly reason: ClaimReason };
 };

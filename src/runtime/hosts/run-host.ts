@@ -6,7 +6,7 @@
  * `resting-runs.ts`, and `wake-run.ts` brings them back.
  *
  * Invariants
- * H1  A run is here only after this daemon's claim is in its journal.
+ * H1  A run is driven here only after this daemon's claim is in its journal.
  * H2, H4: see `run-telling.ts` and `accept-run.ts`.
  * H3  A run that is not driven here any more is forgotten whole: memory is that of the runs in flight.
  * H5  What is only a message may be lost with the connection, and is said again when it is back: results (`results.ts`), tasks
@@ -68,7 +68,7 @@ export type RunHostOptions = {
 };
 
 /** A run whose owner is gone and that only waits, as the index knows it. */
-type LeftResting = { runId: string; workflow: string; epoch: number; seq: number; dueMs: number; by: string };
+type LeftResting = { runId: string; workflow: string; seq: number; dueMs: number; by: string };
 
 export type RunHost = {
   /**
@@ -111,7 +111,7 @@ export type RunHost = {
 const MAX_OVER = 10_000;
 // Daemons are back within half a second after each other.
 const WORKERS_BACK_MS = 1_000;
-// What a run costs while it waits this long is less than reading its journal again.
+// To keep a run for so long costs less than to read its journal again.
 const REST_AT_LEAST_MS = 5_000;
 
 /** Starts the run host of a daemon. */
@@ -282,12 +282,12 @@ export function startRunHost(options: RunHostOptions): RunHost {
 
   /** H6 */
   function rest(run: ActiveRun) {
-    const { runId, workflow, restsUntil: dueMs, lastSeq: seq, epoch } = run;
+    const { runId, workflow, restsUntil: dueMs, lastSeq: seq } = run;
     // Whoever wakes it has something for it first.
     if (dueMs === undefined || resting.isWaking(runId)) return;
     if (dueMs - clock.now() < REST_AT_LEAST_MS) return;
     run.close("resting");
-    resting.add({ runId, workflow, dueMs, seq, epoch });
+    resting.add({ runId, workflow, dueMs, seq });
   }
 
   function cancelRun(run: ActiveRun, seq: number, { reason, by }: Cancel) {

@@ -27,7 +27,6 @@ type OrphanRow = {
   ownerHost: string | undefined;
   ownerIncarnation: string | undefined;
   parked: string | undefined;
-  epoch: number;
   lastSeq: number;
   wakeMs: number | undefined;
   rests: boolean;
@@ -153,10 +152,10 @@ export function startTakeover(options: TakeoverOptions): Takeover {
 
   /** False where there is no use in it, because the run goes on soon. */
   function keep(
-    { runId, workflow, epoch, lastSeq: seq, wakeMs: dueMs, ownerIncarnation: by }: OrphanRow,
+    { runId, workflow, lastSeq: seq, wakeMs: dueMs, ownerIncarnation: by }: OrphanRow,
     reason: ClaimReason,
   ) {
-    return dueMs !== undefined && by !== undefined && runs.keep({ runId, workflow, epoch, seq, dueMs, by }, reason);
+    return dueMs !== undefined && by !== undefined && runs.keep({ runId, workflow, seq, dueMs, by }, reason);
   }
 
   function work() {

@@ -2,7 +2,6 @@
  * Wakes a run that rests here: it goes on under the claim it has, from its journal as this daemon left it. One that an owner
  * who is gone left behind is taken over as any other.
  */
-
 import { hashOf } from "../../workflows/run-events.ts";
 import { FoldError } from "../../workflows/supervisor.ts";
 import type { ActiveRun } from "./active-run.ts";

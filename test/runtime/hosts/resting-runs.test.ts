@@ -40,7 +40,7 @@ beforeEach(() => {
 afterEach(() => resting.stop());
 
 function add(runId: string, dueMs: number, more: Partial<RestingRun> = {}) {
-  resting.add({ runId, workflow: "article", dueMs, seq: 1, epoch: 1, ...more });
+  resting.add({ runId, workflow: "article", dueMs, seq: 1, ...more });
 }
 
 /** As much of a run as passes through here. */
@@ -164,11 +164,11 @@ describe("a run at rest", () => {
       bring: ({ runId }) => (failures++ < 2 ? Promise.reject(new Error("away")) : Promise.resolve(runOf(runId))),
       awake: ({ runId }) => awake.push(runId),
     });
-    failing.add({ runId: "run", workflow: "article", dueMs: clock.now(), seq: 1, epoch: 1 });
+    failing.add({ runId: "run", workflow: "article", dueMs: clock.now(), seq: 1 });
     await until("it to be awake", () => awake.length === 1);
     expect(failures).toBe(3);
     failures = Number.NEGATIVE_INFINITY;
-    failing.add({ runId: "poison", workflow: "article", dueMs: clock.now(), seq: 1, epoch: 1 });
+    failing.add({ runId: "poison", workflow: "article", dueMs: clock.now(), seq: 1 });
     await until("it to go", () => !failing.has("poison"));
     expect(awake).toEqual(["run"]);
     failing.stop();
