@@ -55,6 +55,8 @@ export type Metrics = {
   spansDropped(spans: number): void;
   /** Says how many runs of each workflow this daemon owns; gives back what unregisters it. */
   observeActiveRuns(observe: Observe): () => void;
+  /** Says how many of them only wait for their time; gives back what unregisters it. */
+  observeRestingRuns(observe: Observe): () => void;
   /** Says how many messages wait in each queue (the door, a mailbox); gives back what unregisters it. */
   observeQueueDepth(observe: Observe): () => void;
   /** Everything in the Prometheus text format, version 0.0.4. */
@@ -77,6 +79,7 @@ export const noMetrics: Metrics = {
   appendSeconds: nothing,
   spansDropped: nothing,
   observeActiveRuns: () => nothing,
+  observeRestingRuns: () => nothing,
   observeQueueDepth: () => nothing,
   render: () => Promise.resolve(""),
   stop: () => Promise.resolve(),

@@ -70,6 +70,10 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
     description: "Runs this daemon owns that have not ended",
     unit: "{run}",
   });
+  const restingRuns = meter.createObservableGauge("workflow_resting_count", {
+    description: "Runs this daemon owns that only wait for their time",
+    unit: "{run}",
+  });
   const queueDepth = meter.createObservableGauge("troupe.queue.depth", {
     description: "Messages waiting",
     unit: "{message}",
@@ -119,6 +123,7 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
     appendSeconds: (took) => append.record(took),
     spansDropped: (spans) => dropped.add(spans),
     observeActiveRuns: (observe) => register(activeRuns, "workflow", observe),
+    observeRestingRuns: (observe) => register(restingRuns, "workflow", observe),
     observeQueueDepth: (observe) => register(queueDepth, "queue", observe),
     async render() {
       const { resourceMetrics } = await exporter.collect();

@@ -67,6 +67,11 @@ export function wakeAtOf({ timers }: RunStanding): string | undefined {
   );
 }
 
+/** Whether it waits for nothing but its time. */
+export function isResting({ status, current, timers, parked }: RunStanding): boolean {
+  return !isOver(status) && parked === undefined && current.length === 0 && timers.length > 0;
+}
+
 /** Moves `standing` on by events of its journal, in place. */
 export function advanceStanding(standing: RunStanding, events: readonly RunEvent[]): void {
   for (const event of events) {

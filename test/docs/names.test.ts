@@ -47,6 +47,7 @@ async function metricsOfADaemon(): Promise<string[]> {
   metrics.deadLettered("requests");
   metrics.spansDropped(1);
   metrics.observeActiveRuns(() => new Map([["article", 1]]));
+  metrics.observeRestingRuns(() => new Map([["article", 1]]));
   const page = await metrics.render();
   await metrics.stop();
   return [...page.matchAll(/^# TYPE (\w+)/gm)]

@@ -30,7 +30,7 @@ process.on("SIGTERM", () => {
   void daemon.drain().then(() => process.exit(0));
 });
 process.on("message", (question: DaemonQuestion) => {
-  if (question === "memory") say({ type: "memory", heapUsed: heapAfterCollection() });
+  if (question === "memory") say({ type: "memory", ...memoryAfterCollection() });
 });
 say({ type: "ready", host: daemon.host, incarnation: daemon.incarnation, at: Date.now() });
 
@@ -38,8 +38,9 @@ function say(answer: DaemonAnswer) {
   process.send?.(answer);
 }
 
-function heapAfterCollection(): number {
+function memoryAfterCollection() {
   // What a first collection finalizes, a second one frees.
   for (let i = 0; i < 3; i += 1) globalThis.gc?.();
-  return process.memoryUsage().heapUsed;
+  const { heapUsed, external, rss } = process.memoryUsage();
+  return { heapUsed, external, rss };
 }

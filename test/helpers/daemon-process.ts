@@ -24,7 +24,7 @@ export type DaemonSetup = {
 export type DaemonQuestion = "memory";
 export type DaemonAnswer =
   | { type: "ready"; host: string; incarnation: string; at: number }
-  | { type: "memory"; heapUsed: number };
+  | { type: "memory"; heapUsed: number; external: number; rss: number };
 
 export type DaemonExit = { code: number | null; signal: NodeJS.Signals | null };
 
@@ -40,6 +40,8 @@ export type DaemonProcess = {
   signal(signal: NodeJS.Signals): void;
   /** Bytes of heap in use after a full collection. */
   heapUsed(): Promise<number>;
+  /** Bytes in use after a full collection: on the heap, outside of it (buffers), and of the whole process. */
+  memory(): Promise<{ heapUsed: number; external: number; rss: number }>;
 };
 
 /** A place where a daemon lives, over restarts: its folder and its name. */
@@ -125,6 +127,11 @@ async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProces
       throw new Error(`the daemon did not start:\n${(await readFile(logFile, "utf8")).slice(-4_000)}`);
     }),
   ]);
+  const memory = () => {
+    const answer = answerOf(child, "memory");
+    child.send("memory" satisfies DaemonQuestion);
+    return answer;
+  };
   return {
     pid: child.pid as number,
     host: ready.host,
@@ -133,11 +140,8 @@ async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProces
     exited,
     isRunning: () => child.exitCode === null && child.signalCode === null,
     signal: (signal) => void child.kill(signal),
-    async heapUsed() {
-      const answer = answerOf(child, "memory");
-      child.send("memory" satisfies DaemonQuestion);
-      return (await answer).heapUsed;
-    },
+    heapUsed: async () => (await memory()).heapUsed,
+    memory,
   };
 }
 

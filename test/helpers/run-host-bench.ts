@@ -106,6 +106,8 @@ export async function startRunBench(): Promise<RunBench> {
         workersOf: () => [],
         exportMark: () => undefined,
         journalLimits: { events: 50_000, bytes: 64 * 1024 * 1024 },
+        isLiving: () => false,
+        maxRuns: 1_000,
         ...more,
       });
       hosts.push(host);

@@ -25,6 +25,7 @@ test("dashboards find the metrics under these names and labels", async () => {
   metrics.appendSeconds(0.0007);
   metrics.spansDropped(4);
   metrics.observeActiveRuns(() => [["article", 3]]);
+  metrics.observeRestingRuns(() => [["article", 2]]);
   metrics.observeQueueDepth(() => [["requests", 9]]);
   const text = await lines(metrics);
   const call = 'gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="gpt-5"';
@@ -36,6 +37,7 @@ test("dashboards find the metrics under these names and labels", async () => {
       'workflow_duration_seconds_bucket{workflow="article",status="failed",le="0.5"} 1',
       'workflow_step_duration_seconds_count{workflow="article",step="write",agent="writer",status="completed"} 1',
       'workflow_active_count{workflow="article"} 3',
+      'workflow_resting_count{workflow="article"} 2',
       'gen_ai_invoke_workflow_duration_sum{gen_ai_workflow_name="article",error_type="timeout"} 0.2',
       'gen_ai_invoke_agent_duration_count{gen_ai_agent_name="writer"} 1',
       'gen_ai_invoke_agent_inference_calls_sum{gen_ai_agent_name="writer"} 2',

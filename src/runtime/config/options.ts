@@ -132,7 +132,7 @@ const OPTIONS = {
   maxRuns: option(
     integer(1, 1_000_000),
     1_000,
-    "How many runs this daemon owns at once; further requests wait at the door.",
+    "How many runs of this daemon may be at work at once; further requests wait at the door, and runs whose time has come for room. Runs that only wait do not count.",
   ),
   maxJournalEvents: option(
     integer(100, 1_000_000),

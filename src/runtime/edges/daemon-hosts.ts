@@ -150,6 +150,8 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
           .map((beat) => `${beat.host}/${beat.incarnation}`),
       exportMark: (gone) => exports.mark(gone),
       journalLimits,
+      isLiving: (other) => presence.isLiving(other),
+      maxRuns: options.maxRuns,
       metrics,
       maxPayloadBytes: options.maxPayloadBytes,
     }),
@@ -184,11 +186,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     const alive = new Set(presence.living().map((living) => living.host)).add(beat.host);
     for (const other of exports.hosts()) if (!alive.has(other)) void settleAftermathOf(other);
   });
-  index.onEntry((runId, events) => {
-    for (const event of events) {
-      if (event.type === "run.claimed" && event.data.incarnation !== incarnation) runs.superseded(runId, event.epoch);
-    }
-  });
+  index.onEntry((runId, events, seq) => runs.seen(runId, events, seq));
   return { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals, settleAftermathOf };
 
   function deliverSignal(runId: string, seq: number, { kind, reason, by }: Signal): boolean {

@@ -199,7 +199,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       bus,
       subjects,
       logger,
-      room: () => (health.refusal === undefined && health.loss === undefined ? options.maxRuns - runs.busy() : 0),
+      room: () => (health.refusal === undefined && health.loss === undefined ? runs.room() : 0),
       whoRuns(workflow) {
         if (definitions.current(workflow)) return "here";
         if (presence.living().some((beat) => offersWorkflow(beat, workflow))) return "elsewhere";
@@ -252,6 +252,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const gauges = started.add(
     [
       metrics.observeActiveRuns(() => runs.byWorkflow()),
+      metrics.observeRestingRuns(() => runs.restingByWorkflow()),
       metrics.observeQueueDepth(() => [["requests", door.depth()] as const]),
     ],
     (unobserve) => {

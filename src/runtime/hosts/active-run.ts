@@ -54,11 +54,13 @@ export type RunHostParts = {
   journalLimits: JournalLimits;
   /** Called after every entry, before its effects. */
   recorded: (run: ActiveRun, events: readonly RunEvent[], texts: readonly Uint8Array[], seq: number) => void;
+  /** Called whenever nothing is on its way to the run's journal any more. */
+  quiet: (run: ActiveRun) => void;
   /** Called once when this object has nothing more to do. */
   closed: (run: ActiveRun, why: CloseReason) => void;
 };
 
-export type CloseReason = "ended" | "fenced" | "released" | "parked";
+export type CloseReason = "ended" | "fenced" | "released" | "parked" | "resting";
 
 export type ActiveRun = ReturnType<typeof activateRun>;
 
@@ -133,6 +135,13 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     get isIdle() {
       if (!snapshot) return false;
       return snapshot.value === "scheduled" || effects.allWait();
+    },
+    /** When its next timer is due, in milliseconds since the epoch, where it waits for nothing else; undefined where it does. */
+    get restsUntil(): number | undefined {
+      if (!open || pumping || !snapshot || isDone(snapshot)) return undefined;
+      const { open: tasks, timers } = snapshot.context;
+      if (Object.keys(tasks).length > 0) return undefined;
+      return Math.min(...Object.values(timers).map((dueAt) => Date.parse(dueAt)));
     },
     openTasks: (): OpenTask[] => (snapshot ? Object.values(snapshot.context.open) : []),
     snapshot: () => snapshot,
@@ -213,6 +222,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       park(error);
     } finally {
       pumping = undefined;
+      if (open) parts.quiet(self);
     }
   }
 

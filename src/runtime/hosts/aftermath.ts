@@ -1,6 +1,6 @@
 /**
- * What a daemon that died may have left unsaid about runs that had ended: results it did not send, spans it did not export.
- * Runs that go on are settled by whoever takes them over.
+ * What a daemon that died may have left unsaid about runs that had ended or rest: results it did not send, spans it did not
+ * export. Runs that go on are settled by whoever takes them over.
  *
  * Invariants
  * A1  Saying it again is harmless: a result carries its run id, and a span made again is the same span.
@@ -38,7 +38,7 @@ export async function settleAftermath(options: AftermathOptions, host: string, i
   await index.whenCaughtUp();
   const mark = exports.mark(host);
   // A host that never said anything is one whose mark has expired, or one that died within its first second.
-  const runs = new Set(index.endedUnder(host, mark?.through ?? 0));
+  const runs = new Set(index.quietUnder(host, mark?.through ?? 0));
   if (incarnation !== undefined) {
     const since = new Date(Date.now() - options.unnoticedMs).toISOString();
     for (const { runId } of index.endedSince(since, incarnation)) runs.add(runId);
@@ -54,7 +54,7 @@ export async function settleAftermath(options: AftermathOptions, host: string, i
       try {
         await settleRun(options, runId, (other) => (other === host ? mark : exports.mark(other)));
       } catch (error) {
-        logger.debug({ runId, err: error }, "could not settle a finished run");
+        logger.debug({ runId, err: error }, "could not settle what was left of a run");
       }
     }
   }

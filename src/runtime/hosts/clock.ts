@@ -6,8 +6,9 @@ export type Clock = {
   at(instant: number, fire: () => void): () => void;
 };
 
-// Longer delays overflow to "at once"; such timers are set again when they come due.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+// A timer runs by a clock that nobody sets; so often it is compared with the wall clock, which may be set, or go on while the
+// machine sleeps. Delays of more than 2^31 ms would overflow to "at once" anyway.
+const LOOK_AGAIN_MS = 10_000;
 
 /** The real clock. Its timers do not keep the process alive. */
 export const systemClock: Clock = {
@@ -19,7 +20,7 @@ export const systemClock: Clock = {
 
     function arm() {
       const wait = Math.max(0, instant - Date.now());
-      timer = setTimeout(() => (Date.now() < instant ? arm() : fire()), Math.min(wait, LONGEST_TIMEOUT_MS));
+      timer = setTimeout(() => (Date.now() < instant ? arm() : fire()), Math.min(wait, LOOK_AGAIN_MS));
       timer.unref();
     }
   },

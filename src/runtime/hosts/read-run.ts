@@ -32,7 +32,11 @@ const AGAIN_MS = 1_000;
 
 /** Reads a run's whole journal; undefined where there is none. */
 export async function readJournal({ journals, subjectOf }: ReadRunParts, runId: string): Promise<Journal | undefined> {
-  const entries = await journals.read(subjectOf(runId));
+  const subject = subjectOf(runId);
+  const newest = await journals.last(subject);
+  if (!newest) return undefined;
+  // Most runs that wait have one entry: their newest is their first, and one question has answered it.
+  const entries = newest.value[0]?.type === "run.accepted" ? [newest] : await journals.read(subject);
   const events = entries.flatMap(({ value }) => value);
   const [accepted] = events;
   return accepted?.type === "run.accepted" ? { runId, accepted, entries, events } : undefined;

@@ -2,14 +2,16 @@
  * The run host: every run this daemon owns, how runs get here, and how they leave.
  *
  * Who does what: `accept-run.ts` and `take-over-run.ts` bring runs here, `active-run.ts` drives one, `task-desk.ts` knows where
- * tasks are, `run-telling.ts` tells others, `lone-entry.ts` writes for runs that nobody drives.
+ * tasks are, `run-telling.ts` tells others, `lone-entry.ts` writes for runs that nobody drives. Runs that only wait are in
+ * `resting-runs.ts`, and `wake-run.ts` brings them back.
  *
  * Invariants
- * H1  A run is here only after this daemon's claim is in its journal.
+ * H1  A run is driven here only after this daemon's claim is in its journal.
  * H2, H4: see `run-telling.ts` and `accept-run.ts`.
  * H3  A run that is not driven here any more is forgotten whole: memory is that of the runs in flight.
  * H5  What is only a message may be lost with the connection, and is said again when it is back: results (`results.ts`), tasks
  *     nobody has answered for, cancels. What is in a journal needs no such care.
+ * H6  A run that waits for nothing but its time is let go of and rests. Until it wakes it is this daemon's in every answer.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, TaskEntry } from "../../actors/task.ts";
@@ -33,11 +35,13 @@ import { type Cancel, openLoneEntries } from "./lone-entry.ts";
 import type { ClaimReason, Writer } from "./make-events.ts";
 import { cancelParked, type Decided, failParked, resumeParked } from "./parked-runs.ts";
 import type { IncomingRequest } from "./request.ts";
+import { openRestingRuns } from "./resting-runs.ts";
 import { openResults } from "./results.ts";
 import { openRunSnapshots } from "./run-snapshots.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
 import { type TakenOver, takeOverRun } from "./take-over-run.ts";
 import { type Answer, type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
+import { wakeRun } from "./wake-run.ts";
 
 export type RunHostOptions = {
   bus: Bus;
@@ -66,7 +70,14 @@ export type RunHostOptions = {
   exportMark: (host: string) => Mark | undefined;
   /** How much the journal of one run may hold. */
   journalLimits: JournalLimits;
+  /** Whether a daemon, by its incarnation, is alive. */
+  isLiving: (incarnation: string) => boolean;
+  /** How many runs may be at work here at once. */
+  maxRuns: number;
 };
+
+/** A run whose owner is gone and that only waits, as the index knows it. */
+type LeftResting = { runId: string; workflow: string; seq: number; dueMs: number; by: string };
 
 export type RunHost = {
   /**
@@ -76,6 +87,8 @@ export type RunHost = {
   accept(incoming: IncomingRequest, cancel?: Cancel & { seq: number }): Promise<"accepted" | "exists">;
   /** Takes over a run whose owner is gone; `from` is that owner's incarnation, where it is known: nobody else's is taken. */
   adopt(runId: string, reason: ClaimReason, from?: string): Promise<TakenOver>;
+  /** Keeps a run that only waits, of an owner that is gone: it is taken over when it wakes. False where it falls due too soon. */
+  keep(run: LeftResting, reason: ClaimReason): boolean;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
   /** Cancels a run that stands still because nobody can continue it. */
   cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<Decided>;
@@ -84,16 +97,18 @@ export type RunHost = {
   /** Ends a run that stands still as failed. */
   failParked(runId: string, reason?: string): Promise<Decided>;
   owns(runId: string): boolean;
-  /** Another daemon's claim was seen in the journal. */
-  superseded(runId: string, epoch: number): void;
+  /** An entry was seen in the stream of journals. */
+  seen(runId: string, events: readonly RunEvent[], seq: number): void;
   workerGone(incarnation: string): void;
   serversChanged(): void;
-  /** Runs in this daemon's hands. */
+  /** This daemon's runs. */
   size(): number;
-  /** Those of them that something is at work on; the others only wait. */
-  busy(): number;
-  /** The same by workflow. */
+  /** How many more may be at work here; none may come while runs whose time has come wait for room. */
+  room(): number;
+  /** All of them by workflow. */
   byWorkflow(): Map<string, number>;
+  /** Those that rest, by workflow. */
+  restingByWorkflow(): Map<string, number>;
   /** Resolves when nothing is on its way to a journal. */
   settled(): Promise<void>;
   /** Lets go of every run, so that other daemons take them. */
@@ -105,6 +120,8 @@ export type RunHost = {
 const MAX_OVER = 10_000;
 // Daemons are back within half a second after each other.
 const WORKERS_BACK_MS = 1_000;
+// To keep a run for so long costs less than to read its journal again.
+const REST_AT_LEAST_MS = 5_000;
 
 /** Starts the run host of a daemon. */
 export function startRunHost(options: RunHostOptions): RunHost {
@@ -128,6 +145,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
       // Without the run here there is no answer (D4): its owner's inbox will be told to the worker.
       const run = runs.get(runId);
       if (run) run.outcome(message, answer);
+      else if (resting.wake(runId, (awake) => awake.outcome(message, answer))) return;
       else if (over.has(runId)) answer({ type: "superseded" });
     },
     lost(runId, taskId, lost) {
@@ -140,6 +158,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     stray(runId, taskId, holder) {
       const run = runs.get(runId);
       if (run) run.stray(taskId, holder);
+      else if (resting.wake(runId, (awake) => awake.stray(taskId, holder))) return;
       else if (over.has(runId)) desk.tellHolder(holder, { type: "cancel", taskId, reason: "the run is over" });
     },
   };
@@ -176,6 +195,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     snapshots: openRunSnapshots(openNewest(bus, subjects.streams.snapshots), subjects.snapshot, logger),
     journalLimits: options.journalLimits,
     recorded: tell,
+    quiet: rest,
     // H3
     closed(run, why) {
       const { runId, workflow } = run;
@@ -187,6 +207,15 @@ export function startRunHost(options: RunHostOptions): RunHost {
   const appendAlone = openLoneEntries(host, tracing, tell);
   const accepting = { runs, host, definitions, tracing, appendAlone };
   const takingOver = { ...accepting, taskJournals, taskSubject: subjects.task, exportMark: options.exportMark };
+  const isElsewhere = (incarnation: string) =>
+    incarnation !== options.writer.incarnation && options.isLiving(incarnation);
+  const resting = openRestingRuns({
+    clock,
+    logger,
+    bring: (row) => wakeRun({ ...takingOver, isElsewhere }, row),
+    room: () => (bus.connected() ? room() : 0),
+    awake: rest,
+  });
 
   return {
     async accept(incoming, cancel) {
@@ -194,61 +223,97 @@ export function startRunHost(options: RunHostOptions): RunHost {
       const begun = beginning.get(runId);
       if (begun) return begun.then(() => "exists");
       // A journal past its retention is gone, but its id is still taken.
-      if (runs.has(runId) || options.known(runId)) return "exists";
+      if (owns(runId) || options.known(runId)) return "exists";
       const starting = acceptRun(accepting, incoming, cancel);
       beginning.set(runId, starting);
       return starting.finally(() => beginning.delete(runId));
     },
     adopt: (runId, reason, from) => takeOverRun(takingOver, runId, reason, from),
-    cancel(runId, seq, { reason, by }) {
+    keep({ by, ...run }, reason) {
+      if (owns(run.runId)) return true;
+      if (run.dueMs - clock.now() < REST_AT_LEAST_MS) return false;
+      resting.add({ ...run, left: { by, reason } });
+      return true;
+    },
+    cancel(runId, seq, cancel) {
       const run = runs.get(runId);
-      if (!run) return false;
-      if (run.cancelling) return true;
-      run.note({ type: "signal.received", data: { seq, kind: "cancel" } });
-      const data = {
-        ...(reason !== undefined && { reason }),
-        ...(by !== undefined && { by }),
-        graceMs: options.cancelGraceMs,
-      };
-      run.fact({ type: "run.cancelling", data });
+      if (!run) return resting.wake(runId, (awake) => cancelRun(awake, seq, cancel));
+      cancelRun(run, seq, cancel);
       return true;
     },
     cancelParked: (runId, cancel) => cancelParked(takingOver, runId, cancel),
     resumeParked: (runId, isOffered) => resumeParked(takingOver, runId, isOffered),
     failParked: (runId, reason) => failParked(takingOver, runId, reason),
-    owns: (runId) => runs.has(runId),
-    superseded(runId, epoch) {
-      const run = runs.get(runId);
-      if (run && epoch > run.epoch) run.close("fenced");
+    owns,
+    seen(runId, events, seq) {
+      resting.seen(runId, seq);
+      for (const { type, epoch, data } of events) {
+        if (type !== "run.claimed" || data.incarnation === options.writer.incarnation) continue;
+        const run = runs.get(runId);
+        if (run && epoch > run.epoch) run.close("fenced");
+      }
     },
     workerGone: (incarnation) => desk.workerGone(incarnation),
     serversChanged: () => desk.serversChanged(),
-    size: () => runs.size,
-    busy() {
-      let busy = 0;
-      for (const run of runs.values()) if (!run.isIdle) busy += 1;
-      return busy;
-    },
+    size: () => runs.size + resting.size,
+    room: () => (resting.isBehind() ? 0 : room()),
+    restingByWorkflow: () => resting.byWorkflow(),
     byWorkflow() {
-      const counts = new Map<string, number>();
+      const counts = resting.byWorkflow();
       for (const { workflow } of runs.values()) counts.set(workflow, (counts.get(workflow) ?? 0) + 1);
       return counts;
     },
     async settled() {
       await Promise.all([...runs.values()].map((run) => run.idle()));
     },
-    releaseAll() {
-      for (const run of [...runs.values()]) run.close("released");
-    },
+    releaseAll,
     stop() {
       stopping.abort();
       stopListening();
       clearTimeout(cancelAgain);
       results.stop();
-      for (const run of [...runs.values()]) run.close("released");
+      releaseAll();
+      resting.stop();
       desk.stop();
     },
   };
+
+  function owns(runId: string): boolean {
+    return runs.has(runId) || resting.has(runId);
+  }
+
+  /** Those that something is at work on take room; the others only wait. */
+  function room(): number {
+    let busy = 0;
+    for (const run of runs.values()) if (!run.isIdle) busy += 1;
+    return options.maxRuns - busy;
+  }
+
+  function releaseAll() {
+    resting.clear();
+    for (const run of [...runs.values()]) run.close("released");
+  }
+
+  /** H6 */
+  function rest(run: ActiveRun) {
+    const { runId, workflow, restsUntil: dueMs, lastSeq: seq } = run;
+    // Whoever wakes it has something for it first.
+    if (dueMs === undefined || resting.isWaking(runId)) return;
+    if (dueMs - clock.now() < REST_AT_LEAST_MS) return;
+    run.close("resting");
+    resting.add({ runId, workflow, dueMs, seq });
+  }
+
+  function cancelRun(run: ActiveRun, seq: number, { reason, by }: Cancel) {
+    if (run.cancelling) return;
+    run.note({ type: "signal.received", data: { seq, kind: "cancel" } });
+    const data = {
+      ...(reason !== undefined && { reason }),
+      ...(by !== undefined && { by }),
+      graceMs: options.cancelGraceMs,
+    };
+    run.fact({ type: "run.cancelling", data });
+  }
 
   // H5
   function restored() {

@@ -7,7 +7,7 @@
  */
 import { rmSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import type { RunStanding, RunStatus } from "../../workflows/run-status.ts";
+import { isResting, type RunStanding, type RunStatus } from "../../workflows/run-status.ts";
 
 /** A run as the index keeps it. Times are milliseconds since the epoch. */
 export type IndexRow = {
@@ -30,6 +30,22 @@ export type IndexRow = {
 /** The newest entry that is in the tables. */
 export type IndexPosition = { created: string; seq: number; storedAt: string };
 
+/** What is asked of a run that has not ended by whoever looks after it. */
+export type UnfinishedRow = {
+  runId: string;
+  workflow: string;
+  hash: string | null;
+  kind: IndexRow["kind"] | null;
+  status: RunStatus;
+  ownerHost: string | null;
+  ownerIncarnation: string | null;
+  epoch: number | null;
+  wakeMs: number | null;
+  resting: 0 | 1;
+  parked: string | null;
+  lastSeq: number;
+};
+
 export type IndexStore = {
   position(): IndexPosition | undefined;
   /** Stores rows and the position they bring the tables to, in one transaction. */
@@ -37,6 +53,8 @@ export type IndexStore = {
   row(runId: string): IndexRow | undefined;
   /** Rows for a condition; the text of the condition is the key of its prepared statement. */
   rows(condition: string, ...values: SQLInputValue[]): IndexRow[];
+  /** Runs that have not ended; only those of `owner` where one is given. */
+  unfinished(owner?: string): UnfinishedRow[];
   counts(): { workflow: string; status: RunStatus; count: number }[];
   /** Deletes a run's row and remembers that its id was used. */
   forget(runId: string): void;
@@ -59,7 +77,7 @@ const SCHEMA = `
     session_id TEXT, user_id TEXT, reply_to TEXT,
     created_ms INTEGER NOT NULL, started_ms INTEGER, ended_ms INTEGER, wake_ms INTEGER,
     owner_host TEXT, owner_incarnation TEXT, epoch INTEGER, last_seq INTEGER NOT NULL,
-    open TEXT
+    open TEXT, resting INTEGER NOT NULL
   ) WITHOUT ROWID;
   CREATE INDEX runs_by_time ON runs (created_ms, run_id);
   CREATE INDEX runs_by_status ON runs (status, created_ms, run_id);
@@ -76,13 +94,19 @@ const SCHEMA = `
 
 // What never changes after a run was accepted is not in the update.
 const UPSERT = `
-  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   ON CONFLICT (run_id) DO UPDATE SET
     version = excluded.version, hash = excluded.hash, status = excluded.status, waiting_for = excluded.waiting_for, parked = excluded.parked,
     started_ms = excluded.started_ms, ended_ms = excluded.ended_ms, wake_ms = excluded.wake_ms,
     owner_host = excluded.owner_host, owner_incarnation = excluded.owner_incarnation, epoch = excluded.epoch,
-    last_seq = excluded.last_seq, open = excluded.open
+    last_seq = excluded.last_seq, open = excluded.open, resting = excluded.resting
 `;
+
+// Asked every few seconds for every run that waits, so what is open of each is left out: it would have to be parsed.
+const UNFINISHED = `
+  SELECT run_id AS runId, workflow, hash, kind, status, owner_host AS ownerHost, owner_incarnation AS ownerIncarnation,
+    epoch, wake_ms AS wakeMs, resting, parked, last_seq AS lastSeq
+  FROM runs WHERE`;
 
 type StoredRow = {
   run_id: string;
@@ -132,6 +156,11 @@ export function openIndexStore(file: string): IndexStore {
 
     rows(condition, ...values) {
       return (prepared(`SELECT * FROM runs ${condition}`).all(...values) as StoredRow[]).map(readForm);
+    },
+
+    unfinished(owner) {
+      if (owner === undefined) return prepared(`${UNFINISHED} ended_ms IS NULL`).all() as UnfinishedRow[];
+      return prepared(`${UNFINISHED} ended_ms IS NULL AND owner_incarnation = ?`).all(owner) as UnfinishedRow[];
     },
 
     counts() {
@@ -279,6 +308,7 @@ function storedForm(row: IndexRow): SQLInputValue[] {
     owner?.epoch ?? null,
     row.lastSeq,
     open,
+    isResting(standing) ? 1 : 0,
   ];
 }
 

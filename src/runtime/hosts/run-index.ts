@@ -14,12 +14,19 @@
  */
 import type { Logger } from "pino";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
-import { advanceStanding, initialStanding, isOver, type RunStatus, wakeAtOf } from "../../workflows/run-status.ts";
+import {
+  advanceStanding,
+  initialStanding,
+  isOver,
+  isResting,
+  type RunStatus,
+  wakeAtOf,
+} from "../../workflows/run-status.ts";
 import type { Bus } from "../nats/connection.ts";
 import { type FollowedEntry, followStream, type StreamFacts } from "../nats/follow.ts";
 import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
-import { type IndexPosition, type IndexRow, isDamage, openIndexStore } from "./run-index-store.ts";
+import { type IndexPosition, type IndexRow, isDamage, openIndexStore, type UnfinishedRow } from "./run-index-store.ts";
 import { pageCondition, pageOf, type RunListQuery, type RunPage, type RunSummary, summaryOf } from "./run-list.ts";
 
 export type RunIndexOptions = {
@@ -40,8 +47,10 @@ type UnfinishedRun = {
   ownerHost: string | undefined;
   ownerIncarnation: string | undefined;
   epoch: number;
-  /** The earliest due time of its timers, as an ISO 8601 instant. */
-  wakeAt: string | undefined;
+  /** The earliest due time of its timers, in milliseconds since the epoch. */
+  wakeMs: number | undefined;
+  /** Whether it waits for nothing but that. */
+  rests: boolean;
   /** Why no daemon can continue it. */
   parked: string | undefined;
   /** Where its newest entry stands in the runs stream. */
@@ -69,8 +78,8 @@ export type RunIndex = {
   unfinishedOwnedBy(incarnation: string): UnfinishedRun[];
   /** Runs that ended at or after an instant under this incarnation and have a `replyTo`, oldest first. */
   endedSince(instant: string, incarnation: string): EndedRun[];
-  /** Runs that ended in a host's hands and have an entry after `seq`, newest first, at most 10,000. */
-  endedUnder(host: string, seq: number): string[];
+  /** Runs that ended or rest in a host's hands and have an entry after `seq`, newest first, at most 10,000. */
+  quietUnder(host: string, seq: number): string[];
   /** Runs that ended before an instant, the longest ended first. */
   olderThan(instant: string, limit: number): { runId: string; endedAt: string }[];
   /** Drops a run whose journal was purged; its id stays known. */
@@ -96,7 +105,7 @@ const FLUSH_ENTRIES = 500;
 const FLUSH_RETRY_MS = 1_000;
 // Entries are handed over milliseconds before they arrive; only a broker that stalls makes this fill up.
 const MAX_OWN = 10_000;
-// Unfinished runs kept in memory, some 500 bytes each; others are read from the file when they go on.
+// Unfinished runs kept in memory, some 500 bytes each; others, and those that rest, are read from the file when they go on.
 const MAX_CACHED = 20_000;
 
 /** Opens the index and starts following the runs stream, which need not exist yet. */
@@ -138,18 +147,17 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
       return row && summaryOf(row);
     },
     counts: () => query(() => store.counts()),
-    unfinished: () => rows("WHERE ended_ms IS NULL").map(unfinishedOf),
-    unfinishedOwnedBy: (incarnation) =>
-      rows("WHERE ended_ms IS NULL AND owner_incarnation = ?", incarnation).map(unfinishedOf),
+    unfinished: () => query(() => store.unfinished()).map(unfinishedOf),
+    unfinishedOwnedBy: (incarnation) => query(() => store.unfinished(incarnation)).map(unfinishedOf),
     endedSince: (instant, incarnation) =>
       rows(
         "WHERE reply_to IS NOT NULL AND ended_ms >= ? AND owner_incarnation = ? ORDER BY ended_ms",
         Date.parse(instant),
         incarnation,
       ).flatMap(endedOf),
-    endedUnder: (host, seq) =>
+    quietUnder: (host, seq) =>
       rows(
-        "WHERE ended_ms IS NOT NULL AND owner_host = ? AND last_seq > ? ORDER BY last_seq DESC LIMIT 10000",
+        "WHERE (ended_ms IS NOT NULL OR resting = 1) AND owner_host = ? AND last_seq > ? ORDER BY last_seq DESC LIMIT 10000",
         host,
         seq,
       ).map(({ runId }) => runId),
@@ -318,7 +326,7 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
     unflushed = 0;
     for (const row of changed.values()) {
       cached.delete(row.runId);
-      if (!isOver(row.standing.status)) cached.set(row.runId, row);
+      if (!isOver(row.standing.status) && !isResting(row.standing)) cached.set(row.runId, row);
     }
     changed.clear();
     for (const oldest of cached.keys()) {
@@ -394,20 +402,20 @@ function accept(accepted: Extract<RunEvent, { type: "run.accepted" }>): IndexRow
   };
 }
 
-function unfinishedOf({ runId, workflow, hash, kind, standing, wakeMs, lastSeq }: IndexRow): UnfinishedRun {
-  const { status, owner, parked } = standing;
+function unfinishedOf(row: UnfinishedRow): UnfinishedRun {
   return {
-    runId,
-    workflow,
-    hash,
-    kind,
-    status,
-    ownerHost: owner?.host,
-    ownerIncarnation: owner?.incarnation,
-    epoch: owner?.epoch ?? 0,
-    wakeAt: iso(wakeMs),
-    parked,
-    lastSeq,
+    runId: row.runId,
+    workflow: row.workflow,
+    hash: row.hash ?? undefined,
+    kind: row.kind ?? undefined,
+    status: row.status,
+    ownerHost: row.ownerHost ?? undefined,
+    ownerIncarnation: row.ownerIncarnation ?? undefined,
+    epoch: row.epoch ?? 0,
+    wakeMs: row.wakeMs ?? undefined,
+    rests: row.resting === 1,
+    parked: row.parked ?? undefined,
+    lastSeq: row.lastSeq,
   };
 }
 

@@ -51,6 +51,8 @@ export type TakenOver = "adopted" | "ended" | "elsewhere" | "parked" | "unknown"
 /** How a `run.parked` begins that ends by itself when a daemon with the definition appears. */
 export const NO_DEFINITION = "no_definition:";
 
+const OUT_OF_STEP = "the journal's facts end the run, its events do not";
+
 /** Takes a run over; `from` is the incarnation it is taken from, where that is known: nobody else's is taken. */
 export async function takeOverRun(
   parts: TakeOverParts,
@@ -83,7 +85,7 @@ export async function takeOverRun(
 }
 
 /** Whether a run can be gone on with from its snapshot, its spans too: whoever wrote it may have traced nothing. */
-function canGoOn(tracing: Tracing, { runId, accepted, base }: Journal, { snapshot }: Folded): boolean {
+export function canGoOn(tracing: Tracing, { runId, accepted, base }: Journal, { snapshot }: Folded): boolean {
   const { workflow, trace } = accepted.data;
   if (!snapshot || isDone(snapshot)) return false;
   if (!base || tracing.destination === "nowhere" || !trace.sampled) return true;
@@ -104,17 +106,53 @@ function canGoOn(tracing: Tracing, { runId, accepted, base }: Journal, { snapsho
 export async function driveOn(
   parts: TakeOverParts,
   journal: Journal,
-  { definition, snapshot, problem }: Folded & { definition: WorkflowDefinition },
+  folded: Folded & { definition: WorkflowDefinition },
   reason: ClaimReason,
 ): Promise<"adopted" | "elsewhere" | "parked"> {
-  const { runs, host, tracing } = parts;
+  const { host } = parts;
+  const { runId, events, accepted, base } = journal;
+  const { definition } = folded;
+  const { workflow } = accepted.data;
+  const claim = lastClaim(journal);
+  const exported = exportedUpTo(claim, parts.exportMark);
+  const { run, problem } = reopen(parts, journal, folded);
+  try {
+    const isRebound = definition.hash !== boundTo(journal);
+    await run.claim(claimedEvent(host.writer, reason, isRebound ? definition : undefined));
+  } catch (error) {
+    run.close("fenced");
+    if (error instanceof FencedError) return "elsewhere";
+    throw error;
+  }
+  exportAgain(parts, journal, exported, run.lastSeq);
+  if (problem !== undefined) {
+    run.park(new FoldError(problem));
+    return "parked";
+  }
+  host.logger.info(
+    { runId, workflow, reason, epoch: run.epoch, folded: events.length, ...(base && { after: base.n }) },
+    "run taken over",
+  );
+  // It may rest by now.
+  if (run.isOpen) run.resumeTimers();
+  // Not waited for: claims are what there is little time for, and those who answer have all the time they need.
+  findTasks(parts, run, reason === "handed-over" ? workerOf(claim) : undefined).catch((error: unknown) =>
+    host.logger.error({ runId, err: error }, "could not look for the run's tasks"),
+  );
+  return "adopted";
+}
+
+/** Puts a run into this daemon's hands where its journal stands; a `problem` says why it cannot be continued from there. */
+export function reopen(
+  { runs, host, tracing }: TakeOverParts,
+  journal: Journal,
+  { definition, snapshot, problem }: Folded & { definition: WorkflowDefinition },
+) {
   const { runId, events, accepted, base } = journal;
   const { workflow, trace } = accepted.data;
   const projection = tracing.run(runId, workflow, trace);
   if (base?.projection) projection.restore(accepted, base.projection);
   projection.replayed(events);
-  const claim = lastClaim(journal);
-  const exported = exportedUpTo(claim, parts.exportMark);
   const run = activateRun(host, {
     runId,
     definition,
@@ -126,29 +164,7 @@ export async function driveOn(
     ...(base && { snapshotAt: base }),
   });
   runs.set(runId, run);
-  try {
-    const isRebound = definition.hash !== boundTo(journal);
-    await run.claim(claimedEvent(host.writer, reason, isRebound ? definition : undefined));
-  } catch (error) {
-    run.close("fenced");
-    if (error instanceof FencedError) return "elsewhere";
-    throw error;
-  }
-  exportAgain(parts, journal, exported, run.lastSeq);
-  if (!snapshot || isDone(snapshot)) {
-    run.park(new FoldError(problem ?? "the journal's facts end the run, its events do not"));
-    return "parked";
-  }
-  host.logger.info(
-    { runId, workflow, reason, epoch: run.epoch, folded: events.length, ...(base && { after: base.n }) },
-    "run taken over",
-  );
-  run.resumeTimers();
-  // Not waited for: claims are what there is little time for, and those who answer have all the time they need.
-  findTasks(parts, run, reason === "handed-over" ? workerOf(claim) : undefined).catch((error: unknown) =>
-    host.logger.error({ runId, err: error }, "could not look for the run's tasks"),
-  );
-  return "adopted";
+  return { run, problem: snapshot && isDone(snapshot) ? OUT_OF_STEP : problem };
 }
 
 /** Says on record why a run stands still that no living daemon has the definition for. */

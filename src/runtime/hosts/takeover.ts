@@ -8,6 +8,9 @@
  *     slow clock from the run index whatever happened to the first try.
  * T3  A daemon that restarts takes up its own runs at once; the others leave them to it for a moment, and then take those it
  *     has not got round to.
+ * T4  A run that rests is not claimed while it does: the daemon it falls to keeps a row of it, and claims it when it wakes.
+ *     Where more than one keeps it, its append decides. A host that was restarted keeps its own. One that nobody could go on
+ *     with is not kept: that is said at once.
  */
 import type { Logger } from "pino";
 import { offerOf } from "./definitions.ts";
@@ -24,6 +27,9 @@ type OrphanRow = {
   ownerHost: string | undefined;
   ownerIncarnation: string | undefined;
   parked: string | undefined;
+  lastSeq: number;
+  wakeMs: number | undefined;
+  rests: boolean;
 };
 
 export type TakeoverOptions = {
@@ -98,8 +104,8 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     const claim = reason === "left" ? "handed-over" : "takeover";
     let found = 0;
     for (const row of unfinished()) {
-      // A host that is gone for good may not have got round to the runs of its life before.
-      const left = row.ownerIncarnation === incarnation || (row.ownerHost === host && isOrphaned(row));
+      // A host that is gone for good may not have got round to the runs of its life before, and may have kept those of others.
+      const left = row.ownerIncarnation === incarnation || ((row.ownerHost === host || row.rests) && isOrphaned(row));
       if (!left || !isMine(row)) continue;
       enqueue(row, claim);
       found += 1;
@@ -129,13 +135,27 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     const able = living.filter((beat) => canRun(beat, row));
     // A journal that could not be folded stays so until a person decides; a definition that was missing may be here now.
     if (row.parked !== undefined && (able.length === 0 || !row.parked.startsWith(NO_DEFINITION))) return false;
-    return chooseOwner(row.runId, able.length > 0 ? able : living)?.incarnation === self().incarnation;
+    // T4
+    const keeper = row.rests ? able.find((beat) => beat.host === row.ownerHost) : undefined;
+    const chosen = keeper ?? chooseOwner(row.runId, able.length > 0 ? able : living);
+    return chosen?.incarnation === self().incarnation;
   }
 
-  function enqueue({ runId, ownerIncarnation }: OrphanRow, reason: ClaimReason) {
+  function enqueue(row: OrphanRow, reason: ClaimReason) {
+    const { runId, ownerIncarnation } = row;
     if (runs.owns(runId) || queue.has(runId) || atWork.has(runId)) return;
+    // T4
+    if (row.rests && canRun(self(), row) && keep(row, reason)) return adopted(runId, reason);
     queue.set(runId, { reason, from: ownerIncarnation });
     work();
+  }
+
+  /** False where there is no use in it, because the run goes on soon. */
+  function keep(
+    { runId, workflow, lastSeq: seq, wakeMs: dueMs, ownerIncarnation: by }: OrphanRow,
+    reason: ClaimReason,
+  ) {
+    return dueMs !== undefined && by !== undefined && runs.keep({ runId, workflow, seq, dueMs, by }, reason);
   }
 
   function work() {

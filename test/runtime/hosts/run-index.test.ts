@@ -59,7 +59,8 @@ describe("a run", () => {
         ownerHost: OWNER.host,
         ownerIncarnation: OWNER.incarnation,
         epoch: 1,
-        wakeAt: undefined,
+        wakeMs: undefined,
+        rests: false,
         parked: undefined,
         lastSeq: first,
       },
@@ -91,7 +92,7 @@ describe("a run", () => {
 
     const index = troupe.reopen();
     expect(index.unfinishedOwnedBy(OWNER.incarnation)).toMatchObject([
-      { runId: "r2", status: "waiting", wakeAt: dueAt },
+      { runId: "r2", status: "waiting", wakeMs: Date.parse(dueAt), rests: false },
     ]);
     expect(index.unfinishedOwnedBy("another")).toEqual([]);
     expect(index.get("r2")?.waitingFor).toBe("facts (facts-1): no worker");
@@ -101,7 +102,29 @@ describe("a run", () => {
     });
     await troupe.applied(await troupe.append("r2", [again], first));
     expect(index.get("r2")).toMatchObject({ status: "running" });
-    expect(index.unfinished()).toMatchObject([{ wakeAt: dueAt }]);
+    expect(index.unfinished()).toMatchObject([{ wakeMs: Date.parse(dueAt) }]);
+  });
+
+  test("that waits for nothing but its time is known with it, also when the index was closed in between", async () => {
+    await using troupe = await newTroupe(join(folder, "resting.db"));
+    const make = eventsOf("r3");
+    const dueAt = "2026-05-01T00:00:00.000Z";
+    const timer = make.next({ type: "timer.set", data: { id: "start", dueAt } });
+    const first = await troupe.append("r3", [...make.open({ notBefore: dueAt }), timer], 0);
+    await troupe.applied(first);
+    await troupe.index.close();
+
+    const index = troupe.reopen();
+    expect(index.unfinished()).toMatchObject([
+      { runId: "r3", status: "pending", rests: true, wakeMs: Date.parse(dueAt), lastSeq: first },
+    ]);
+    expect(index.quietUnder(OWNER.host, first - 1)).toEqual(["r3"]);
+    expect(index.quietUnder(OWNER.host, first)).toEqual([]);
+    expect(index.quietUnder("another", 0)).toEqual([]);
+    const fired = make.next({ type: "timer.fired", data: { id: "start" } });
+    await troupe.applied(await troupe.append("r3", [fired, ...sent(make, "facts")], first));
+    expect(index.unfinished()).toMatchObject([{ status: "running", rests: false, wakeMs: undefined }]);
+    expect(index.quietUnder(OWNER.host, 0)).toEqual([]);
   });
 
   test("that ended and has somebody to tell is found by when it ended and under whom", async () => {

@@ -8,7 +8,6 @@ import { connectBus } from "../../../src/runtime/nats/connection.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
 import type { WorkflowDefinition } from "../../../src/workflows/definition.ts";
-import type { RunEvent } from "../../../src/workflows/run-events.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
 import { until } from "../../helpers/until.ts";
 
@@ -66,7 +65,9 @@ async function daemon(
     writer: { host: name, incarnation },
     inbox: `_INBOX_${name}.owner.${incarnation}`,
     workersOf: () => ["hands/1"],
+    isLiving: (other) => presence.isLiving(other),
   });
+  index.onEntry((runId, events, seq) => runs.seen(runId, events, seq));
   const self = (): Beat => ({
     v: 1,
     host: name,
@@ -278,6 +279,78 @@ test("an owner that was only thought dead writes nothing and lets go when it fin
   zombie.stop();
 });
 
+describe("runs at rest", () => {
+  const restsAt = ({ runs }: SmallDaemon) => runs.restingByWorkflow().get(agent) ?? 0;
+  const scheduled = async ({ runs }: SmallDaemon, count: number) => {
+    const notBefore = new Date(Date.now() + 3_600_000).toISOString();
+    return Promise.all(Array.from({ length: count }, () => bench.start(runs, agent, { notBefore })));
+  };
+
+  test("fall to the living when their owner dies, and again when who keeps them dies, without a word in a journal", async () => {
+    const [a, b, c] = [await daemon("a"), await daemon("b"), await daemon("c")];
+    await known(a, b, c);
+    const runIds = await scheduled(a, 40);
+    await until("they rest", () => restsAt(a) === 40);
+    a.kill();
+    await until("all are kept", () => restsAt(b) + restsAt(c) === 40);
+    expect(Math.min(restsAt(b), restsAt(c))).toBeGreaterThan(5);
+    b.kill();
+    await until("the last one keeps all", () => restsAt(c) === 40);
+    for (const runId of runIds) expect(await claims(runId)).toHaveLength(1);
+
+    const [runId] = runIds as [string];
+    expect(c.runs.cancel(runId, 7, {})).toBe(true);
+    expect(await bench.end(runId)).toMatchObject({ type: "run.cancelled", epoch: 2 });
+    await until("it is let go of", () => !c.runs.owns(runId));
+    expect(restsAt(c)).toBe(39);
+  });
+
+  test("are kept by their own host when it restarts, and by no other", async () => {
+    const [a, b] = [await daemon("a"), await daemon("b", { lookAroundMs: 100 })];
+    await known(a, b);
+    await scheduled(a, 20);
+    const resting = () => b.index.unfinished().filter(({ workflow, rests }) => workflow === agent && rests);
+    await until("they are known to the other one", () => resting().length === 20);
+    a.kill();
+    const again = await daemon("a");
+    again.takeover.takeUpOwn();
+    expect(restsAt(again)).toBe(20);
+    await until("the old one is gone", () => !b.presence.isLiving(a.incarnation));
+    // Longer than the others leave a host that restarts to itself.
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    expect([restsAt(again), restsAt(b)]).toEqual([20, 0]);
+  });
+
+  test("that nobody can go on with are parked at once", async () => {
+    const a = await daemon("a");
+    const [runId] = (await scheduled(a, 1)) as [string];
+    await until("it rests", () => restsAt(a) === 1);
+    a.kill();
+    const other = defineWorkflow({ name: agent, agents: ["somebody", "else"] });
+    const b = await daemon("b", { definitions: [other], lookAroundMs: 100 });
+    await until("it is parked", async () => (await bench.events(runId)).some(({ type }) => type === "run.parked"));
+    expect(b.runs.owns(runId)).toBe(false);
+  });
+
+  test("that went on in their owner's last moment are taken over as what they are", async () => {
+    const [a, b] = [await daemon("a"), await daemon("b", { lookAroundMs: 100 })];
+    await known(a, b);
+    const [runId] = (await scheduled(a, 1)) as [string];
+    await until("it rests", () => restsAt(a) === 1);
+    a.kill();
+    await until("it is kept", () => restsAt(b) === 1);
+    await forge(
+      runId,
+      { type: "timer.fired", data: { id: "start" } },
+      { type: "step.started", data: { step: "one", agent } },
+      { type: "task.sent", data: { taskId: "one-1", agent, step: "one", attempt: 1, delivery: 1 } },
+    );
+    await worker.gets("one-1");
+    expect(await claims(runId)).toHaveLength(2);
+    expect(restsAt(b)).toBe(0);
+  });
+});
+
 describe("a run that cannot be continued", () => {
   test("for want of its definition says so, and goes on when a daemon with it appears", async () => {
     const a = await daemon("a");
@@ -350,13 +423,14 @@ test("times in the journal never run backwards, also where the new owner's clock
 const ZERO = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
 
 /** Puts an event into a journal that no supervisor decided. */
-async function forge(runId: string, body: object): Promise<void> {
+async function forge(runId: string, ...bodies: object[]): Promise<void> {
   const subject = bench.subjects.run(runId);
   const last = await bench.journals.last(subject);
   const n = (last?.value.at(-1)?.n ?? 0) + 1;
-  const event = { v: 1, id: nuid.next(), runId, n, at: new Date().toISOString(), epoch: 1, ...body } as RunEvent;
-  await bench.journals.append(subject, Buffer.from(JSON.stringify([event])), {
+  const at = new Date().toISOString();
+  const events = bodies.map((body, i) => ({ v: 1, id: nuid.next(), runId, n: n + i, at, epoch: 1, ...body }));
+  await bench.journals.append(subject, Buffer.from(JSON.stringify(events)), {
     expected: last?.seq ?? 0,
-    id: event.id,
+    id: events[0]?.id ?? "",
   });
 }

@@ -1,0 +1,47 @@
+/**
+ * Wakes a run that rests here: it goes on under the claim it has, from its journal as this daemon left it. One that an owner
+ * who is gone left behind is taken over as any other.
+ */
+import { FoldError } from "../../workflows/supervisor.ts";
+import type { ActiveRun } from "./active-run.ts";
+import { boundTo, foldJournal, positionOf, readFromSnapshot, readJournal } from "./read-run.ts";
+import type { RestingRun } from "./resting-runs.ts";
+import { canGoOn, reopen, type TakeOverParts, takeOverRun } from "./take-over-run.ts";
+
+export type WakeParts = TakeOverParts & {
+  /** Whether a daemon other than this one beats. */
+  isElsewhere: (incarnation: string) => boolean;
+};
+
+/** Brings a run that rests into this daemon's hands; undefined where it is another's. Rejects with what reading rejects with. */
+export async function wakeRun(parts: WakeParts, row: RestingRun): Promise<ActiveRun | undefined> {
+  const { runId, left } = row;
+  if (!left) return goOn(parts, row);
+  // It was silent only for a while, and goes on with it itself.
+  if (parts.isElsewhere(left.by)) return undefined;
+  await takeOverRun(parts, runId, left.reason, left.by);
+  return parts.runs.get(runId);
+}
+
+async function goOn(parts: WakeParts, { runId, workflow, seq }: RestingRun): Promise<ActiveRun | undefined> {
+  for (const read of [readFromSnapshot, readJournal]) {
+    const journal = await read(parts.host, runId);
+    if (!journal && read === readFromSnapshot) continue;
+    // Nothing else appends under this daemon's claim.
+    if (!journal || positionOf(journal).seq !== seq) return undefined;
+    const hash = boundTo(journal);
+    const definition = hash === undefined ? undefined : parts.definitions.pinned(workflow, hash);
+    // Whoever looks for runs that nobody drives finds it, and says why it stands still.
+    if (!definition) return undefined;
+    const folded = await foldJournal(parts.host, definition, journal);
+    if (journal.base && !canGoOn(parts.tracing, journal, folded)) continue;
+    const { run, problem } = reopen(parts, journal, { definition, ...folded });
+    if (problem === undefined) {
+      run.resumeTimers();
+      return run;
+    }
+    run.park(new FoldError(problem));
+    return undefined;
+  }
+  return undefined;
+}
