@@ -47,7 +47,7 @@ export type RunEffects = {
   traceparent(taskId: string): string;
   /** Whether every open task waits for a worker. */
   allWait(): boolean;
-  /** Measures the tasks that these events settle, and calls off those they hand over to in vain. */
+  /** Measures the tasks that these events settle, leaves them, and calls off those they hand over to in vain. */
   recorded(events: readonly RunEvent[]): void;
   /** The desk: a worker has the task. */
   accepted(taskId: string, worker: string | undefined): void;
@@ -100,6 +100,9 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     recorded(events) {
       times.recorded(events);
       for (const { type, data } of events) {
+        if (type !== "task.settled" && type !== "agent.handoff") continue;
+        // The chart stopped it when the cancel came, and stops nothing twice.
+        if (isCancelling()) leave(data.taskId);
         if (type !== "agent.handoff") continue;
         // Sent by its worker, and the run is being cancelled: who has it answers to an owner that may be gone.
         const { taskId, forwarded } = data.next;
@@ -158,10 +161,15 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       if (isDone(now)) desk.forget(runId, child);
       return;
     }
-    waiting.delete(child);
-    deliveries.delete(child);
-    times.forget(child);
-    desk.forget(runId, child);
+    leave(child);
+  }
+
+  /** Nobody has to look after it any more. */
+  function leave(taskId: string) {
+    waiting.delete(taskId);
+    deliveries.delete(taskId);
+    times.forget(taskId);
+    desk.forget(runId, taskId);
   }
 
   /** Tells the worker; where nobody has the task it has stopped already. */
