@@ -1,11 +1,11 @@
 import { execFileSync } from "node:child_process";
-import { createServer, connect as openSocket, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FencedError, PayloadTooLargeError, PermissionError, UnavailableError } from "../../../src/errors.ts";
 import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
 import { type Entry, type Journals, openJournals } from "../../../src/runtime/nats/journal.ts";
 import { nuid, StorageType } from "../../../src/runtime/nats/nats.ts";
+import { startCable } from "../../helpers/cable.ts";
 import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
 import { until } from "../../helpers/until.ts";
 
@@ -375,45 +375,3 @@ test("an append whose connection was cut between the write and its answer is fou
   expect(texts(await journals.read(subject))).toEqual(["a", "b"]);
   await cut.close();
 });
-
-/** A TCP relay to the broker that can swallow what the broker says, and drop its connections. */
-async function startCable(port: number) {
-  const sockets = new Set<Socket>();
-  let muted = false;
-  const relay = createServer((client) => {
-    const server = openSocket(port, "127.0.0.1");
-    for (const socket of [client, server]) {
-      sockets.add(socket);
-      socket.on("error", () => {});
-      socket.on("close", () => {
-        sockets.delete(socket);
-        client.destroy();
-        server.destroy();
-      });
-    }
-    client.pipe(server);
-    server.on("data", (data) => {
-      if (!muted) client.write(data);
-    });
-  });
-  await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
-  const address = relay.address();
-  if (typeof address !== "object" || address === null) throw new Error("the relay has no port");
-  const dropAll = () => {
-    for (const socket of sockets) socket.destroy();
-  };
-  return {
-    url: `nats://127.0.0.1:${address.port}`,
-    muteAnswers() {
-      muted = true;
-    },
-    cut() {
-      muted = false;
-      dropAll();
-    },
-    async [Symbol.asyncDispose]() {
-      dropAll();
-      await new Promise((resolve) => relay.close(resolve));
-    },
-  };
-}
