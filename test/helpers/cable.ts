@@ -12,6 +12,9 @@ export type Cable = {
   release(): void;
   /** Drops all connections; new ones work. */
   cut(): void;
+  /** Drops all connections and takes none, until `accept`. */
+  refuse(): void;
+  accept(): void;
   [Symbol.asyncDispose](): Promise<void>;
 };
 
@@ -21,8 +24,10 @@ type Line = { readonly client: Socket; readonly server: Socket; muted: boolean; 
 export async function startCable(port: number): Promise<Cable> {
   const lines = new Set<Line>();
   let held = false;
+  let refusing = false;
   // Where a network is dead nobody answers an end, so it is not answered by itself.
   const relay = createServer({ allowHalfOpen: true }, (client) => {
+    if (refusing) return void client.destroy();
     const server = openSocket({ port, host: "127.0.0.1", allowHalfOpen: true });
     const line: Line = { client, server, muted: false, dead: false };
     lines.add(line);
@@ -61,6 +66,13 @@ export async function startCable(port: number): Promise<Cable> {
       for (const { client, server, dead } of lines) if (!dead) for (const socket of [client, server]) socket.resume();
     },
     cut: dropAll,
+    refuse() {
+      refusing = true;
+      dropAll();
+    },
+    accept() {
+      refusing = false;
+    },
     async [Symbol.asyncDispose]() {
       for (const line of lines) line.dead = false;
       dropAll();

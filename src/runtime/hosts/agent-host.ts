@@ -112,10 +112,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     outcomeTimeoutMs,
     outcomeAttempts,
     hurry: hurry.signal,
-    mayBeStale: (work: TaskWork) => backlog.pausedSince(work.startedAt),
+    mayBeStale: (work: TaskWork) => backlog.missedSince(work.startedAt),
     ...(handoffsOf && { handoffsOf }),
   };
   const standing = openStanding({
+    bus,
     backlog,
     journals: openJournals<RunEvent[]>(bus, subjects.streams.runs),
     subjectOf: subjects.run,

@@ -1,31 +1,43 @@
 /**
- * Knows when what comes from the broker may be old. To a process that was stopped or blocked the broker went on delivering
- * tasks; their owners have heard nothing, and sent them elsewhere. Begun here as well they would only be done twice.
+ * Knows when what comes from the broker may be old, and when this process may have been missed. To a process that was stopped
+ * or blocked the broker went on delivering tasks; their owners have heard nothing, and sent them elsewhere. Begun here as well
+ * they would only be done twice. One whose connection was away or dead has been missed just the same.
  *
  * Invariants
  * B1  Everything that was delivered before the process ran again counts as old: the broker's answer to a ping that is sent now
  *     comes after all of it.
  * B2  It is noticed on the first look, whichever comes first after a pause: the tick or a message.
+ * B3  A connection on which no ping is answered is one on which nobody hears this process, whatever the client knows of it:
+ *     that counts as missed before others can have taken this process for dead.
  */
 import type { Bus } from "../nats/connection.ts";
 
 export type Backlog = {
   /** Whether what arrives now may have been waiting for this process. */
   isOld(): boolean;
-  /** Whether this process has not run for a while since an instant of `performance.now()`. */
-  pausedSince(instant: number): boolean;
+  /** Whether others may have missed this process since an instant of `performance.now()`: it did not run, or was not heard. */
+  missedSince(instant: number): boolean;
+  /** What arrives now left the broker after this instant of `performance.now()`. */
+  arrivedSince(): number;
   stop(): void;
 };
 
 const TICK_MS = 100;
 // Well below the time after which owners send a task again, well above what a busy loop takes.
 const PAUSED_MS = 500;
+const PING_EVERY_MS = 400;
+// Presence is given up after 2.5 s without a beat (`suspectAfterMs`), and the last beat was at most half a second before the
+// last ping that was answered; a busy broker answers well within the rest.
+const UNHEARD_MS = 1_200;
 
 /** Starts watching; its timer does not keep the process alive. */
 export function watchBacklog(bus: Bus): Backlog {
   let lastLook = performance.now();
   let pauses = 0;
-  let lastPause = Number.NEGATIVE_INFINITY;
+  let lastMissed = Number.NEGATIVE_INFINITY;
+  /** When the last ping that was answered left. */
+  let heardAt = lastLook;
+  let pinging = false;
   let old = false;
   const timer = setInterval(tick, TICK_MS);
   timer.unref();
@@ -34,26 +46,44 @@ export function watchBacklog(bus: Bus): Backlog {
       look();
       return old;
     },
-    pausedSince(instant) {
+    missedSince(instant) {
       look();
-      return lastPause >= instant;
+      return lastMissed >= instant;
     },
+    arrivedSince: () => heardAt,
     stop: () => clearInterval(timer),
   };
 
   function tick() {
     look();
     lastLook = performance.now();
+    if (!pinging && bus.connected() && lastLook - heardAt >= PING_EVERY_MS) void ping();
   }
 
-  // B2
+  // B2, B3
   function look() {
-    if (performance.now() - lastLook > PAUSED_MS) notePause();
+    const now = performance.now();
+    if (now - lastLook > PAUSED_MS) notePause();
+    if (now - heardAt > UNHEARD_MS) lastMissed = now;
+  }
+
+  async function ping() {
+    pinging = true;
+    const leftAt = performance.now();
+    try {
+      await bus.nc.flush();
+      // How long it took is looked at before it counts.
+      look();
+      heardAt = leftAt;
+    } catch {
+      // The connection is away, and so unheard until it is back.
+    }
+    pinging = false;
   }
 
   function notePause() {
     lastLook = performance.now();
-    lastPause = lastLook;
+    lastMissed = lastLook;
     old = true;
     pauses += 1;
     const mine = pauses;
