@@ -26,7 +26,7 @@ import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
 import { encodeEntry } from "./encode-entry.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
-import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
+import { type Draft, emptyDraft, type Happening, type Sendings, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
 import type { Answer, TaskDesk } from "./task-desk.ts";
 import type { LostTask } from "./tracked-task.ts";
@@ -60,8 +60,8 @@ export type ActiveRunStart = {
   position: Position;
   /** The folded supervisor of a run that is taken over; absent for a new run. */
   snapshot?: SupervisorSnapshot;
-  /** How often each open task was sent. */
-  deliveries?: ReadonlyMap<string, number>;
+  /** How often each open task was sent, where that is not once. */
+  sendings?: ReadonlyMap<string, Sendings>;
 };
 
 /** Far below the time after which another daemon takes over, far above what an append takes. */
@@ -86,7 +86,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     desk: parts.desk,
     clock,
     metrics,
-    deliveries: start.deliveries,
+    sendings: start.sendings,
     snapshot: () => snapshot,
     happen,
   });
@@ -224,7 +224,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   function draftOf(batch: readonly Happening[]): Draft | undefined {
     const draft = emptyDraft(nextInstant(), snapshot);
     const { newTaskId } = parts;
-    const base = { runId, definition, snapshot, deliveries: effects.deliveries, newTaskId };
+    const base = { runId, definition, snapshot, sendings: effects.sendings, newTaskId };
     try {
       for (const happening of batch) take(base, draft, happening);
     } catch (error) {
@@ -261,7 +261,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       if (crashPoints.armed && i > 0) await crashPoints.before("between-effects");
       attempt(() => effects.perform(effect));
     }
-    for (const task of resent) attempt(() => effects.resend(task));
+    for (const again of resent) attempt(() => effects.resend(again));
     for (const answer of answers) attempt(answer);
     if (snapshot && isDone(snapshot)) self.close("ended");
   }

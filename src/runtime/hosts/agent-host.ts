@@ -26,6 +26,7 @@ import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
 import { watchBacklog } from "./backlog.ts";
+import { openBeginnings } from "./beginnings.ts";
 import { crashPoints } from "./crash-points.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
 import { openLiveFeed } from "./live-feed.ts";
@@ -146,6 +147,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     abandon,
     fenced,
     standing,
+    beginnings: openBeginnings(worker),
     modelFor: given.modelFor,
     loggerFor,
     feed,
@@ -305,6 +307,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   async function handBackTheRest(): Promise<void> {
     const left = registry.all().filter((work) => work.phase !== "reporting");
     for (const work of left) tell(work, { type: "forget", id: work.id });
+    for (const work of left) if (work.marking) work.journal.append({ type: "returned", worker }).catch(() => {});
     // H3
     await within(SETTLE_MS, Promise.all(left.map((work) => work.journal.settled())));
     for (const work of left) if (registry.byId(work.id)) handBack(work);

@@ -15,7 +15,7 @@ import type { RunEvent } from "../../workflows/run-events.ts";
 import { type Effect, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
-import type { Happening } from "./run-draft.ts";
+import type { Happening, Resent, Sendings } from "./run-draft.ts";
 import { keepStepTimes } from "./step-times.ts";
 import type { TaskDesk } from "./task-desk.ts";
 import { isAhead } from "./task-hops.ts";
@@ -29,7 +29,7 @@ export type RunEffectsOptions = {
   clock: Clock;
   metrics: Metrics;
   /** How often each open task was sent, where the run is taken over. */
-  deliveries: ReadonlyMap<string, number> | undefined;
+  sendings: ReadonlyMap<string, Sendings> | undefined;
   /** The supervisor as the journal has it. */
   snapshot: () => SupervisorSnapshot | undefined;
   happen: (happening: Happening) => void;
@@ -37,10 +37,10 @@ export type RunEffectsOptions = {
 
 export type RunEffects = {
   /** How often each open task was sent, where that is not once. */
-  readonly deliveries: ReadonlyMap<string, number>;
+  readonly sendings: ReadonlyMap<string, Sendings>;
   perform(effect: Effect): void;
   /** Sends a task again under its new delivery. */
-  resend(task: Task): void;
+  resend(again: Resent): void;
   /** Sets the timers a takeover found in the journal. */
   resumeTimers(): void;
   /** The context a task travels with. */
@@ -64,7 +64,7 @@ export type RunEffects = {
 /** Opens what a run has going on. */
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
   const { runId, definition, projection, desk, clock, metrics, snapshot, happen } = options;
-  const deliveries = new Map(options.deliveries);
+  const sendings = new Map(options.sendings);
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
@@ -72,7 +72,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   const times = keepStepTimes(definition.name, clock, metrics);
 
   return {
-    deliveries,
+    sendings,
     perform(effect) {
       switch (effect.type) {
         case "askAgent":
@@ -85,11 +85,11 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
           effect satisfies never;
       }
     },
-    resend(task) {
+    resend({ task, silences }) {
       metrics.segmentLost(task.agent);
       // Lost and over within one batch.
       if (!openTask(task.taskId)) return;
-      deliveries.set(task.taskId, task.delivery);
+      sendings.set(task.taskId, { delivery: task.delivery, silences });
       desk.send(task, traceparent(task.taskId));
     },
     resumeTimers() {
@@ -167,7 +167,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   /** Nobody has to look after it any more. */
   function leave(taskId: string) {
     waiting.delete(taskId);
-    deliveries.delete(taskId);
+    sendings.delete(taskId);
     times.forget(taskId);
     desk.forget(runId, taskId);
   }
@@ -192,7 +192,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   }
 
   function traceparent(taskId: string): string {
-    return formatTraceparent(projection.segment(taskId, deliveries.get(taskId) ?? 1));
+    return formatTraceparent(projection.segment(taskId, sendings.get(taskId)?.delivery ?? 1));
   }
 
   function openTaskIds(): string[] {

@@ -15,6 +15,7 @@ import { exportedUpTo, type Mark } from "./exports.ts";
 import { findTasks } from "./find-tasks.ts";
 import type { AppendLoneEntry } from "./lone-entry.ts";
 import { type ClaimReason, claimedEvent, type Writer } from "./make-events.ts";
+import { sendingsOf } from "./run-draft.ts";
 
 export type TakeOverParts = {
   /** The runs that are driven here. */
@@ -91,7 +92,7 @@ export async function driveOn(
     projection,
     position: { seq: lastSeq, n: last.n, epoch: last.epoch, at: Date.parse(last.at) },
     ...(snapshot && { snapshot }),
-    deliveries: deliveriesOf(events),
+    sendings: sendingsOf(events),
   });
   runs.set(runId, run);
   try {
@@ -177,10 +178,4 @@ function lastClaim(events: readonly RunEvent[]): Writer | undefined {
 /** The worker of the daemon that owned a run. */
 function workerOf(owner: Writer | undefined): string | undefined {
   return owner && `${owner.host}/${owner.incarnation}`;
-}
-
-function deliveriesOf(events: readonly RunEvent[]): Map<string, number> {
-  const deliveries = new Map<string, number>();
-  for (const event of events) if (event.type === "task.sent") deliveries.set(event.data.taskId, event.data.delivery);
-  return deliveries;
 }

@@ -32,6 +32,7 @@ import {
   noteUnknown,
   type Sent,
   searchAmong,
+  silentFor,
   type Tracked,
 } from "./tracked-task.ts";
 
@@ -322,7 +323,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
           retry(entry, state, now);
           break;
         case "taken":
-          if (now - state.heard > silenceMs) lose(task, state.worker, `silent for ${silenceMs} ms`);
+          if (now - state.heard > silenceMs) lose(task, state.worker, silentFor(silenceMs));
           break;
         case "asked":
           break;

@@ -11,6 +11,7 @@
  *     take.
  * N5  What was long on its way is begun only after a look into the run's journal: whoever sent it may have been stopped in
  *     between, and may not own the run any more.
+ * N6  A task that has taken down every worker that was at work on it is not begun once more, but fails (`beginnings.ts`).
  */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
@@ -24,6 +25,7 @@ import type { SegmentContext } from "../../tracing/tracing.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Msg, NatsError } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { begunInVain, MOST_DEATHS } from "./beginnings.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskAnswers } from "./task-answers.ts";
@@ -113,6 +115,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       held: task.forwarded === true,
       journal: journalOf(task, 0),
       toolCalls: 0,
+      begunInVain: 0,
     };
     registry.add(work);
     const late = isLate(msg);
@@ -137,6 +140,9 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       const values = entries.map((entry) => entry.value);
       const folded = foldTask(agent, task, values);
       if (folded.type === "open") {
+        work.begunInVain = begunInVain(values);
+        // N6
+        if (work.begunInVain >= MOST_DEATHS) return giveUp(work);
         options.offer(work, { agent: () => agent, task, snapshot: folded.snapshot });
         return;
       }
@@ -148,6 +154,12 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     } catch (error) {
       if (isHere(work)) cannotRecall(work, error);
     }
+  }
+
+  function giveUp(work: TaskWork): void {
+    const message = `its workers died ${work.begunInVain} times in a row while they were at work on it`;
+    options.loggerFor(work).error(`given up: ${message}`);
+    options.settle(work, { type: "failed", error: { code: "worker_lost", message } });
   }
 
   function cannotRecall(work: TaskWork, error: unknown): void {

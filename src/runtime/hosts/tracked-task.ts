@@ -13,6 +13,16 @@ export type Holder = { worker: string | undefined; control: string | undefined }
 /** Why a task has to be sent again, and the worker that had it. */
 export type LostTask = { worker?: string; reason: string };
 
+/** Why a task is lost whose worker has said nothing for `ms` milliseconds. */
+export function silentFor(ms: number): string {
+  return `silent for ${ms} ms`;
+}
+
+/** Whether a task was lost because its worker said nothing, by the reason on record. */
+export function isSilence(reason: string): boolean {
+  return reason.startsWith("silent for ");
+}
+
 /** A question everybody is asked: who has not answered yet, and what to do when there is nobody left. */
 export type Search = { awaited: Set<string>; found: () => void };
 
