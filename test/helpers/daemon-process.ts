@@ -21,10 +21,11 @@ export type DaemonSetup = {
   crashAt?: string;
 };
 
-export type DaemonQuestion = "memory";
+export type DaemonQuestion = "memory" | { shiftClockMs: number };
 export type DaemonAnswer =
   | { type: "ready"; host: string; incarnation: string; at: number }
-  | { type: "memory"; heapUsed: number };
+  | { type: "memory"; heapUsed: number }
+  | { type: "shifted" };
 
 export type DaemonExit = { code: number | null; signal: NodeJS.Signals | null };
 
@@ -40,6 +41,8 @@ export type DaemonProcess = {
   signal(signal: NodeJS.Signals): void;
   /** Bytes of heap in use after a full collection. */
   heapUsed(): Promise<number>;
+  /** Sets its clock this far from the machine's, in milliseconds; what measures durations is not touched. */
+  shiftClock(ms: number): Promise<void>;
 };
 
 /** A place where a daemon lives, over restarts: its folder and its name. */
@@ -137,6 +140,11 @@ async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProces
       const answer = answerOf(child, "memory");
       child.send("memory" satisfies DaemonQuestion);
       return (await answer).heapUsed;
+    },
+    async shiftClock(ms) {
+      const answer = answerOf(child, "shifted");
+      child.send({ shiftClockMs: ms } satisfies DaemonQuestion);
+      await answer;
     },
   };
 }
