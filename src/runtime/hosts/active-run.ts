@@ -87,6 +87,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     clock,
     metrics,
     sendings: start.sendings,
+    now,
     snapshot: () => snapshot,
     happen,
   });
@@ -330,7 +331,11 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
 
   /** The journal's times never run backwards, even when the clock is set back. */
   function nextInstant(): string {
-    lastAt = Math.max(lastAt, clock.now());
+    lastAt = now();
     return new Date(lastAt).toISOString();
+  }
+
+  function now(): number {
+    return Math.max(lastAt, clock.now());
   }
 }

@@ -2,25 +2,33 @@
 export type Clock = {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Calls `fire` once at an instant; gives back how to forget it. Instants in the past fire soon. */
-  at(instant: number, fire: () => void): () => void;
+  /**
+   * Calls `fire` once when the clock says an instant, or, where that is given, once `atMostMs` milliseconds have passed whatever
+   * the clock says by then; gives back how to forget it. Instants in the past fire soon.
+   */
+  at(instant: number, fire: () => void, atMostMs?: number): () => void;
 };
 
-// Longer delays overflow to "at once"; such timers are set again when they come due.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+// The clock may be set, and a machine that sleeps holds timers up; within this a timer notices. It costs next to nothing.
+const LOOK_AGAIN_MS = 10_000;
 
 /** The real clock. Its timers do not keep the process alive. */
 export const systemClock: Clock = {
   now: () => Date.now(),
-  at(instant, fire) {
+  at(instant, fire, atMostMs = Number.POSITIVE_INFINITY) {
+    const latest = performance.now() + atMostMs;
     let timer: NodeJS.Timeout;
     arm();
     return () => clearTimeout(timer);
 
     function arm() {
-      const wait = Math.max(0, instant - Date.now());
-      timer = setTimeout(() => (Date.now() < instant ? arm() : fire()), Math.min(wait, LONGEST_TIMEOUT_MS));
+      const wait = Math.max(0, Math.min(left(), LOOK_AGAIN_MS));
+      timer = setTimeout(() => (left() > 0 ? arm() : fire()), wait);
       timer.unref();
+    }
+
+    function left() {
+      return Math.min(instant - Date.now(), latest - performance.now());
     }
   },
 };

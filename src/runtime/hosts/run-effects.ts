@@ -13,6 +13,7 @@ import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { OpenTask } from "../../workflows/plan.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type Effect, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
+import { START_TIMER } from "../../workflows/supervisor-machine.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Happening, Resent, Sendings } from "./run-draft.ts";
@@ -30,6 +31,8 @@ export type RunEffectsOptions = {
   metrics: Metrics;
   /** How often each open task was sent, where the run is taken over. */
   sendings: ReadonlyMap<string, Sendings> | undefined;
+  /** The run's time, which never runs backwards, in milliseconds since the epoch. */
+  now: () => number;
   /** The supervisor as the journal has it. */
   snapshot: () => SupervisorSnapshot | undefined;
   happen: (happening: Happening) => void;
@@ -183,12 +186,14 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
 
   function setTimer(id: string, dueAt: string) {
     timers.get(id)?.();
-    const cancel = clock.at(Date.parse(dueAt), () => {
+    const due = Date.parse(dueAt);
+    const fire = () => {
       timers.delete(id);
       const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
       if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
-    });
-    timers.set(id, cancel);
+    };
+    // A start is asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
+    timers.set(id, clock.at(due, fire, id === START_TIMER ? undefined : Math.max(0, due - options.now())));
   }
 
   function traceparent(taskId: string): string {
