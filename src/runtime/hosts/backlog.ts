@@ -17,17 +17,14 @@ export type Backlog = {
   isOld(): boolean;
   /** Whether others may have missed this process since an instant of `performance.now()`: it did not run, or was not heard. */
   missedSince(instant: number): boolean;
-  /** What arrives now left the broker after this instant of `performance.now()`. */
-  arrivedSince(): number;
   stop(): void;
 };
 
 const TICK_MS = 100;
 // Well below the time after which owners send a task again, well above what a busy loop takes.
 const PAUSED_MS = 500;
-const PING_EVERY_MS = 400;
 // Presence is given up after 2.5 s without a beat (`suspectAfterMs`), and the last beat was at most half a second before the
-// last ping that was answered; a busy broker answers well within the rest.
+// last answer; a busy broker answers well within the rest.
 const UNHEARD_MS = 1_200;
 
 /** Starts watching; its timer does not keep the process alive. */
@@ -35,9 +32,6 @@ export function watchBacklog(bus: Bus): Backlog {
   let lastLook = performance.now();
   let pauses = 0;
   let lastMissed = Number.NEGATIVE_INFINITY;
-  /** When the last ping that was answered left. */
-  let heardAt = lastLook;
-  let pinging = false;
   let old = false;
   const timer = setInterval(tick, TICK_MS);
   timer.unref();
@@ -50,35 +44,19 @@ export function watchBacklog(bus: Bus): Backlog {
       look();
       return lastMissed >= instant;
     },
-    arrivedSince: () => heardAt,
     stop: () => clearInterval(timer),
   };
 
   function tick() {
     look();
     lastLook = performance.now();
-    if (!pinging && bus.connected() && lastLook - heardAt >= PING_EVERY_MS) void ping();
   }
 
   // B2, B3
   function look() {
     const now = performance.now();
     if (now - lastLook > PAUSED_MS) notePause();
-    if (now - heardAt > UNHEARD_MS) lastMissed = now;
-  }
-
-  async function ping() {
-    pinging = true;
-    const leftAt = performance.now();
-    try {
-      await bus.nc.flush();
-      // How long it took is looked at before it counts.
-      look();
-      heardAt = leftAt;
-    } catch {
-      // The connection is away, and so unheard until it is back.
-    }
-    pinging = false;
+    if (now - bus.heardAt() > UNHEARD_MS) lastMissed = now;
   }
 
   function notePause() {

@@ -2,8 +2,9 @@
  * Which task takes its workers down with it, and which were only there when that happened.
  *
  * Invariants
- * V1  A delivery that is not a task's first is marked in the task's journal before anything is done for it. So a death counts
- *     against tasks that were at work in it, and against none that only waited, were never begun, or were not found again.
+ * V1  What may have been begun elsewhere is marked in the task's journal before anything is done for it. So a death counts
+ *     against tasks that were at work in it, and against none that only waited, were never begun, or were not found again; and
+ *     of two workers that have one task, one is fenced before it asks for what the other has recorded meanwhile.
  * V2  Whatever is recorded after a mark speaks for the task: it has gone on, or was given back by a worker that lived.
  * V3  A task with several marks in a row is a suspect, and a process works on one suspect at a time: the one that kills does so
  *     alone, and the others have their time.
@@ -34,7 +35,7 @@ export function openBeginnings(worker: string): Beginnings {
   let last: Promise<void> = Promise.resolve();
   return {
     mark(work, signal) {
-      if (work.task.delivery === 1) return undefined;
+      if (!work.recalled) return undefined;
       // Tools of one turn begin together.
       work.marking ??= begin(work, signal);
       return work.marking;

@@ -16,8 +16,8 @@ import type { Backlog } from "./backlog.ts";
 import type { TaskWork } from "./task-work.ts";
 
 export type StandingOptions = {
-  bus: Pick<Bus, "connected" | "onRestored">;
-  backlog: Pick<Backlog, "missedSince" | "arrivedSince">;
+  bus: Pick<Bus, "connected" | "onRestored" | "heardAt">;
+  backlog: Pick<Backlog, "missedSince">;
   journals: Pick<Journals<RunEvent[]>, "read">;
   /** The subject of a run's journal. */
   subjectOf(runId: string): string;
@@ -40,7 +40,7 @@ export function openStanding({ bus, backlog, journals, subjectOf }: StandingOpti
   const sureAt = new WeakMap<TaskWork, number>();
   return {
     isSure: (work) => !backlog.missedSince(sureAt.get(work) ?? work.startedAt),
-    assure: (work) => void sureAt.set(work, backlog.arrivedSince()),
+    assure: (work) => void sureAt.set(work, bus.heardAt()),
     async confirm(work, signal) {
       const { runId, taskId } = work.task;
       for (;;) {

@@ -13,8 +13,8 @@
  * D5  A task that nobody answered for is asked for everywhere before it is sent again, and then says so: the answer, not the
  *     worker, may have been lost, and what another worker has recorded of the task must not be done again.
  * D6  A task has one holder. Another worker that has it too changes nothing, until the holder is gone or an outcome comes.
- * D7  A process that was itself paused has not listened: everybody gets their time anew, and nothing is sent again before it
- *     is known that its runs are still its own.
+ * D7  A process that was itself paused, or that did not hear the broker, has not listened: everybody gets their time anew, and
+ *     nothing is sent again before it is known that its runs are still its own.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
@@ -112,6 +112,8 @@ const ASK_FOR_FORWARDED_MS = 200;
 const WHEREABOUTS_MS = 600;
 // Ticks further apart than this mean that the process did not run in between.
 const PAUSED_MS = 500;
+// A broker that is well answers within milliseconds, and is asked four times a second.
+const UNHEARD_MS = 800;
 // Shorter gaps (a daemon that restarts) are not worth an entry in the journal.
 const UNSERVED_SAID_AFTER_MS = 1_000;
 
@@ -125,6 +127,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(tick, TICK_MS);
   let lastTick = performance.now();
+  let deaf = false;
   let recovering: Promise<void> | undefined;
 
   return {
@@ -309,9 +312,14 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     if (!bus.connected()) return;
     const now = performance.now();
     // D7
-    const paused = now - lastTick > PAUSED_MS;
+    if (now - lastTick > PAUSED_MS) deaf = true;
     lastTick = now;
-    if (paused) void recover();
+    if (now - bus.heardAt() > UNHEARD_MS) {
+      deaf = true;
+      return;
+    }
+    if (deaf) void recover();
+    deaf = false;
     if (recovering) return;
     for (const entry of [...tracked.values()]) {
       const { task, state } = entry;

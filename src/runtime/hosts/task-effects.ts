@@ -9,7 +9,7 @@
  * E4  A task that may have been given to another worker while this process did not run is looked up before anything is begun
  *     for it (`standing.ts`). What it has in hand is recorded all the same: it was paid for, and whoever has the task now is
  *     fenced by it, gives the task back (E2) and goes on from it.
- * E5  A delivery that is not the first is marked before anything is done for it (`beginnings.ts`).
+ * E5  What may have been begun elsewhere is marked before anything is done for it (`beginnings.ts`).
  * E6  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import { fromPromise } from "xstate";

@@ -102,6 +102,9 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
 
   function takeIn(agent: Agent, task: Task, msg: Msg): void {
     taken += 1;
+    const late = isLate(msg);
+    // N3
+    const recalled = task.delivery > 1 || late || msg.headers?.has(SENT_AGAIN_HEADER) === true;
     const work: TaskWork = {
       id: taken.toString(36),
       key: taskKey(task.runId, task.taskId),
@@ -115,14 +118,12 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       held: task.forwarded === true,
       journal: journalOf(task, 0),
       toolCalls: 0,
+      recalled,
       begunInVain: 0,
     };
     registry.add(work);
-    const late = isLate(msg);
-    // N3
-    if (task.delivery === 1 && !late && !msg.headers?.has(SENT_AGAIN_HEADER)) {
-      options.offer(work, { agent: () => agent, task });
-    } else void recall(work, late);
+    if (recalled) void recall(work, late);
+    else options.offer(work, { agent: () => agent, task });
   }
 
   /** Goes on from what another worker has left of the task. */

@@ -2,6 +2,7 @@
  * One connection to NATS that never gives up: it waits for the broker at start and after every loss, and says so once.
  */
 import { readFileSync } from "node:fs";
+import { watchContact } from "./contact.ts";
 import {
   type ConnectionOptions,
   connect,
@@ -68,6 +69,8 @@ export type Bus = {
   reachedAt: Requests["reachedAt"];
   /** False while the client is trying to reconnect. */
   connected(): boolean;
+  /** When the broker was last heard; see `contact.ts`. */
+  heardAt(): number;
   /**
    * Calls `listener` whenever the connection is back. What was published shortly before it was lost, and all that was while
    * it was away, has not reached anybody: the client drops it. Returns how to stop it.
@@ -108,7 +111,8 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
     store: openStoreState(),
     inbox: () => createInbox(options.inboxPrefix),
     reachedAt: requests.reachedAt,
-    connected: () => connected && !nc.isClosed(),
+    connected: isConnected,
+    heardAt: watchContact(nc, isConnected),
     onRestored(listener) {
       restoredListeners.add(listener);
       return () => void restoredListeners.delete(listener);
@@ -120,6 +124,10 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       else await nc.close();
     },
   };
+
+  function isConnected() {
+    return connected && !nc.isClosed();
+  }
 
   async function watch() {
     for await (const status of nc.status()) {
