@@ -5,6 +5,7 @@ import { FencedError, PayloadTooLargeError, PermissionError, UnavailableError } 
 import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
 import { type Entry, type Journals, openJournals } from "../../../src/runtime/nats/journal.ts";
 import { nuid, StorageType } from "../../../src/runtime/nats/nats.ts";
+import { compareVersions } from "../../helpers/broker-versions.ts";
 import { startCable } from "../../helpers/cable.ts";
 import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
 import { until } from "../../helpers/until.ts";
@@ -51,6 +52,22 @@ async function freeze(pid: number): Promise<void> {
 }
 
 const texts = (entries: readonly Entry<Note>[]) => entries.map(({ value }) => value.id);
+
+/** A bus whose requests carry a message id, as appends of another program might. */
+function withMessageId(on: Bus, id: string): Bus {
+  return {
+    ...on,
+    request: (subject, data, options = {}) => {
+      const [name, value] = options.header ?? ["X", "0"];
+      return on.request(subject, data, { ...options, header: [`Nats-Msg-Id: ${id}\r\n${name}`, value] });
+    },
+  };
+}
+
+function askWithMessageId(subject: string, id: string, expected: number) {
+  const header = ["Nats-Expected-Last-Subject-Sequence", String(expected)] as const;
+  return withMessageId(bus, id).request(subject, bytes({ id: "raw" }), { header });
+}
 
 describe("an append", () => {
   test("stores one entry after the one it expects and gives its place", async () => {
@@ -103,6 +120,20 @@ describe("an append", () => {
     const second = await journals.append(subject, list, { expected: first, id: "b" });
     expect(await journals.append(subject, list, { expected: first, id: "b" })).toBe(second);
     expect(await journals.read(subject)).toHaveLength(2);
+  });
+
+  test("of a zombie that uses an old message id again stores nothing, also where the broker acknowledges it", async () => {
+    const { subject, stream, journals } = await newJournals();
+    // Journals use no message ids; this is what would come of it.
+    const zombie = openJournals<Note>(withMessageId(bus, "step-1"), stream);
+    const first = await append(zombie, subject, 0, { id: "a", text: "before it was stopped" });
+    await append(journals, subject, first, { id: "b", text: "its heir's" });
+    const ack = JSON.parse((await askWithMessageId(subject, "step-1", first)).string());
+    // Brokers before 2.12 look for duplicates first, and the zombie takes that for success.
+    if (compareVersions(nats.version, "2.12.0") < 0) expect(ack).toMatchObject({ seq: first, duplicate: true });
+    else expect(ack).toMatchObject({ error: { err_code: 10_071 } });
+    await expect(append(zombie, subject, first, { id: "c", text: "the zombie's" })).rejects.toThrow(FencedError);
+    expect(texts(await journals.read(subject))).toEqual(["a", "b"]);
   });
 
   test("after something was put there that is no entry is fenced, not tried for ever", async () => {
