@@ -25,7 +25,7 @@ const TICK_MS = 100;
 const PAUSED_MS = 500;
 // Presence is given up after 2.5 s without a beat (`suspectAfterMs`), and the last beat was at most half a second before the
 // last answer; a busy broker answers well within the rest.
-const UNHEARD_MS = 1_200;
+const MISSED_MS = 1_200;
 
 /** Starts watching; its timer does not keep the process alive. */
 export function watchBacklog(bus: Bus): Backlog {
@@ -56,7 +56,7 @@ export function watchBacklog(bus: Bus): Backlog {
   function look() {
     const now = performance.now();
     if (now - lastLook > PAUSED_MS) notePause();
-    if (now - bus.heardAt() > UNHEARD_MS) lastMissed = now;
+    if (now - bus.heardAt() > MISSED_MS) lastMissed = now;
   }
 
   function notePause() {

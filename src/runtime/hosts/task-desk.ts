@@ -20,6 +20,7 @@ import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
 import { PayloadTooLargeError } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
+import { UNHEARD_MS } from "../nats/contact.ts";
 import { headers, type Msg } from "../nats/nats.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { crashPoints } from "./crash-points.ts";
@@ -30,6 +31,7 @@ import {
   heldAfter,
   type LostTask,
   noteUnknown,
+  type Search,
   type Sent,
   searchAmong,
   silentFor,
@@ -105,15 +107,14 @@ type SoughtTask = { task: Task; traceparent: string };
 const TICK_MS = 100;
 // Room for the trace context and a mark.
 const HEADER_ROOM = 256;
-// Whoever handed off has sent the task to somebody who answers to another inbox if the owner is new.
-const ASK_FOR_FORWARDED_MS = 200;
+// Whoever handed off has sent the task to somebody who answers to another inbox if the owner is new. And what nobody took the
+// first time may go astray once more: until the broker notices, it gives every other task to a connection that is dead.
+const ASK_SOON_MS = 200;
 // How long is waited for somebody who does not say whether a task is with them: a daemon that died just now, or a foreign
 // worker, which need not answer.
 const WHEREABOUTS_MS = 600;
 // Ticks further apart than this mean that the process did not run in between.
 const PAUSED_MS = 500;
-// A broker that is well answers within milliseconds, and is asked four times a second.
-const UNHEARD_MS = 800;
 // Shorter gaps (a daemon that restarts) are not worth an entry in the journal.
 const UNSERVED_SAID_AFTER_MS = 1_000;
 
@@ -360,14 +361,19 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     const { at, asked, tries } = state;
     const due = at + acceptTimeoutMs * tries;
     if (!asked) {
-      if (now < (entry.forwarded && tries === 1 ? at + Math.min(ASK_FOR_FORWARDED_MS, acceptTimeoutMs) : due)) return;
-      seek(entry, state, now);
-    } else if (now >= due && (asked.awaited.size === 0 || now >= asked.at + WHEREABOUTS_MS)) {
+      if (now >= at + askAfterMs(entry, tries)) seek(entry, state, now);
+    } else if (isWithNobody(entry, asked, now >= due) || (now >= due && now >= asked.at + WHEREABOUTS_MS)) {
       if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
       logger.debug({ runId, taskId, agent }, "nobody took the task; sending it again");
       entry.state = { is: "sent", at: now, tries: tries + 1 };
       publish(entry, { again: true });
     }
+  }
+
+  /** When everybody is asked about a task that was sent: the more often in vain, the later, up to the time it has. */
+  function askAfterMs({ forwarded }: Tracked, tries: number): number {
+    if (tries === 1) return forwarded ? Math.min(ASK_SOON_MS, acceptTimeoutMs) : acceptTimeoutMs;
+    return Math.min(ASK_SOON_MS * (tries - 1), acceptTimeoutMs);
   }
 
   /** Asks everybody whether they have a task that was sent. */
@@ -401,6 +407,14 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       else if (state.is === "taken") state.heard = now;
     }
   }
+}
+
+/**
+ * Whether everybody has said that a task is not with them. It was asked after the task was sent, and each got the task first if
+ * the broker gave it to them; what another worker has sent may come by another way.
+ */
+function isWithNobody({ forwarded, state }: Tracked, { awaited }: Search, isDue: boolean): boolean {
+  return awaited.size === 0 && (isDue || !forwarded || (state.is === "sent" && state.tries > 1));
 }
 
 function keyOf(runId: string, taskId: string): string {

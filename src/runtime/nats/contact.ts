@@ -6,6 +6,8 @@ import type { NatsConnection } from "./nats.ts";
 
 /** How old an answer may be on a connection that is well, in milliseconds. Nothing but the daemon's own parts asks for it. */
 export const CONTACT_EVERY_MS = 250;
+/** A broker that was last heard longer ago than this, in milliseconds, does not answer: one that is well does so at once. */
+export const UNHEARD_MS = 800;
 
 /**
  * Watches a connection from the first question on: gives the instant of `performance.now()` at which the last ping left that
