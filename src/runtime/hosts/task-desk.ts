@@ -15,6 +15,9 @@
  * D6  A task has one holder. Another worker that has it too changes nothing, until the holder is gone or an outcome comes.
  * D7  A process that was itself paused, or that did not hear the broker, has not listened: everybody gets their time anew, and
  *     nothing is sent again before it is known that its runs are still its own.
+ * D8  Who is presumed dead may only be unheard: it is asked before its tasks are sent again. And while a task is out again, the
+ *     outcome of an earlier delivery is not answered: its worker stores it, which only one of the two can, before the other
+ *     begins or after.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
@@ -26,12 +29,15 @@ import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } 
 import { crashPoints } from "./crash-points.ts";
 import { readTaskAnswer } from "./read-task-answer.ts";
 import {
+  askAfter,
   type Held,
   type Holder,
   heldAfter,
+  isHeldBy,
+  isOutdated,
+  isWithNobody,
   type LostTask,
   noteUnknown,
-  type Search,
   type Sent,
   searchAmong,
   silentFor,
@@ -107,12 +113,11 @@ type SoughtTask = { task: Task; traceparent: string };
 const TICK_MS = 100;
 // Room for the trace context and a mark.
 const HEADER_ROOM = 256;
-// Whoever handed off has sent the task to somebody who answers to another inbox if the owner is new. And what nobody took the
-// first time may go astray once more: until the broker notices, it gives every other task to a connection that is dead.
-const ASK_SOON_MS = 200;
 // How long is waited for somebody who does not say whether a task is with them: a daemon that died just now, or a foreign
 // worker, which need not answer.
 const WHEREABOUTS_MS = 600;
+// A worker that lives answers within milliseconds, whoever takes it for dead.
+const UNHEARD_ANSWER_MS = 100;
 // Ticks further apart than this mean that the process did not run in between.
 const PAUSED_MS = 500;
 // Shorter gaps (a daemon that restarts) are not worth an entry in the journal.
@@ -154,8 +159,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       const timer = setTimeout(giveUp, WHEREABOUTS_MS);
       await Promise.race([Promise.all(searches), over]);
       clearTimeout(timer);
+      // D8
+      if (tasks.some(({ task }) => !isTaken(runId, task.taskId))) await sleep(UNHEARD_ANSWER_MS);
     },
-    isTaken: (runId, taskId) => tracked.get(keyOf(runId, taskId))?.state.is === "taken",
+    isTaken,
     tell(runId, control) {
       const state = tracked.get(keyOf(runId, control.taskId))?.state;
       if (state?.is !== "taken" || !state.control) return false;
@@ -187,9 +194,22 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       if (state.is === "asked") state.asked.found();
     },
     workerGone(incarnation) {
-      for (const { task, state } of [...tracked.values()]) {
-        if (state.is === "taken" && state.worker?.endsWith(`/${incarnation}`)) lose(task, state.worker, "worker gone");
+      const held = [...tracked.values()].filter(({ state }) => isHeldBy(state, incarnation));
+      const since = performance.now();
+      // D8
+      for (const [runId, entries] of Map.groupBy(held, ({ task }) => task.runId)) {
+        ask(
+          runId,
+          entries.map(({ task }) => task.taskId),
+        );
       }
+      void sleep(UNHEARD_ANSWER_MS).then(() => {
+        for (const entry of held) {
+          const { task, state } = entry;
+          if (tracked.get(keyOf(task.runId, task.taskId)) !== entry || state.is !== "taken") continue;
+          if (isHeldBy(state, incarnation) && state.heard <= since) lose(task, state.worker, "worker gone");
+        }
+      });
     },
     serversChanged() {
       for (const entry of tracked.values()) {
@@ -277,6 +297,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         if (entry) noteUnknown(entry, answer.worker);
         return;
       default:
+        // D8
+        if (entry && isOutdated(entry, answer)) return;
         if (entry) noteReport(entry, answer.worker);
         // D4
         listener.outcome(runId, answer, (receipt) => {
@@ -285,6 +307,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
           crashPoints.onceSent("after-recorded");
         });
     }
+  }
+
+  function isTaken(runId: string, taskId: string): boolean {
+    return tracked.get(keyOf(runId, taskId))?.state.is === "taken";
   }
 
   function take(entry: Tracked, holder: Holder) {
@@ -361,19 +387,13 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     const { at, asked, tries } = state;
     const due = at + acceptTimeoutMs * tries;
     if (!asked) {
-      if (now >= at + askAfterMs(entry, tries)) seek(entry, state, now);
+      if (now >= at + askAfter(entry, tries, acceptTimeoutMs)) seek(entry, state, now);
     } else if (isWithNobody(entry, asked, now >= due) || (now >= due && now >= asked.at + WHEREABOUTS_MS)) {
       if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
       logger.debug({ runId, taskId, agent }, "nobody took the task; sending it again");
       entry.state = { is: "sent", at: now, tries: tries + 1 };
       publish(entry, { again: true });
     }
-  }
-
-  /** When everybody is asked about a task that was sent: the more often in vain, the later, up to the time it has. */
-  function askAfterMs({ forwarded }: Tracked, tries: number): number {
-    if (tries === 1) return forwarded ? Math.min(ASK_SOON_MS, acceptTimeoutMs) : acceptTimeoutMs;
-    return Math.min(ASK_SOON_MS * (tries - 1), acceptTimeoutMs);
   }
 
   /** Asks everybody whether they have a task that was sent. */
@@ -409,12 +429,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   }
 }
 
-/**
- * Whether everybody has said that a task is not with them. It was asked after the task was sent, and each got the task first if
- * the broker gave it to them; what another worker has sent may come by another way.
- */
-function isWithNobody({ forwarded, state }: Tracked, { awaited }: Search, isDue: boolean): boolean {
-  return awaited.size === 0 && (isDue || !forwarded || (state.is === "sent" && state.tries > 1));
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }
 
 function keyOf(runId: string, taskId: string): string {
