@@ -10,6 +10,7 @@
  *     alone, and the others have their time.
  */
 import type { TaskEntry } from "../../actors/task.ts";
+import { crashPoints } from "./crash-points.ts";
 import type { TaskWork } from "./task-work.ts";
 
 // From here on a task waits for its turn among suspects.
@@ -44,7 +45,9 @@ export function openBeginnings(worker: string): Beginnings {
 
   async function begin(work: TaskWork, signal: AbortSignal): Promise<void> {
     if (work.begunInVain >= SUSPECT_AFTER) await turnOf(work, signal);
+    if (crashPoints.armed) await crashPoints.before("before-begun-entry");
     await work.journal.append({ type: "begun", delivery: work.delivery, worker });
+    crashPoints.at("after-begun-entry");
   }
 
   // V3

@@ -96,6 +96,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   const restoredListeners = new Set<() => void>();
   writeOncePerTurn(nc);
   guardCallbacks(nc, (error) => watcher.failed?.(error));
+  const contact = watchContact(nc, isConnected);
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
   void watch();
 
@@ -112,7 +113,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
     inbox: () => createInbox(options.inboxPrefix),
     reachedAt: requests.reachedAt,
     connected: isConnected,
-    heardAt: watchContact(nc, isConnected),
+    heardAt: contact.heardAt,
     onRestored(listener) {
       restoredListeners.add(listener);
       return () => void restoredListeners.delete(listener);
@@ -136,6 +137,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
         watcher.lost?.(String(status.data));
       } else if (status.type === Events.Reconnect && !connected) {
         connected = true;
+        contact.note();
         watcher.restored?.(nc.getServer());
         for (const listener of restoredListeners) listener();
       } else if (status.type === DebugEvents.StaleConnection) {

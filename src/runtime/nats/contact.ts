@@ -9,17 +9,29 @@ export const CONTACT_EVERY_MS = 250;
 /** A broker that was last heard longer ago than this, in milliseconds, does not answer: one that is well does so at once. */
 export const UNHEARD_MS = 800;
 
-/**
- * Watches a connection from the first question on: gives the instant of `performance.now()` at which the last ping left that
- * was answered. What arrives now left the broker later than that, and what was published before has reached it.
- */
-export function watchContact(nc: NatsConnection, connected: () => boolean): () => number {
+export type Contact = {
+  /**
+   * The instant of `performance.now()` at which the last ping left that was answered. What arrives now left the broker later
+   * than that, and what was published before has reached it.
+   */
+  heardAt(): number;
+  /** The broker has just been heard: the connection is back. */
+  note(): void;
+};
+
+/** Watches a connection, from the first question on. */
+export function watchContact(nc: NatsConnection, connected: () => boolean): Contact {
   let heardAt = performance.now();
   let watching = false;
   let pinging = false;
-  return () => {
-    if (!watching) watch();
-    return heardAt;
+  return {
+    heardAt() {
+      if (!watching) watch();
+      return heardAt;
+    },
+    note() {
+      heardAt = performance.now();
+    },
   };
 
   function watch() {
