@@ -24,11 +24,8 @@ export function begunInVain(entries: readonly TaskEntry[]): number {
 }
 
 export type Beginnings = {
-  /**
-   * Waits for the task's turn and marks it; undefined where a task needs no mark. Rejects as `TaskJournal.append` does, and when
-   * `signal` aborts.
-   */
-  mark(work: TaskWork, signal: AbortSignal): Promise<void> | undefined;
+  /** Waits for a recalled task's turn and marks it. Rejects as `TaskJournal.append` does, and when `signal` aborts. */
+  mark(work: TaskWork, signal: AbortSignal): Promise<void>;
 };
 
 /** Keeps the suspects of one process apart; `worker` is how its marks call it. */
@@ -36,7 +33,6 @@ export function openBeginnings(worker: string): Beginnings {
   let last: Promise<void> = Promise.resolve();
   return {
     mark(work, signal) {
-      if (!work.recalled) return undefined;
       // Tools of one turn begin together.
       work.marking ??= begin(work, signal);
       return work.marking;

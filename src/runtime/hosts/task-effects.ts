@@ -7,8 +7,8 @@
  *     on this worker, so that somebody goes on from what was written.
  * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
  * E4  A task that may have been given to another worker while this process did not run is looked up before anything is begun
- *     for it (`standing.ts`). What it has in hand is recorded all the same: it was paid for, and whoever has the task now is
- *     fenced by it, gives the task back (E2) and goes on from it.
+ *     for it (`standing.ts`). What it has in hand is recorded all the same if nobody else has begun (E5): it was paid for, and
+ *     whoever has the task now is fenced by it, gives the task back (E2) and goes on from it.
  * E5  What may have been begun elsewhere is marked before anything is done for it (`beginnings.ts`).
  * E6  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
@@ -70,7 +70,7 @@ export function taskMachineWith(options: EffectsOptions) {
     const work = workOf(state.task.runId, state.task.taskId);
     const { agent, task } = work;
     const { turn } = state;
-    await begin(work, signal);
+    if (work.recalled) await begin(work, signal);
     const context: ModelCallContext = {
       signal,
       runId: task.runId,
@@ -171,7 +171,7 @@ export function taskMachineWith(options: EffectsOptions) {
 
   async function runTool({ task, run }: ToolInput, signal: AbortSignal): Promise<ToolResult> {
     const work = workOf(task.runId, task.taskId);
-    await begin(work, signal);
+    if (work.recalled) await begin(work, signal);
     if (!standing.isSure(work)) await confirm(work, signal);
     const { call, tool, turn } = run;
     work.toolCalls += 1;
@@ -247,8 +247,7 @@ export function taskMachineWith(options: EffectsOptions) {
 
   /** E5 */
   async function begin(work: TaskWork, signal: AbortSignal): Promise<void> {
-    const marking = beginnings.mark(work, signal);
-    if (marking) await journaled(work, () => marking);
+    await journaled(work, () => beginnings.mark(work, signal));
   }
 
   /** E4 */
