@@ -10,6 +10,9 @@ const NOT = ["--exclude", "test/scenarios/memory.test.ts"];
 // One file at a time: what is compared is brokers, not how scenarios with processes of their own share the machine.
 const CALM = ["--maxWorkers", "1"];
 
+// Here there is time for waits as long as what is promised.
+process.env.TROUPE_TEST_LONG = "1";
+
 const args = process.argv.slice(2);
 const isLine = (word) => BROKER_LINES.some(({ name }) => name === word);
 const lines = BROKER_LINES.filter(({ name }) => !args.some(isLine) || args.includes(name));

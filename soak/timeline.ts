@@ -11,7 +11,7 @@ export function timelineOf(run: TrackedRun, daemons: readonly SoakDaemon[]): str
     ...run.journal.map(({ at, value }) => ({ at, text: `journal  ${value.map(tellEvent).join(" | ")}` })),
     ...[...run.tasks].flatMap(([taskId, entries]) =>
       entries.map(({ at, value }) => {
-        const what = value.type === "outcome" ? "outcome" : `${value.type} ${value.turn}`;
+        const what = "turn" in value ? `${value.type} ${value.turn}` : value.type;
         return { at, text: `task     ${taskId}: ${what}` };
       }),
     ),

@@ -37,6 +37,7 @@ export function foldTask(agent: Agent, task: Task, entries: readonly TaskEntry[]
   const input: TaskInput = { agent: () => agent, task };
   let [snapshot] = initialTransition(taskMachine, input);
   for (const entry of entries) {
+    if (entry.type === "begun" || entry.type === "returned") continue;
     const event = eventOf(entry, snapshot.context);
     // F2
     if (!event || !(event.actorId in snapshot.children)) {
@@ -53,7 +54,7 @@ export function foldTask(agent: Agent, task: Task, entries: readonly TaskEntry[]
 
 type DoneEvent = { type: `xstate.done.actor.${string}`; output: unknown; actorId: string };
 
-function eventOf(entry: TaskEntry, state: TaskState): DoneEvent | undefined {
+function eventOf(entry: Exclude<TaskEntry, { type: "begun" | "returned" }>, state: TaskState): DoneEvent | undefined {
   switch (entry.type) {
     case "turn":
       return entry.turn === state.turn ? done(MODEL_CHILD, entry.reply) : undefined;

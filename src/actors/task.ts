@@ -121,6 +121,10 @@ export type TaskEntry = { v: 1; id: string; at: string } & WithRefs &
   (
     | { type: "turn"; turn: number; reply: ModelReply }
     | { type: "tool"; turn: number; callId: string; content: string; failed: boolean }
+    /** A worker sets about what may have been begun elsewhere; what was at work when its worker died is known by it. */
+    | { type: "begun"; delivery: number; worker: string }
+    /** A worker that lives gives back what it had begun. */
+    | { type: "returned"; worker: string }
     /** Stored by the worker when no owner took it. */
     | { type: "outcome"; outcome: OutcomeMessage }
   );

@@ -2,10 +2,12 @@
  * Where finished spans wait for the collector, structural spans and leaves alike.
  *
  * Q1  A span leaves the queue in one of three ways: the collector took it, the collector will never take it, or the queue was
- *     full and it was the oldest. The last two are counted and said.
+ *     full and it was among the oldest. The last two are counted and said.
  * Q2  `add` never throws, never waits, and costs a push: a collector that is slow, hangs or is away is felt only here.
  * Q3  Whatever is not settled after an attempt is tried again, with backoff; one attempt at a time until one succeeds.
  * Q4  No timer of the queue keeps the process alive, except the one that `drain` waits with.
+ * Q5  When the queue is full leaves go first: nothing hangs below them. A structural span that has to go all the same is not
+ *     exported, and stays so for this process: whoever comes after it makes it again from the journal.
  */
 import type { ReadableSpan } from "@opentelemetry/sdk-trace";
 import { type SendResult, type SpanSender, untraced } from "./span-sender.ts";
@@ -64,7 +66,7 @@ export class SpanQueue {
   #warnedAt = Number.NEGATIVE_INFINITY;
   #drained: (() => void) | undefined;
   #closed = false;
-  /** The lowest sequence that was still waiting when the queue closed. */
+  /** The lowest sequence that was still waiting when the queue closed, or had to make room. */
   #lowestLeft = Number.POSITIVE_INFINITY;
 
   constructor(options: SpanQueueOptions) {
@@ -123,7 +125,7 @@ export class SpanQueue {
     clearTimeout(this.#timer);
     const left = [this.#waiting, ...this.#inFlight].flat();
     // What was not sent by now is not exported: the mark stays below it, and others make it again.
-    this.#lowestLeft = this.lowestPending() ?? Number.POSITIVE_INFINITY;
+    this.#lowestLeft = Math.min(this.#lowestLeft, this.lowestPending() ?? Number.POSITIVE_INFINITY);
     this.#waiting = [];
     this.#inFlight.clear();
     this.#options.sender.close();
@@ -134,9 +136,21 @@ export class SpanQueue {
     return this.#proven ? this.#options.capacity : Math.min(this.#options.capacity, UNPROVEN_CAPACITY);
   }
 
+  // Q5
   #makeRoom(): void {
-    // A batch at a time: taking single spans off the front of a long array moves all the others.
-    this.#giveUp(this.#waiting.splice(0, Math.min(this.#options.batchSize, this.#waiting.length)), "the queue is full");
+    // A batch at a time: taking single spans out of a long array moves all the others.
+    const { batchSize } = this.#options;
+    const leaves = new Set<Entry>();
+    for (const entry of this.#waiting) {
+      if (leaves.size === batchSize) break;
+      if (entry.seq === undefined) leaves.add(entry);
+    }
+    // A handful of leaves is not worth going through all the others at every span.
+    const isWorthIt = leaves.size > 0 && leaves.size >= Math.min(batchSize, this.#waiting.length) / 8;
+    const gone = isWorthIt ? [...leaves] : this.#waiting.splice(0, batchSize);
+    if (isWorthIt) this.#waiting = this.#waiting.filter((entry) => !leaves.has(entry));
+    for (const { seq } of gone) if (seq !== undefined) this.#lowestLeft = Math.min(this.#lowestLeft, seq);
+    this.#giveUp(gone, "the queue is full");
   }
 
   /** Sends full batches, or with `all` whatever is there. */

@@ -16,7 +16,8 @@ import type { Fact } from "./run-events.ts";
 /** How long cancelled tasks get to stop before the run is `cancelled` without them, where the fact does not say. */
 const CANCEL_GRACE_MS = 10_000;
 
-const START_TIMER = "start";
+/** The timer of a start that lies ahead. */
+export const START_TIMER = "start";
 const TIMEOUT_TIMER = "timeout";
 const CANCEL_TIMER = "cancel";
 

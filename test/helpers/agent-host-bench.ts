@@ -33,8 +33,9 @@ export type BenchHost = AgentHost & {
   called(count: number): Promise<void>;
 };
 
-export async function startBench(): Promise<Bench> {
-  const nats = await startTestNats();
+/** Starts a broker, or uses one that somebody else ends. */
+export async function startBench(shared?: TestNats): Promise<Bench> {
+  const nats = shared ?? (await startTestNats());
   const subjects = subjectsFor();
   const buses: Bus[] = [];
   const hosts: AgentHost[] = [];
@@ -83,7 +84,7 @@ export async function startBench(): Promise<Bench> {
     async [Symbol.asyncDispose]() {
       for (const host of hosts) await host.stop();
       for (const open of buses) await open.close();
-      await nats[Symbol.asyncDispose]();
+      if (!shared) await nats[Symbol.asyncDispose]();
     },
   };
 }

@@ -8,6 +8,7 @@ import { startTracing } from "../../src/tracing/start-tracing.ts";
 import type { DaemonAnswer, DaemonQuestion, DaemonSetup } from "./daemon-process.ts";
 import { numberedAgents, numberedWorkflowsNamed } from "./numbered-fleet.ts";
 import { numberedModel } from "./numbered-model.ts";
+import { shiftClock } from "./shift-clock.ts";
 
 // Its parent is gone: nobody else would end it.
 process.on("disconnect", () => process.exit(1));
@@ -30,7 +31,9 @@ process.on("SIGTERM", () => {
   void daemon.drain().then(() => process.exit(0));
 });
 process.on("message", (question: DaemonQuestion) => {
-  if (question === "memory") say({ type: "memory", ...memoryAfterCollection() });
+  if (question === "memory") return say({ type: "memory", ...memoryAfterCollection() });
+  shiftClock(question.shiftClockMs);
+  say({ type: "shifted" });
 });
 say({ type: "ready", host: daemon.host, incarnation: daemon.incarnation, at: Date.now() });
 

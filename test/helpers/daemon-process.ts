@@ -21,10 +21,11 @@ export type DaemonSetup = {
   crashAt?: string;
 };
 
-export type DaemonQuestion = "memory";
+export type DaemonQuestion = "memory" | { shiftClockMs: number };
 export type DaemonAnswer =
   | { type: "ready"; host: string; incarnation: string; at: number }
-  | { type: "memory"; heapUsed: number; external: number; rss: number };
+  | { type: "memory"; heapUsed: number; external: number; rss: number }
+  | { type: "shifted" };
 
 export type DaemonExit = { code: number | null; signal: NodeJS.Signals | null };
 
@@ -42,6 +43,8 @@ export type DaemonProcess = {
   heapUsed(): Promise<number>;
   /** Bytes in use after a full collection: on the heap, outside of it (buffers), and of the whole process. */
   memory(): Promise<{ heapUsed: number; external: number; rss: number }>;
+  /** Sets its clock this far from the machine's, in milliseconds; what measures durations is not touched. */
+  shiftClock(ms: number): Promise<void>;
 };
 
 /** A place where a daemon lives, over restarts: its folder and its name. */
@@ -142,6 +145,11 @@ async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProces
     signal: (signal) => void child.kill(signal),
     heapUsed: async () => (await memory()).heapUsed,
     memory,
+    async shiftClock(ms) {
+      const answer = answerOf(child, "shifted");
+      child.send({ shiftClockMs: ms } satisfies DaemonQuestion);
+      await answer;
+    },
   };
 }
 

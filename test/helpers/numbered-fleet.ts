@@ -26,6 +26,13 @@ const grind = defineTool({
   },
 });
 
+const explode = defineTool({
+  name: "explode",
+  description: "Takes its process down at once",
+  parameters: z.object({}),
+  execute: () => process.kill(process.pid, "SIGKILL"),
+});
+
 const common = { instructions: "Answer with your number.", model: "numbered", provider: "numbered" };
 const [planner, left, right, joiner] = [
   defineAgent({ ...common, name: "planner", tools: [lookup] }),
@@ -34,11 +41,12 @@ const [planner, left, right, joiner] = [
   defineAgent({ ...common, name: "joiner" }),
 ];
 const grinder = defineAgent({ ...common, name: "grinder", tools: [grind] });
+const bomber = defineAgent({ ...common, name: "bomber", tools: [explode] });
 const solver = defineAgent({ ...common, name: "solver" });
 const expert = defineAgent({ ...common, name: "expert", handoffs: [solver] });
 const triage = defineAgent({ ...common, name: "triage", handoffs: [expert] });
 
-export const numberedAgents: Agent[] = [planner, left, right, joiner, triage, expert, solver, grinder];
+export const numberedAgents: Agent[] = [planner, left, right, joiner, triage, expert, solver, grinder, bomber];
 
 /** planner (three turns, three tool calls) → left and right at once → joiner. */
 const diamond = defineWorkflow({
@@ -60,13 +68,16 @@ const single = defineWorkflow({ name: "single", agents: [left] });
 /** Three calls of a tool that blocks its process. */
 const grinding = defineWorkflow({ name: "grinding", agents: [grinder] });
 
+/** Whatever its model calls takes the process down. */
+const bomb = defineWorkflow({ name: "bomb", agents: [bomber] });
+
 /** A second try two seconds after the first one failed. */
 const stubborn = defineWorkflow({
   name: "stubborn",
   steps: [{ id: "try", agent: left, retry: { maxAttempts: 2, backoff: "fixed", delayMs: 2_000 } }],
 });
 
-const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding];
+const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb];
 
 /** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
 export const LONG_STEPS: { readonly [workflow: string]: number } = { long: 600, marathon: 10_000 };

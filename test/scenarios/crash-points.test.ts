@@ -67,6 +67,8 @@ const TAKING_OVER = [
   "after-claim-entry",
   "before-resent-entry",
   "after-resent-entry",
+  "before-begun-entry",
+  "after-begun-entry",
   "after-claim-entry:2",
 ];
 

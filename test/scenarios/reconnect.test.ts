@@ -1,8 +1,9 @@
-import { connect, Events, type NatsConnection } from "nats";
+import { connect } from "nats";
 import { expect, test } from "vitest";
+import { crashBroker, reconnected } from "../helpers/crash-broker.ts";
 import { byRun } from "../helpers/raw-journals.ts";
 import { auditRuns } from "../helpers/run-audit.ts";
-import { openStage, type Stage } from "../helpers/stage.ts";
+import { openStage } from "../helpers/stage.ts";
 import { numberedIds, requestRuns, runsBegun, runsEnded } from "../helpers/start-runs.ts";
 import { until } from "../helpers/until.ts";
 
@@ -22,7 +23,7 @@ test("whoever asked for results gets every one of them although the broker is ki
   }
   for (const share of [20, 80]) {
     await until(`${share} results`, () => heard.size >= share);
-    await crash(stage);
+    await crashBroker(stage);
   }
   await runsEnded(journals, runIds, 30_000);
   const missing = () => runIds.filter((runId) => !heard.has(runId));
@@ -75,20 +76,8 @@ test("a run that is being cancelled while the broker is killed is cancelled, and
   await until("a cancel is on record", async () =>
     (await journals.runs()).some(({ value }) => value.some(({ type }) => type === "run.cancelling")),
   );
-  await crash(stage);
+  await crashBroker(stage);
   await runsEnded(journals, runIds, 10_000);
   const ends = [...byRun(await journals.runs()).values()].map((entries) => entries.at(-1)?.value.at(-1)?.type);
   expect(new Set(ends)).toEqual(new Set(["run.cancelled"]));
 });
-
-/** Kills the broker and starts it again at once; resolves when the test's own connection is back. */
-async function crash({ nats, journals }: Stage): Promise<void> {
-  const back = reconnected(journals.nc);
-  await nats.kill();
-  await nats.restart();
-  await back;
-}
-
-async function reconnected(nc: NatsConnection): Promise<void> {
-  for await (const { type } of nc.status()) if (type === Events.Reconnect) return;
-}

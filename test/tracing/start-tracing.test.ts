@@ -10,6 +10,7 @@ import type { JournalEntry, JournalPart, Tracing } from "../../src/tracing/traci
 import type { TracingOptions } from "../../src/tracing/tracing-options.ts";
 import { startTestReceiver } from "../helpers/otlp-receiver.ts";
 import { checkTraces } from "../helpers/trace-checker.ts";
+import { until } from "../helpers/until.ts";
 import { accepted, completed, handedOff, newJournal, sent, settled } from "./journal.ts";
 
 const started: Tracing[] = [];
@@ -236,6 +237,52 @@ test("a full queue gives up the oldest spans and says so", async () => {
   // 50 spans: 10 in flight, at most 20 waiting.
   expect(dropped).toBe(20);
   expect(tracing.exportedThrough()).toBe(9);
+});
+
+test("a full queue gives up leaves before spans that others hang below", async () => {
+  vi.stubEnv("OTEL_BSP_MAX_QUEUE_SIZE", "40");
+  vi.stubEnv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10");
+  await using receiver = await startTestReceiver();
+  receiver.behave({ refuse: 503 });
+  const tracing = await start({ url: receiver.url });
+  const runIds = ["r1", "r2", "r3", "r4"];
+  for (const [index, runId] of runIds.entries()) {
+    const { journal, entries } = handoffRun(runId, (index + 1) * 10);
+    const run = tracing.run(journal.runId, "article", journal.trace);
+    for (const { events, seq } of entries) run.recorded(events, seq);
+    for (let turn = 1; turn <= 20; turn += 1) tracing.chat(run.segment("t2", 2), chatStart("t2")).end({});
+  }
+  receiver.behave("accept");
+  const isStructural = ({ name }: { name: string }) => !name.startsWith("chat");
+  const spans = await receiver.until((all) => all.filter(isStructural).length === runIds.length * 5 && all);
+  expect(checkTraces(spans, { runIds })).toEqual([]);
+  await until("all that is left is exported", () => tracing.exportedThrough() === 43);
+});
+
+test("what had to make room is never said to be exported, so that the next life makes it again", async () => {
+  vi.stubEnv("OTEL_BSP_MAX_QUEUE_SIZE", "20");
+  vi.stubEnv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10");
+  await using receiver = await startTestReceiver();
+  receiver.behave({ refuse: 503 });
+  const tracing = await start({ url: receiver.url });
+  const runs = Array.from({ length: 10 }, (_, index) => handoffRun(`r${index + 1}`, (index + 1) * 10));
+  for (const { journal, entries } of runs) {
+    const run = tracing.run(journal.runId, "article", journal.trace);
+    for (const { events, seq } of entries) run.recorded(events, seq);
+  }
+  receiver.behave("accept");
+  await receiver.until((all) => all.length >= 20);
+  await tracing.stop(5_000);
+  const through = tracing.exportedThrough();
+  const told = new Set(receiver.spans.map(({ traceId }) => traceId));
+  const missing = runs.filter(({ journal }) => !told.has(journal.trace.traceId));
+  expect(missing.length).toBeGreaterThan(0);
+  for (const { entries } of missing) expect(entries[0]?.seq).toBeGreaterThan(through);
+
+  const next = await start({ url: receiver.url });
+  for (const { entries } of runs) await next.reproject(wholeOf(entries), through);
+  const runIds = runs.map(({ journal }) => journal.runId);
+  await receiver.until((all) => checkTraces(all, { runIds }).length === 0);
 });
 
 test("spans that a tool makes with the OpenTelemetry API hang below the tool", async () => {

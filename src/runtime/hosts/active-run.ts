@@ -30,7 +30,7 @@ import { crashPoints } from "./crash-points.ts";
 import { encodeEntry, encodeFitting } from "./encode-entry.ts";
 import { type JournalLimits, limitReached } from "./journal-limits.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
-import { type Draft, emptyDraft, type Happening, take } from "./run-draft.ts";
+import { type Draft, emptyDraft, type Happening, type Sendings, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
 import type { RunSnapshots, SnapshotContent } from "./run-snapshots.ts";
 import type { Answer, TaskDesk } from "./task-desk.ts";
@@ -71,8 +71,8 @@ export type ActiveRunStart = {
   position: Position;
   /** The folded supervisor of a run that is taken over; absent for a new run. */
   snapshot?: SupervisorSnapshot;
-  /** How often each open task was sent. */
-  deliveries?: ReadonlyMap<string, number>;
+  /** How often each open task was sent, where that is not once. */
+  sendings?: ReadonlyMap<string, Sendings>;
   /** The first event of a run that is taken over. */
   accepted?: Accepted;
   /** Where the journal's last snapshot stands. @default before the first event */
@@ -106,7 +106,8 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     desk: parts.desk,
     clock,
     metrics,
-    deliveries: start.deliveries,
+    sendings: start.sendings,
+    now,
     snapshot: () => snapshot,
     happen,
   });
@@ -252,7 +253,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   function draftOf(batch: readonly Happening[]): Draft | undefined {
     const draft = emptyDraft(nextInstant(), snapshot);
     const { newTaskId } = parts;
-    const base = { runId, definition, snapshot, deliveries: effects.deliveries, newTaskId };
+    const base = { runId, definition, snapshot, sendings: effects.sendings, newTaskId };
     try {
       for (const happening of batch) take(base, draft, happening);
       const isNews = draft.bodies.length > 0 && batch.some(({ type }) => type !== "claim");
@@ -299,7 +300,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       if (crashPoints.armed && i > 0) await crashPoints.before("between-effects");
       attempt(() => effects.perform(effect));
     }
-    for (const task of resent) attempt(() => effects.resend(task));
+    for (const again of resent) attempt(() => effects.resend(again));
     for (const answer of answers) attempt(answer);
     if (!snapshot) return;
     if (isDone(snapshot)) self.close("ended");
@@ -318,7 +319,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       ...{ seq, n, epoch, bytes, supervisor },
       claim: { ...parts.writer, seq: claimSeq },
       hash: definition.hash,
-      deliveries: Object.fromEntries([...effects.deliveries].filter(([id]) => Object.hasOwn(supervisor.open, id))),
+      sendings: Object.fromEntries([...effects.sendings].filter(([id]) => Object.hasOwn(supervisor.open, id))),
       ...(made && { projection: made }),
     } satisfies SnapshotContent;
   }
@@ -387,7 +388,11 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
 
   /** The journal's times never run backwards, even when the clock is set back. */
   function nextInstant(): string {
-    lastAt = Math.max(lastAt, clock.now());
+    lastAt = now();
     return new Date(lastAt).toISOString();
+  }
+
+  function now(): number {
+    return Math.max(lastAt, clock.now());
   }
 }

@@ -29,6 +29,7 @@ import type { Subjects } from "../subjects.ts";
 import { withinTime } from "../within-time.ts";
 import { openAcceptances } from "./acceptances.ts";
 import { watchBacklog } from "./backlog.ts";
+import { openBeginnings } from "./beginnings.ts";
 import { storeDeadLetter, taskOriginOf } from "./dead-letters.ts";
 import type { JournalLimits } from "./journal-limits.ts";
 import { openLiveFeed } from "./live-feed.ts";
@@ -124,10 +125,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     outcomeTimeoutMs,
     outcomeAttempts,
     hurry: hurry.signal,
-    mayBeStale: (work: TaskWork) => backlog.pausedSince(work.startedAt),
+    mayBeStale: (work: TaskWork) => backlog.missedSince(work.startedAt),
     ...(handoffsOf && { handoffsOf }),
   };
   const standing = openStanding({
+    bus,
     backlog,
     journals: openJournals<RunEvent[]>(bus, subjects.streams.runs),
     subjectOf: subjects.run,
@@ -160,6 +162,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     fail: (work, error) => tell(work, { type: "stopTask", id: work.id, error }),
     fenced,
     standing,
+    beginnings: openBeginnings(worker),
     modelFor: given.modelFor,
     loggerFor,
     feed,
@@ -317,6 +320,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   async function handBackTheRest(): Promise<void> {
     const left = registry.all().filter((work) => work.phase !== "reporting");
     for (const work of left) tell(work, { type: "forget", id: work.id });
+    for (const work of left) if (work.marking) work.journal.append({ type: "returned", worker }).catch(() => {});
     // H3
     await within(SETTLE_MS, Promise.all(left.map((work) => work.journal.settled())));
     for (const work of left) if (registry.byId(work.id)) handBack(work);

@@ -47,6 +47,8 @@ export const CRASH_POINTS = [
   // The worker
   "before-task-accepted",
   "after-task-accepted",
+  "before-begun-entry",
+  "after-begun-entry",
   "after-model-reply",
   "before-reply-entry",
   "after-reply-entry",

@@ -6,7 +6,7 @@
  * D1  An outcome is made once; every try sends the same bytes.
  * D2  Nobody answers: the outcome is stored. The journal is fenced: somebody else has done so, or is at work; be silent.
  * D3  The next task of a handoff is sent by exactly one: by this host, where the outcome says `forwarded`, else by the owner.
- * D4  A broker that is away uses up no tries: the owner waits for it too.
+ * D4  A broker that is away or does not answer uses up no tries: the owner waits for it too.
  * D5  An outcome that is too long for a message goes without its large values, once they are stored.
  */
 import { randomUUID } from "node:crypto";
@@ -16,6 +16,7 @@ import { FencedError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { Bus } from "../nats/connection.ts";
+import { UNHEARD_MS } from "../nats/contact.ts";
 import { rawHeaders } from "../nats/nats.ts";
 import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { NoRespondersError } from "../nats/requests.ts";
@@ -61,7 +62,8 @@ export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: 
     const wasAway = await connected(options);
     const receipt = await ask(work, bytes, options, wasAway ? OWNER_BACK_MS : options.outcomeTimeoutMs);
     if (receipt) return receipt.type;
-    if (!options.bus.connected()) attempt -= 1;
+    const { bus } = options;
+    if (!bus.connected() || performance.now() - bus.heardAt() > UNHEARD_MS) attempt -= 1;
     if (options.hurry.aborted || work.reply === undefined) break;
   }
   return store(work, message);

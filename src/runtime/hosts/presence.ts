@@ -4,12 +4,13 @@
  * Invariants
  * P1  Presence is a hint about when to take over, never permission: only a journal append decides who owns a run.
  * P2  Times are measured on this process's monotonic clock from the arrival of beats; no clock is compared with another's.
- * P3  A process that was itself paused or blocked has not listened: it gives everybody a new full time of grace before it
- *     calls anyone silent.
+ * P3  A process that was itself paused or blocked, or that does not hear the broker, has not listened: it gives everybody a new
+ *     full time of grace before it calls anyone silent.
  * P4  A host id with a new incarnation has restarted; its old incarnation is gone at once.
  */
 import type { Logger } from "pino";
 import type { Bus } from "../nats/connection.ts";
+import { CONTACT_EVERY_MS } from "../nats/contact.ts";
 import type { Msg } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
 
@@ -69,6 +70,7 @@ export function startPresence(options: PresenceOptions): Presence {
   const changeListeners: (() => void)[] = [];
   /** When a gone daemon last offered a workflow. */
   const lately = new Map<string, number>();
+  const deafAfterMs = Math.max(beatMs + suspectAfterMs / 2, 2 * CONTACT_EVERY_MS);
   let leaving = false;
   let lastTick = performance.now();
 
@@ -102,8 +104,8 @@ export function startPresence(options: PresenceOptions): Presence {
 
   function tick() {
     const now = performance.now();
-    // P3: a blocked loop, a stopped process, or a connection that was away has heard nobody.
-    const deaf = now - lastTick > beatMs + suspectAfterMs / 2 || !bus.connected();
+    // P3: a blocked loop, a stopped process, a connection that was away or a broker that stands still: nobody was heard.
+    const deaf = now - lastTick > deafAfterMs || now - bus.heardAt() > deafAfterMs || !bus.connected();
     lastTick = now;
     if (deaf) for (const entry of seen.values()) entry.at = now;
     for (const entry of seen.values()) {

@@ -129,13 +129,3 @@ export function positionOf({ base, entries }: Journal): Required<Position> {
     bytes,
   };
 }
-
-/** How often each task was sent, as far as it is open. */
-export function deliveriesOf({ base, events }: Journal): Map<string, number> {
-  const deliveries = new Map(Object.entries(base?.deliveries ?? {}));
-  for (const { type, data } of events) {
-    if (type === "task.sent") deliveries.set(data.taskId, data.delivery);
-    else if (type === "task.settled" || type === "agent.handoff") deliveries.delete(data.taskId);
-  }
-  return deliveries;
-}

@@ -9,7 +9,7 @@
  */
 import type { OutcomeMessage, Task } from "../../actors/task.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import type { Fact, FactBody, RunEventBody } from "../../workflows/run-events.ts";
+import type { Fact, FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import {
   begin,
   type Decided,
@@ -22,7 +22,7 @@ import type { AcceptedBody } from "./make-events.ts";
 import { factOf, type HandoffNext, taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Answer } from "./task-desk.ts";
 import { isAhead } from "./task-hops.ts";
-import type { LostTask } from "./tracked-task.ts";
+import { isSilence, type LostTask } from "./tracked-task.ts";
 
 /** Something that happened to a run. */
 export type Happening =
@@ -36,6 +36,12 @@ export type Happening =
 /** Resolves when the entry is stored, rejects when it was not. */
 type Settle = { resolve: () => void; reject: (error: unknown) => void };
 
+/** How often a task was sent, and how often in a row its worker then fell silent. */
+export type Sendings = { delivery: number; silences: number };
+
+/** A task to be sent again, as often as `silences` says after a worker that fell silent. */
+export type Resent = { task: Task; silences: number };
+
 /** An entry that is not stored yet, and everything that waits for it to be. */
 export type Draft = {
   /** The entry's instant, ISO 8601. */
@@ -43,7 +49,7 @@ export type Draft = {
   bodies: RunEventBody[];
   effects: Effect[];
   /** Tasks to be sent again, each with its new delivery. */
-  resent: Task[];
+  resent: Resent[];
   answers: (() => void)[];
   settles: Settle[];
   snapshot?: SupervisorSnapshot;
@@ -55,14 +61,18 @@ export type DraftBase = {
   definition: WorkflowDefinition;
   /** The supervisor as the journal has it; absent before the first entry. */
   snapshot: SupervisorSnapshot | undefined;
-  /** How often each open task was sent. */
-  deliveries: ReadonlyMap<string, number>;
+  /** How often each open task was sent, where that is not once. */
+  sendings: ReadonlyMap<string, Sendings>;
   /** Makes the id of a task of the nth handoff. */
   newTaskId: (hop: number) => string;
 };
 
-/** A task lost this often takes its workers down with it. */
-const MAX_DELIVERIES = 10;
+/**
+ * A task that workers accept and fall silent over is given up. Troupe's own workers count for themselves, by what was at work
+ * when they died (`beginnings.ts`); this is for those that keep no journal.
+ */
+const MOST_SILENCES = 10;
+const ONCE: Sendings = { delivery: 1, silences: 0 };
 
 /** A draft of nothing yet. */
 export function emptyDraft(at: string, snapshot: SupervisorSnapshot | undefined): Draft {
@@ -155,10 +165,11 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
   const { forwarded: _sentByUs, ...task } = openTask.task;
   const { agent, attempt } = task;
   if (draft.snapshot?.value === "cancelling") return addFact(draft, taskStopped(taskId, agent));
-  const resent = draft.resent.findLast((other) => other.taskId === taskId);
-  const delivery = (resent?.delivery ?? base.deliveries.get(taskId) ?? 1) + 1;
-  if (delivery > MAX_DELIVERIES) {
-    const message = `it was sent ${MAX_DELIVERIES} times and lost every time; the last: ${lost.reason}`;
+  const before = lastSending(base, draft, taskId);
+  const silences = silencesAfter(before, lost);
+  const delivery = before.delivery + 1;
+  if (silences >= MOST_SILENCES) {
+    const message = `it was accepted ${silences} times in a row, and nothing more was heard of it; the last: ${lost.reason}`;
     return addFact(draft, taskFailed(taskId, agent, { code: "worker_lost", message }));
   }
   const { step } = openTask;
@@ -166,7 +177,33 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
     type: "task.sent",
     data: { taskId, agent, ...(step !== undefined && { step }), attempt, delivery, lost },
   });
-  draft.resent.push({ ...task, delivery });
+  draft.resent.push({ task: { ...task, delivery }, silences });
+}
+
+function lastSending({ sendings }: DraftBase, { resent }: Draft, taskId: string): Sendings {
+  const again = resent.findLast(({ task }) => task.taskId === taskId);
+  if (again) return { delivery: again.task.delivery, silences: again.silences };
+  return sendings.get(taskId) ?? ONCE;
+}
+
+/** How often in a row a task was lost in silence, now that it is lost once more. */
+function silencesAfter({ silences }: Sendings, { reason }: LostTask): number {
+  return isSilence(reason) ? silences + 1 : 0;
+}
+
+/** How often each open task was sent, and lost in silence; `before` is what was known of them before these events. */
+export function sendingsOf(
+  events: readonly RunEvent[],
+  before: { readonly [taskId: string]: Sendings } = {},
+): Map<string, Sendings> {
+  const sendings = new Map(Object.entries(before));
+  for (const { type, data } of events) {
+    if (type === "task.settled" || type === "agent.handoff") sendings.delete(data.taskId);
+    if (type !== "task.sent" || !data.lost) continue;
+    const { taskId, delivery, lost } = data;
+    sendings.set(taskId, { delivery, silences: silencesAfter(sendings.get(taskId) ?? ONCE, lost) });
+  }
+  return sendings;
 }
 
 function hasEnded({ snapshot }: Draft): boolean {

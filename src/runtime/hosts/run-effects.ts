@@ -13,9 +13,10 @@ import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { OpenTask } from "../../workflows/plan.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type Effect, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
+import { START_TIMER } from "../../workflows/supervisor-machine.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
-import type { Happening } from "./run-draft.ts";
+import type { Happening, Resent, Sendings } from "./run-draft.ts";
 import { keepStepTimes } from "./step-times.ts";
 import type { TaskDesk } from "./task-desk.ts";
 import { isAhead } from "./task-hops.ts";
@@ -29,7 +30,9 @@ export type RunEffectsOptions = {
   clock: Clock;
   metrics: Metrics;
   /** How often each open task was sent, where the run is taken over. */
-  deliveries: ReadonlyMap<string, number> | undefined;
+  sendings: ReadonlyMap<string, Sendings> | undefined;
+  /** The run's time, which never runs backwards, in milliseconds since the epoch. */
+  now: () => number;
   /** The supervisor as the journal has it. */
   snapshot: () => SupervisorSnapshot | undefined;
   happen: (happening: Happening) => void;
@@ -37,17 +40,17 @@ export type RunEffectsOptions = {
 
 export type RunEffects = {
   /** How often each open task was sent, where that is not once. */
-  readonly deliveries: ReadonlyMap<string, number>;
+  readonly sendings: ReadonlyMap<string, Sendings>;
   perform(effect: Effect): void;
   /** Sends a task again under its new delivery. */
-  resend(task: Task): void;
+  resend(again: Resent): void;
   /** Sets the timers a takeover found in the journal. */
   resumeTimers(): void;
   /** The context a task travels with. */
   traceparent(taskId: string): string;
   /** Whether every open task waits for a worker. */
   allWait(): boolean;
-  /** Measures the tasks that these events settle, and calls off those they hand over to in vain. */
+  /** Measures the tasks that these events settle, leaves them, and calls off those they hand over to in vain. */
   recorded(events: readonly RunEvent[]): void;
   /** The desk: a worker has the task. */
   accepted(taskId: string, worker: string | undefined): void;
@@ -64,7 +67,7 @@ export type RunEffects = {
 /** Opens what a run has going on. */
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
   const { runId, definition, projection, desk, clock, metrics, snapshot, happen } = options;
-  const deliveries = new Map(options.deliveries);
+  const sendings = new Map(options.sendings);
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
@@ -72,7 +75,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   const times = keepStepTimes(definition.name, clock, metrics);
 
   return {
-    deliveries,
+    sendings,
     perform(effect) {
       switch (effect.type) {
         case "askAgent":
@@ -85,11 +88,11 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
           effect satisfies never;
       }
     },
-    resend(task) {
+    resend({ task, silences }) {
       metrics.segmentLost(task.agent);
       // Lost and over within one batch.
       if (!openTask(task.taskId)) return;
-      deliveries.set(task.taskId, task.delivery);
+      sendings.set(task.taskId, { delivery: task.delivery, silences });
       desk.send(task, traceparent(task.taskId));
     },
     resumeTimers() {
@@ -100,6 +103,9 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     recorded(events) {
       times.recorded(events);
       for (const { type, data } of events) {
+        if (type !== "task.settled" && type !== "agent.handoff") continue;
+        // The chart stopped it when the cancel came, and stops nothing twice.
+        if (isCancelling()) leave(data.taskId);
         if (type !== "agent.handoff") continue;
         // Sent by its worker, and the run is being cancelled: who has it answers to an owner that may be gone.
         const { taskId, forwarded } = data.next;
@@ -158,10 +164,15 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       if (isDone(now)) desk.forget(runId, child);
       return;
     }
-    waiting.delete(child);
-    deliveries.delete(child);
-    times.forget(child);
-    desk.forget(runId, child);
+    leave(child);
+  }
+
+  /** Nobody has to look after it any more. */
+  function leave(taskId: string) {
+    waiting.delete(taskId);
+    sendings.delete(taskId);
+    times.forget(taskId);
+    desk.forget(runId, taskId);
   }
 
   /** Tells the worker; where nobody has the task it has stopped already. */
@@ -175,16 +186,18 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
 
   function setTimer(id: string, dueAt: string) {
     timers.get(id)?.();
-    const cancel = clock.at(Date.parse(dueAt), () => {
+    const due = Date.parse(dueAt);
+    const fire = () => {
       timers.delete(id);
       const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
       if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
-    });
-    timers.set(id, cancel);
+    };
+    // A start is asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
+    timers.set(id, clock.at(due, fire, id === START_TIMER ? undefined : Math.max(0, due - options.now())));
   }
 
   function traceparent(taskId: string): string {
-    return formatTraceparent(projection.segment(taskId, deliveries.get(taskId) ?? 1));
+    return formatTraceparent(projection.segment(taskId, sendings.get(taskId)?.delivery ?? 1));
   }
 
   function openTaskIds(): string[] {

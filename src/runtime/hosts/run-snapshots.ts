@@ -24,6 +24,7 @@ import type { SavedSupervisor } from "../../workflows/supervisor.ts";
 import type { NewestMessages } from "../nats/newest.ts";
 import { crashPoints } from "./crash-points.ts";
 import type { Claim } from "./exports.ts";
+import type { Sendings } from "./run-draft.ts";
 
 /** Where a run stood after one of its entries. */
 export type RunSnapshot = {
@@ -44,7 +45,7 @@ export type RunSnapshot = {
   hash: string;
   supervisor: SavedSupervisor;
   /** How often open tasks were sent, where that is not once. */
-  deliveries: { [taskId: string]: number };
+  sendings: { [taskId: string]: Sendings };
   /** The structural spans that are open; absent where the writer made none. */
   projection?: SavedProjection;
 };
@@ -166,7 +167,7 @@ const shape = z.looseObject({
   claim: z.looseObject({ host: z.string(), incarnation: z.string(), seq: z.number() }),
   hash: z.string(),
   supervisor: z.looseObject({}),
-  deliveries: z.record(z.string(), z.number()),
+  sendings: z.record(z.string(), z.object({ delivery: z.number(), silences: z.number() })),
 });
 
 /** Throws what damaged data makes it throw; undefined for another version. */

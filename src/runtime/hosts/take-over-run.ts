@@ -21,7 +21,6 @@ import type { AppendLoneEntry } from "./lone-entry.ts";
 import { type ClaimReason, claimedEvent } from "./make-events.ts";
 import {
   boundTo,
-  deliveriesOf,
   type Folded,
   foldJournal,
   hasEnded,
@@ -31,6 +30,7 @@ import {
   readJournal,
   readWhole,
 } from "./read-run.ts";
+import { sendingsOf } from "./run-draft.ts";
 
 export type TakeOverParts = {
   /** The runs that are driven here. */
@@ -159,7 +159,7 @@ export function reopen(
     projection,
     position: positionOf(journal),
     ...(snapshot && { snapshot }),
-    deliveries: deliveriesOf(journal),
+    sendings: sendingsOf(events, base?.sendings),
     accepted,
     ...(base && { snapshotAt: base }),
   });

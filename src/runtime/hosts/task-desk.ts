@@ -13,14 +13,18 @@
  * D5  A task that nobody answered for is asked for everywhere before it is sent again, and then says so: the answer, not the
  *     worker, may have been lost, and what another worker has recorded of the task must not be done again.
  * D6  A task has one holder. Another worker that has it too changes nothing, until the holder is gone or an outcome comes.
- * D7  A process that was itself paused has not listened: everybody gets their time anew, and nothing is sent again before it
- *     is known that its runs are still its own.
- * D8  A task that is too long for a message is sent without its large values, once they are stored; what is to be sent
+ * D7  A process that was itself paused, or that did not hear the broker, has not listened: everybody gets their time anew, and
+ *     nothing is sent again before it is known that its runs are still its own.
+ * D8  Who is presumed dead may only be unheard: it is asked before its tasks are sent again. And while a task is out again, the
+ *     outcome of an earlier delivery is not answered: its worker stores it, which only one of the two can, before the other
+ *     begins or after.
+ * D9  A task that is too long for a message is sent without its large values, once they are stored; what is to be sent
  *     meanwhile is that.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
 import type { Bus } from "../nats/connection.ts";
+import { UNHEARD_MS } from "../nats/contact.ts";
 import { type Msg, rawHeaders } from "../nats/nats.ts";
 import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
@@ -28,13 +32,18 @@ import { TransientMap } from "../transient-map.ts";
 import { crashPoints } from "./crash-points.ts";
 import { readTaskAnswer } from "./read-task-answer.ts";
 import {
+  askAfter,
   type Held,
   type Holder,
   heldAfter,
+  isHeldBy,
+  isOutdated,
+  isWithNobody,
   type LostTask,
   noteUnknown,
   type Sent,
   searchAmong,
+  silentFor,
   type Tracked,
 } from "./tracked-task.ts";
 import { reporterOfLarge } from "./whole-outcome.ts";
@@ -109,11 +118,11 @@ type SoughtTask = { task: Task; traceparent: string };
 const TICK_MS = 100;
 // Room for the trace context and a mark.
 const HEADER_ROOM = 256;
-// Whoever handed off has sent the task to somebody who answers to another inbox if the owner is new.
-const ASK_FOR_FORWARDED_MS = 200;
 // How long is waited for somebody who does not say whether a task is with them: a daemon that died just now, or a foreign
 // worker, which need not answer.
 const WHEREABOUTS_MS = 600;
+// A worker that lives answers within milliseconds, whoever takes it for dead.
+const UNHEARD_ANSWER_MS = 100;
 // Ticks further apart than this mean that the process did not run in between.
 const PAUSED_MS = 500;
 // Shorter gaps (a daemon that restarts) are not worth an entry in the journal.
@@ -131,6 +140,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
   const ticker = setInterval(tick, TICK_MS);
   let lastTick = performance.now();
+  let deaf = false;
   let recovering: Promise<void> | undefined;
 
   return {
@@ -156,8 +166,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       const timer = setTimeout(giveUp, WHEREABOUTS_MS);
       await Promise.race([Promise.all(searches), over]);
       clearTimeout(timer);
+      // D8
+      if (tasks.some(({ task }) => !isTaken(runId, task.taskId))) await sleep(UNHEARD_ANSWER_MS);
     },
-    isTaken: (runId, taskId) => tracked.get(keyOf(runId, taskId))?.state.is === "taken",
+    isTaken,
     tell(runId, control) {
       const state = tracked.get(keyOf(runId, control.taskId))?.state;
       if (state?.is !== "taken" || !state.control) return false;
@@ -189,9 +201,22 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       if (state.is === "asked") state.asked.found();
     },
     workerGone(incarnation) {
-      for (const { task, state } of [...tracked.values()]) {
-        if (state.is === "taken" && state.worker?.endsWith(`/${incarnation}`)) lose(task, state.worker, "worker gone");
+      const held = [...tracked.values()].filter(({ state }) => isHeldBy(state, incarnation));
+      const since = performance.now();
+      // D8
+      for (const [runId, entries] of Map.groupBy(held, ({ task }) => task.runId)) {
+        ask(
+          runId,
+          entries.map(({ task }) => task.taskId),
+        );
       }
+      void sleep(UNHEARD_ANSWER_MS).then(() => {
+        for (const entry of held) {
+          const { task, state } = entry;
+          if (tracked.get(keyOf(task.runId, task.taskId)) !== entry || state.is !== "taken") continue;
+          if (isHeldBy(state, incarnation) && state.heard <= since) lose(task, state.worker, "worker gone");
+        }
+      });
     },
     serversChanged() {
       for (const entry of tracked.values()) {
@@ -233,7 +258,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
 
   function publish(entry: Tracked, { again }: { again: boolean }) {
     const { task, made } = entry;
-    // D8
+    // D9
     if (made === "being made") return;
     try {
       const body = made ?? encoder.encode(JSON.stringify(task));
@@ -246,7 +271,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     }
   }
 
-  // D8
+  // D9
   async function detach(entry: Tracked, bytes: number, again: boolean) {
     const { runId, taskId, agent } = entry.task;
     const what = `task ${taskId} for ${agent}`;
@@ -313,6 +338,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
         if (entry) noteUnknown(entry, answer.worker);
         return;
       default:
+        // D8
+        if (entry && isOutdated(entry, answer)) return;
         if (entry) noteReport(entry, answer.worker);
         if (answer.refs === undefined) report(runId, answer, message);
         else void reportWhole(runId, answer, message);
@@ -326,6 +353,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       message.respond(JSON.stringify(receipt));
       crashPoints.onceSent("after-recorded");
     });
+  }
+
+  function isTaken(runId: string, taskId: string): boolean {
+    return tracked.get(keyOf(runId, taskId))?.state.is === "taken";
   }
 
   function take(entry: Tracked, holder: Holder) {
@@ -354,9 +385,14 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     if (!bus.connected()) return;
     const now = performance.now();
     // D7
-    const paused = now - lastTick > PAUSED_MS;
+    if (now - lastTick > PAUSED_MS) deaf = true;
     lastTick = now;
-    if (paused) void recover();
+    if (now - bus.heardAt() > UNHEARD_MS) {
+      deaf = true;
+      return;
+    }
+    if (deaf) void recover();
+    deaf = false;
     if (recovering) return;
     for (const entry of [...tracked.values()]) {
       const { task, state } = entry;
@@ -368,7 +404,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
           retry(entry, state, now);
           break;
         case "taken":
-          if (now - state.heard > silenceMs) lose(task, state.worker, `silent for ${silenceMs} ms`);
+          if (now - state.heard > silenceMs) lose(task, state.worker, silentFor(silenceMs));
           break;
         case "asked":
           break;
@@ -397,9 +433,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     const { at, asked, tries } = state;
     const due = at + acceptTimeoutMs * tries;
     if (!asked) {
-      if (now < (entry.forwarded && tries === 1 ? at + Math.min(ASK_FOR_FORWARDED_MS, acceptTimeoutMs) : due)) return;
-      seek(entry, state, now);
-    } else if (now >= due && (asked.awaited.size === 0 || now >= asked.at + WHEREABOUTS_MS)) {
+      if (now >= at + askAfter(entry, tries, acceptTimeoutMs)) seek(entry, state, now);
+    } else if (isWithNobody(entry, asked, now >= due) || (now >= due && now >= asked.at + WHEREABOUTS_MS)) {
       if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
       logger.debug({ runId, taskId, agent }, "nobody took the task; sending it again");
       entry.state = { is: "sent", at: now, tries: tries + 1 };
@@ -438,6 +473,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       else if (state.is === "taken") state.heard = now;
     }
   }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }
 
 function keyOf(runId: string, taskId: string): string {

@@ -8,9 +8,10 @@
  *     on this worker, so that somebody goes on from what was written.
  * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
  * E4  A task that may have been given to another worker while this process did not run is looked up before anything is begun
- *     for it (`standing.ts`). What it has in hand is recorded all the same: it was paid for, and whoever has the task now is
- *     fenced by it, gives the task back (E2) and goes on from it.
- * E5  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
+ *     for it (`standing.ts`). What it has in hand is recorded all the same if nobody else has begun (E5): it was paid for, and
+ *     whoever has the task now is fenced by it, gives the task back (E2) and goes on from it.
+ * E5  What may have been begun elsewhere is marked before anything is done for it (`beginnings.ts`).
+ * E6  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import { fromPromise } from "xstate";
 import { asText } from "../../actors/conversation.ts";
@@ -31,6 +32,7 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
 import { retryModelCall } from "../models/retrying.ts";
 import { sleep } from "../models/sleep.ts";
+import type { Beginnings } from "./beginnings.ts";
 import { crashPoints } from "./crash-points.ts";
 import type { LiveFeed } from "./live-feed.ts";
 import type { LoopWatch } from "./loop-watch.ts";
@@ -47,6 +49,7 @@ export type EffectsOptions = {
   /** Stops a task whose journal another worker has written to. */
   fenced(work: TaskWork, reason: string): void;
   standing: Standing;
+  beginnings: Beginnings;
   modelFor(agent: TaskWork["agent"]): Model;
   loggerFor(work: TaskWork): ToolLogger;
   feed: LiveFeed;
@@ -57,7 +60,7 @@ export type EffectsOptions = {
 
 /** The task machine with the host's effects in it. */
 export function taskMachineWith(options: EffectsOptions) {
-  const { abandon, standing, modelFor, loggerFor, feed, loop, tracing, metrics } = options;
+  const { abandon, standing, beginnings, modelFor, loggerFor, feed, loop, tracing, metrics } = options;
   const traced = new WeakMap<Model, Model>();
 
   function workOf(runId: string, taskId: string): TaskWork {
@@ -77,6 +80,7 @@ export function taskMachineWith(options: EffectsOptions) {
     const work = workOf(state.task.runId, state.task.taskId);
     const { agent, task } = work;
     const { turn } = state;
+    if (work.recalled) await begin(work, signal);
     const context: ModelCallContext = {
       signal,
       runId: task.runId,
@@ -103,6 +107,7 @@ export function taskMachineWith(options: EffectsOptions) {
     if (goesOn(state, reply)) {
       if (crashPoints.armed) await crashPoints.before("before-reply-entry");
       await journaled(work, () => work.journal.append({ type: "turn", turn, reply }));
+      work.passOn?.();
       crashPoints.at("after-reply-entry");
     }
     return reply;
@@ -176,6 +181,7 @@ export function taskMachineWith(options: EffectsOptions) {
 
   async function runTool({ task, run }: ToolInput, signal: AbortSignal): Promise<ToolResult> {
     const work = workOf(task.runId, task.taskId);
+    if (work.recalled) await begin(work, signal);
     if (!standing.isSure(work)) await confirm(work, signal);
     const { call, tool, turn } = run;
     work.toolCalls += 1;
@@ -196,12 +202,13 @@ export function taskMachineWith(options: EffectsOptions) {
         await entry();
       }
     });
+    work.passOn?.();
     crashPoints.at("after-tool-entry");
     feed.say(work, "tool.completed", { ...about, failed: result.failed });
     return { callId: call.id, content: result.content };
   }
 
-  /** E3, E5 */
+  /** E3, E6 */
   async function executed(work: TaskWork, { call, tool, args, turn }: ToolInput["run"], signal: AbortSignal) {
     const { agent, task, segment } = work;
     const { runId, taskId } = task;
@@ -246,6 +253,11 @@ export function taskMachineWith(options: EffectsOptions) {
     const seconds = (performance.now() - start) / 1000;
     metrics.toolCall({ tool: tool.name, agent: agent.name, seconds, ...(error && { error: error.code }) });
     return result;
+  }
+
+  /** E5 */
+  async function begin(work: TaskWork, signal: AbortSignal): Promise<void> {
+    await journaled(work, () => beginnings.mark(work, signal));
   }
 
   /** E4 */

@@ -13,6 +13,7 @@
  *     between, and may not own the run any more.
  * N6  A task whose large values are elsewhere is offered once it is whole. Where that takes a while its owner is told that it
  *     is here, or it would be sent to somebody else as well.
+ * N7  A task that has taken down every worker that was at work on it is not begun once more, but fails (`beginnings.ts`).
  */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
@@ -34,6 +35,7 @@ import type { Entry, Journals } from "../nats/journal.ts";
 import type { Msg, NatsError } from "../nats/nats.ts";
 import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import { begunInVain, MOST_DEATHS } from "./beginnings.ts";
 import type { JournalLimits } from "./journal-limits.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { Standing } from "./standing.ts";
@@ -115,6 +117,9 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
 
   function takeIn(agent: Agent, task: Task, msg: Msg): void {
     taken += 1;
+    const late = isLate(msg);
+    // N3
+    const recalled = task.delivery > 1 || late || msg.headers?.has(SENT_AGAIN_HEADER) === true;
     const work: TaskWork = {
       id: taken.toString(36),
       key: taskKey(task.runId, task.taskId),
@@ -128,13 +133,12 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       held: task.forwarded === true,
       journal: journalOf(task, []),
       toolCalls: 0,
+      recalled,
+      begunInVain: 0,
     };
     registry.add(work);
-    const late = isLate(msg);
-    // N3
-    const isFirst = task.delivery === 1 && !late && !msg.headers?.has(SENT_AGAIN_HEADER);
-    if (isFirst && task.refs === undefined) options.offer(work, { agent: () => agent, task });
-    else void recall(work, { late, isFirst });
+    if (recalled || task.refs !== undefined) void recall(work, { late, isFirst: !recalled });
+    else options.offer(work, { agent: () => agent, task });
   }
 
   /** Goes on from what another worker has left of the task. */
@@ -160,6 +164,9 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       if (!isHere(work)) return;
       const folded = foldTask(agent, task, values);
       if (folded.type === "open") {
+        work.begunInVain = begunInVain(values);
+        // N7
+        if (work.begunInVain >= MOST_DEATHS) return giveUp(work);
         options.offer(work, { agent: () => agent, task, snapshot: folded.snapshot });
         return;
       }
@@ -185,6 +192,12 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     } finally {
       clearInterval(telling);
     }
+  }
+
+  function giveUp(work: TaskWork): void {
+    const message = `its workers died ${work.begunInVain} times in a row while they were at work on it`;
+    options.loggerFor(work).error(`given up: ${message}`);
+    options.settle(work, { type: "failed", error: { code: "worker_lost", message } });
   }
 
   function cannotRecall(work: TaskWork, error: unknown): void {

@@ -30,6 +30,7 @@ export function openTaskRegistry(tracing: Tracing): TaskRegistry {
     remove(work, leaves) {
       letGo(work, leaves);
       clearTimeout(work.timer);
+      work.passOn?.();
       works.delete(work.key);
       ids.delete(work.id);
     },

@@ -28,6 +28,14 @@ export type TaskWork = {
   held: boolean;
   journal: TaskJournal;
   toolCalls: number;
+  /** It may have been begun elsewhere, and has a journal to be looked into. */
+  readonly recalled: boolean;
+  /** How often it was begun elsewhere, or in a life before, without anything coming of it. */
+  begunInVain: number;
+  /** Its mark in the journal, where it needs one; see `beginnings.ts`. */
+  marking?: Promise<void>;
+  /** Lets the next suspect begin. */
+  passOn?: () => void;
   timer?: NodeJS.Timeout;
   /** Called when `reply` changes, by whoever waits for an answer there. */
   onMoved?: () => void;

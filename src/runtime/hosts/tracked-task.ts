@@ -5,13 +5,23 @@
  *    ▲ ▼                            asked: after a takeover, does anybody have it?
  *   held
  */
-import type { Task } from "../../actors/task.ts";
+import type { OutcomeMessage, Task } from "../../actors/task.ts";
 
 /** Who has a task, and the subject that takes `TaskControl`s for it. */
 export type Holder = { worker: string | undefined; control: string | undefined };
 
 /** Why a task has to be sent again, and the worker that had it. */
 export type LostTask = { worker?: string; reason: string };
+
+/** Why a task is lost whose worker has said nothing for `ms` milliseconds. */
+export function silentFor(ms: number): string {
+  return `silent for ${ms} ms`;
+}
+
+/** Whether a task was lost because its worker said nothing, by the reason on record. */
+export function isSilence(reason: string): boolean {
+  return reason.startsWith("silent for ");
+}
 
 /** A question everybody is asked: who has not answered yet, and what to do when there is nobody left. */
 export type Search = { awaited: Set<string>; found: () => void };
@@ -50,6 +60,9 @@ type Asked = { is: "asked"; asked: Search };
 /** At work with a worker, which was last heard of at `heard`. */
 type Taken = { is: "taken"; heard: number } & Holder;
 
+// Whoever handed off has sent the task to somebody who answers to another inbox if the owner is new. And what nobody took the
+// first time may go astray once more: until the broker notices, it gives every other task to a connection that is dead.
+const ASK_SOON_MS = 200;
 const BUSY_MIN_MS = 10;
 const BUSY_MAX_MS = 500;
 // A foreign worker announces itself by nothing but its subscription, so an unserved mailbox is tried again.
@@ -83,4 +96,31 @@ export function noteUnknown({ state }: Tracked, worker: string | undefined): voi
   const asked = state.is === "asked" || state.is === "sent" ? state.asked : undefined;
   if (!asked || worker === undefined || !asked.awaited.delete(worker)) return;
   if (asked.awaited.size === 0) asked.found();
+}
+
+/** When everybody is asked about a task that was sent: the more often in vain, the later, up to the time it has. */
+export function askAfter({ forwarded }: Tracked, tries: number, acceptTimeoutMs: number): number {
+  if (tries === 1) return forwarded ? Math.min(ASK_SOON_MS, acceptTimeoutMs) : acceptTimeoutMs;
+  return Math.min(ASK_SOON_MS * (tries - 1), acceptTimeoutMs);
+}
+
+/**
+ * Whether everybody has said that a task is not with them. It was asked after the task was sent, and each got the task first if
+ * the broker gave it to them; what another worker has sent may come by another way.
+ */
+export function isWithNobody({ forwarded, state }: Tracked, { awaited }: Search, isDue: boolean): boolean {
+  return awaited.size === 0 && (isDue || !forwarded || (state.is === "sent" && state.tries > 1));
+}
+
+/** Whether a task is with a worker of a daemon. */
+export function isHeldBy(state: Tracked["state"], incarnation: string): boolean {
+  return state.is === "taken" && state.worker?.endsWith(`/${incarnation}`) === true;
+}
+
+/** Whether an outcome is of an earlier delivery than the one that another worker has, or is about to take. */
+export function isOutdated({ task, state }: Tracked, { delivery, worker }: OutcomeMessage): boolean {
+  if (delivery === undefined || delivery >= task.delivery) return false;
+  if (state.is === "taken") return state.worker !== worker;
+  // Once everybody was asked, whoever has an outcome and nothing else answers with it.
+  return state.is === "sent" && state.asked === undefined;
 }

@@ -2,11 +2,14 @@
  * One connection to NATS that never gives up: it waits for the broker at start and after every loss, and says so once.
  */
 import { readFileSync } from "node:fs";
+import { watchContact } from "./contact.ts";
 import {
   type ConnectionOptions,
   connect,
   createInbox,
   credsAuthenticator,
+  DebugEvents,
+  dropSocket,
   Events,
   type JetStreamClient,
   type JetStreamManager,
@@ -69,6 +72,8 @@ export type Bus = {
   reachedAt: Requests["reachedAt"];
   /** False while the client is trying to reconnect. */
   connected(): boolean;
+  /** When the broker was last heard; see `contact.ts`. */
+  heardAt(): number;
   /**
    * Calls `listener` whenever the connection is back. What was published shortly before it was lost, and all that was while
    * it was away, has not reached anybody: the client drops it. Returns how to stop it.
@@ -78,8 +83,9 @@ export type Bus = {
   close(): Promise<void>;
 };
 
-// Half-open connections are noticed after two missed pings: 20 to 30 s.
-const PING_INTERVAL_MS = 10_000;
+// Half-open connections are noticed when the third ping is due and two are unanswered: after 18 to 27 s, which has to be
+// less than 30 on a busy machine as well.
+const PING_INTERVAL_MS = 9_000;
 const MAX_PINGS_OUT = 2;
 // Quick enough for "two seconds after the broker is back", slow enough that an outage of hours costs nothing.
 const RECONNECT_WAIT_MS = 250;
@@ -93,6 +99,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   const restoredListeners = new Set<() => void>();
   writeOncePerTurn(nc);
   guardCallbacks(nc, (error) => watcher.failed?.(error));
+  const contact = watchContact(nc, isConnected);
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
   const store = openStoreState();
   void watch();
@@ -110,7 +117,8 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
     objects: { request: requests.request, maxPayload: () => nc.info?.max_payload ?? Number.POSITIVE_INFINITY, store },
     inbox: () => createInbox(options.inboxPrefix),
     reachedAt: requests.reachedAt,
-    connected: () => connected && !nc.isClosed(),
+    connected: isConnected,
+    heardAt: contact.heardAt,
     onRestored(listener) {
       restoredListeners.add(listener);
       return () => void restoredListeners.delete(listener);
@@ -123,6 +131,10 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
     },
   };
 
+  function isConnected() {
+    return connected && !nc.isClosed();
+  }
+
   async function watch() {
     for await (const status of nc.status()) {
       if (status.type === Events.Disconnect && connected) {
@@ -130,8 +142,11 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
         watcher.lost?.(String(status.data));
       } else if (status.type === Events.Reconnect && !connected) {
         connected = true;
+        contact.note();
         watcher.restored?.(nc.getServer());
         for (const listener of restoredListeners) listener();
+      } else if (status.type === DebugEvents.StaleConnection) {
+        dropSocket(nc);
       } else if (status.type === Events.Error) {
         const { subject, operation } = status.permissionContext ?? {};
         watcher.denied?.(subject ?? String(status.data), operation === "subscription" ? "subscribe" : "publish");

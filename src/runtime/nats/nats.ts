@@ -23,6 +23,7 @@ export {
   connect,
   createInbox,
   credsAuthenticator,
+  DebugEvents,
   DeliverPolicy,
   DiscardPolicy,
   Events,
@@ -70,4 +71,15 @@ export function writeOncePerTurn(nc: NatsConnection): void {
       flush();
     });
   };
+}
+
+/**
+ * Drops the socket of a connection that answers no pings. The client first waits for its last write to go out, which it never
+ * does where the network is dead and the socket full: it would neither close nor connect again until the kernel gives up.
+ *
+ * `transport` is not part of the client's types; where it is missing nothing changes.
+ */
+export function dropSocket(nc: NatsConnection): void {
+  const { protocol } = nc as unknown as { protocol?: { transport?: { socket?: { destroy(): void } } } };
+  protocol?.transport?.socket?.destroy();
 }

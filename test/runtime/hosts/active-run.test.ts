@@ -1,3 +1,4 @@
+import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
@@ -222,6 +223,30 @@ describe("a run that is cancelled", () => {
     const told = await bench.told(runId);
     expect(told.filter((words) => words.startsWith("run.cancelling"))).toHaveLength(1);
     expect(told.slice(-2)).toEqual(["task.settled one-1", "run.cancelled"]);
+  });
+
+  test("leaves alone the worker of a task that has stopped while another one is still at work", async () => {
+    const said: { msg: string; taskId?: string }[] = [];
+    const logger = pino({ level: "warn" }, { write: (line) => said.push(JSON.parse(line)) });
+    const ids = ["a", "b"];
+    const pair = defineWorkflow({ name: "pair", steps: ids.map((id) => ({ id, agent })) });
+    const host = await bench.host("a", [pair], { silenceMs: 400, logger });
+    const runId = await bench.start(host, "pair");
+    for (const taskId of ["a-1", "b-1"]) {
+      await worker.gets(taskId);
+      worker.say("accepted", taskId);
+    }
+    await bench.bus.nc.flush();
+    await until("both tasks are known to be taken", () => {
+      host.cancel(runId, 7, {});
+      return worker.controls.filter(({ type }) => type === "cancel").length === 2;
+    });
+    await worker.settle("a-1", { type: "failed", error: { code: "cancelled", message: "stopped" } });
+    worker.say("working", "b-1");
+    // The one that was heard last falls silent last.
+    await bench.end(runId);
+    const lost = said.filter(({ msg }) => msg.startsWith("task lost"));
+    expect(lost.map(({ taskId }) => taskId)).toEqual(["b-1"]);
   });
 
   test("tells a worker that says only afterwards that it has the task", async () => {

@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import type { OutcomeMessage, OutcomeReceipt } from "../../../src/actors/task.ts";
-import { type DraftBase, emptyDraft, type Happening, take } from "../../../src/runtime/hosts/run-draft.ts";
+import { type DraftBase, emptyDraft, type Happening, sendingsOf, take } from "../../../src/runtime/hosts/run-draft.ts";
+import { silentFor } from "../../../src/runtime/hosts/tracked-task.ts";
 import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
 import type { WorkflowDefinition } from "../../../src/workflows/definition.ts";
+import { eventsOf } from "../../helpers/run-events.ts";
 
 const AT = "2030-01-31T09:00:00.000Z";
 const done = { resolve() {}, reject() {} };
@@ -27,7 +29,7 @@ function begun(definition: WorkflowDefinition): DraftBase {
     runId: "r",
     definition,
     snapshot: undefined,
-    deliveries: new Map(),
+    sendings: new Map(),
     newTaskId: (hop) => `h${hop}-new`,
   };
   const { kind, name: workflow, version, hash } = definition;
@@ -102,23 +104,41 @@ test("a task that is lost twice in one batch is sent twice, each time with a del
   const base = begun(chain);
   const lost: Happening = { type: "redeliver", taskId: openTaskId(base), lost: { reason: "silent" } };
   const draft = draftOf(base, [lost, lost]);
-  expect(draft.resent.map(({ delivery }) => delivery)).toEqual([2, 3]);
+  expect(draft.resent.map(({ task }) => task.delivery)).toEqual([2, 3]);
 });
 
 test("a draft that is dropped has counted nothing: the next one counts from the same", () => {
   const base = begun(chain);
   const lost: Happening = { type: "redeliver", taskId: openTaskId(base), lost: { reason: "silent" } };
-  const deliveries = [draftOf(base, [lost]), draftOf(base, [lost])].map(({ resent }) => resent[0]?.delivery);
+  const deliveries = [draftOf(base, [lost]), draftOf(base, [lost])].map(({ resent }) => resent[0]?.task.delivery);
   expect(deliveries).toEqual([2, 2]);
 });
 
-test("a task whose workers were lost ten times fails instead of going to the next one", () => {
+test("a task whose workers accepted it and fell silent ten times in a row fails, however often it was lost otherwise", () => {
   const base = begun(chain);
   const taskId = openTaskId(base);
-  const again = { ...base, deliveries: new Map([[taskId, 10]]) };
-  const draft = draftOf(again, [{ type: "redeliver", taskId, lost: { reason: "silent" } }]);
-  expect(draft.resent).toEqual([]);
-  expect(draft.bodies[0]).toMatchObject({ data: { outcome: { error: { code: "worker_lost" } } } });
+  const losing = (silences: number, reason: string) => {
+    const again = { ...base, sendings: new Map([[taskId, { delivery: 40, silences }]]) };
+    return draftOf(again, [{ type: "redeliver", taskId, lost: { reason } }]);
+  };
+  const silent = silentFor(15_000);
+  expect(losing(8, silent).resent).toMatchObject([{ task: { delivery: 41 }, silences: 9 }]);
+  expect(losing(9, "worker gone").resent).toMatchObject([{ task: { delivery: 41 }, silences: 0 }]);
+  const last = losing(9, silent);
+  expect(last.resent).toEqual([]);
+  expect(last.bodies[0]).toMatchObject({ data: { outcome: { error: { code: "worker_lost" } } } });
+});
+
+test("how often a task fell silent is known from the journal", () => {
+  const make = eventsOf();
+  const sent = (delivery: number, reason?: string) =>
+    make.next({
+      type: "task.sent",
+      data: { taskId: "t", agent: "writer", attempt: 1, delivery, ...(reason !== undefined && { lost: { reason } }) },
+    });
+  const reasons = [undefined, silentFor(1), "worker gone", silentFor(1), silentFor(2)];
+  const events = reasons.map((reason, i) => sent(i + 1, reason));
+  expect(sendingsOf(events).get("t")).toEqual({ delivery: 5, silences: 2 });
 });
 
 test("after the end of the run nothing is added, and workers hear that they are too late", () => {

@@ -1,14 +1,18 @@
 import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Agent } from "../../../src/actors/agent.ts";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import type { Task } from "../../../src/actors/task.ts";
 import { ModelError } from "../../../src/errors.ts";
+import type { AgentHostOptions } from "../../../src/runtime/hosts/agent-host.ts";
+import { connectBus } from "../../../src/runtime/nats/connection.ts";
 import { headers, nuid } from "../../../src/runtime/nats/nats.ts";
 import { SENT_AT_HEADER } from "../../../src/runtime/subjects.ts";
 import type { RunEvent, RunEventBody } from "../../../src/workflows/run-events.ts";
 import { type Bench, startBench } from "../../helpers/agent-host-bench.ts";
+import { type Cable, startCable } from "../../helpers/cable.ts";
 import { startFakeOwner } from "../../helpers/fake-owner.ts";
 import { eventsOf } from "../../helpers/run-events.ts";
 import { call, say, taskFor } from "../../helpers/task-driver.ts";
@@ -16,6 +20,10 @@ import { until } from "../../helpers/until.ts";
 
 // Longer than the first pause before a model call is tried again, and than what counts as a pause of the process.
 const BLOCKED_MS = 900;
+// Longer than a worker may be unheard without being in doubt about its tasks.
+const MISSED_MS = 1_600;
+/** How long a provider asks to wait; it becomes up to a tenth more. */
+const RETRY_MS = 2_000;
 
 let bench: Bench;
 let agent: Agent;
@@ -56,6 +64,45 @@ test("a worker that did not run for a while goes on with what is still its own",
   block();
   expect(await owner.outcome("t1")).toMatchObject({ output: "at last" });
   expect(host.calls).toHaveLength(2);
+});
+
+test("a worker that lost its connection does not try a call again that is another one's by now", async () => {
+  await using cable = await startCable(bench.nats.port);
+  const { host, bus } = await failOnceOver(cable);
+  // Longer than it takes to be missed; its client notices and tells nobody before it is back.
+  cable.refuse();
+  await until("the connection is lost", () => !bus.connected());
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
+  await sleep(MISSED_MS);
+  cable.accept();
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(host.calls).toHaveLength(1);
+  await bus.close();
+});
+
+test("nor does one whose connection was dead, and which heard of nothing", async () => {
+  await using cable = await startCable(bench.nats.port);
+  const { host, bus } = await failOnceOver(cable);
+  cable.hold();
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
+  await sleep(RETRY_MS * 1.25);
+  expect(bus.connected()).toBe(true);
+  cable.release();
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(host.calls).toHaveLength(1);
+  await bus.close();
+});
+
+test("a worker that lost its connection goes on with what is still its own as soon as that is back", async () => {
+  await using cable = await startCable(bench.nats.port);
+  const { host, bus } = await failOnceOver(cable);
+  cable.refuse();
+  await sleep(RETRY_MS * 1.25);
+  expect(host.calls).toHaveLength(1);
+  cable.accept();
+  await until("it is connected", () => bus.connected());
+  await until("the call is tried again", () => host.calls.length === 2, { withinMs: 2_000 });
+  await bus.close();
 });
 
 test("what came for it meanwhile does not make the task its own again", async () => {
@@ -113,13 +160,24 @@ function setting(): void {
   task = taskFor(agent.name, { runId: nuid.next() });
 }
 
-/** A host that waits to try its first model call again. */
-async function failOnce() {
+/** The same behind a cable. */
+async function failOnceOver(cable: Cable) {
+  const bus = await connectBus({ servers: cable.url, name: "host", inboxPrefix: "_INBOX" });
+  return { ...(await failOnce({ bus }, RETRY_MS)), bus };
+}
+
+/** A host that waits to try its first model call again, for as long as the provider says. */
+async function failOnce(more: Partial<AgentHostOptions> = {}, retryAfterMs?: number) {
   setting();
-  const host = await bench.host([agent], () => {
+  const script = () => {
     if (host.calls.length > 1) return say("at last");
-    throw new ModelError("provider_unavailable", "not now", { retryable: true });
-  });
+    throw new ModelError("provider_unavailable", "not now", {
+      retryable: true,
+      ...(retryAfterMs !== undefined && { retryAfterMs }),
+    });
+  };
+  const host = await bench.host([agent], script, more);
+  await more.bus?.nc.flush();
   const owner = startFakeOwner(bench.bus, bench.subjects);
   owner.send(task);
   await owner.hears("t1", "accepted");

@@ -241,12 +241,42 @@ describe("a worker", () => {
   });
 
   test("that is gone has lost its task; the others have not", async () => {
-    await taken("host/one");
+    const worker = await taken("host/one");
+    worker.honest = false;
     desk.workerGone("other");
     desk.workerGone("host");
+    await pause(200);
     expect(told).toEqual(["accepted t1 by host/one"]);
     desk.workerGone("one");
-    expect(told.slice(1)).toEqual(["lost t1 of host/one: worker gone"]);
+    await hears("lost t1 of host/one: worker gone");
+  });
+
+  test("that was only taken for dead, and says so when asked, keeps its task", async () => {
+    await taken("host/one");
+    desk.workerGone("one");
+    await pause(300);
+    expect(told).toEqual(["accepted t1 by host/one"]);
+    expect(desk.isTaken(task.runId, "t1")).toBe(true);
+  });
+
+  test("that comes with the outcome of an earlier delivery is not answered while another one has the task", async () => {
+    const early = await taken("host/one");
+    const again = { ...task, delivery: 2 };
+    early.stop();
+    const late = await join("host/two");
+    desk.send(again, TRACE);
+    await late.gets("t1");
+    const outcome = { type: "completed", output: "text", delivery: 1 };
+    // On its way to another worker, and at work there: it may be about to ask its model.
+    const onItsWay = early.settle("t1", outcome);
+    const working = setInterval(() => late.say("working", "t1"), 200);
+    expect(await onItsWay).toBeUndefined();
+    expect(told.at(-1)).toBe("accepted t1 by host/two");
+    expect(await early.settle("t1", outcome)).toBeUndefined();
+    clearInterval(working);
+    expect(outcomes).toEqual([]);
+    void late.settle("t1", { ...outcome, delivery: 2 });
+    await until("the outcome is here", () => outcomes.length === 1);
   });
 
   test("may give its task back, but not another one's", async () => {
