@@ -11,8 +11,8 @@ export function settableClock(): Clock & { set(instant: number): void } {
     set(instant) {
       ahead = instant - Date.now();
     },
-    at(instant, fire) {
-      const timer = setTimeout(fire, Math.min(Math.max(0, instant - now()), LONGEST_TIMEOUT_MS));
+    at(instant, fire, atMostMs = LONGEST_TIMEOUT_MS) {
+      const timer = setTimeout(fire, Math.min(Math.max(0, instant - now()), atMostMs, LONGEST_TIMEOUT_MS));
       return () => clearTimeout(timer);
     },
   };

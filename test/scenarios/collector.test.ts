@@ -19,6 +19,8 @@ test.each(["refuses for now", "hangs", "is away"] as const)(
   { timeout: 180_000 },
   async (what) => {
     vi.stubEnv("OTEL_BSP_MAX_QUEUE_SIZE", String(CAPACITY));
+    // What is on its way to a collector that hangs has room beside the queue: little of it.
+    vi.stubEnv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64");
     await using stage = await openStage({ daemons: 0, model: { delayMs: () => 20 } });
     const { model, collector } = stage;
     const url = new URL(collector.url);

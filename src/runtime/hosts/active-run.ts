@@ -30,6 +30,7 @@ import { crashPoints } from "./crash-points.ts";
 import { encodeEntry, encodeFitting } from "./encode-entry.ts";
 import { type JournalLimits, limitReached } from "./journal-limits.ts";
 import { type AcceptedBody, makeEvents, type Position, type Writer } from "./make-events.ts";
+import type { RestingRun } from "./resting-runs.ts";
 import { type Draft, emptyDraft, type Happening, type Sendings, take } from "./run-draft.ts";
 import { openRunEffects } from "./run-effects.ts";
 import type { RunSnapshots, SnapshotContent } from "./run-snapshots.ts";
@@ -137,12 +138,15 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
       if (!snapshot) return false;
       return snapshot.value === "scheduled" || effects.allWait();
     },
-    /** When its next timer is due, in milliseconds since the epoch, where it waits for nothing else; undefined where it does. */
-    get restsUntil(): number | undefined {
+    /** When it wakes if it rests from now on; undefined where it waits for something else than its time. */
+    get rest(): Pick<RestingRun, "dueMs" | "aheadMs"> | undefined {
       if (!open || pumping || !snapshot || isDone(snapshot)) return undefined;
       const { open: tasks, timers } = snapshot.context;
       if (Object.keys(tasks).length > 0) return undefined;
-      return Math.min(...Object.values(timers).map((dueAt) => Date.parse(dueAt)));
+      const dueMs = Math.min(...Object.values(timers).map((dueAt) => Date.parse(dueAt)));
+      if (snapshot.value === "scheduled") return { dueMs };
+      const aheadMs = now() - clock.now();
+      return { dueMs: dueMs - aheadMs, aheadMs };
     },
     openTasks: (): OpenTask[] => (snapshot ? Object.values(snapshot.context.open) : []),
     snapshot: () => snapshot,

@@ -24,6 +24,8 @@ export type Journal = {
   entries: readonly Entry<RunEvent[]>[];
   /** Those of `entries`. */
   events: readonly RunEvent[];
+  /** The time it has come to by now, where that is known, in milliseconds since the epoch. @default that of its newest entry */
+  reachedMs?: number;
 };
 
 type ReadRunParts = Pick<RunHostParts, "journals" | "subjectOf" | "snapshots" | "logger" | "stopping">;
@@ -117,7 +119,7 @@ export function boundTo({ base, events }: Journal): string | undefined {
 }
 
 /** Where a journal stands. */
-export function positionOf({ base, entries }: Journal): Required<Position> {
+export function positionOf({ base, entries, reachedMs = 0 }: Journal): Required<Position> {
   const bytes = entries.reduce((sum, entry) => sum + entry.bytes, base?.bytes ?? 0);
   const last = entries.at(-1);
   const event = last?.value.at(-1) ?? base;
@@ -125,7 +127,7 @@ export function positionOf({ base, entries }: Journal): Required<Position> {
     seq: last?.seq ?? base?.seq ?? 0,
     n: event?.n ?? 0,
     epoch: event?.epoch ?? 0,
-    at: Date.parse(event?.at ?? ""),
+    at: Math.max(Date.parse(event?.at ?? ""), reachedMs),
     bytes,
   };
 }

@@ -11,7 +11,8 @@
  * Y2  Nothing is done on the strength of a row: who wakes a run reads its journal, and the next append is fenced by what it
  *     read.
  * Y3  An entry of a run after the one its row knows means that somebody goes on with it: the row goes.
- * Y4  Due dates are instants of the wall clock, which may be set: a slow tick looks again, whatever the timer was set for.
+ * Y4  Due dates are instants of the wall clock, which may be set: a slow tick looks again, whatever the timer was set for. A
+ *     clock that is set back delays nothing but starts: durations that are under way fall due as much earlier on it.
  * Y5  So many wake at once and no more, and what is due waits for the daemon to have room; what a message wakes does not.
  * Y6  A wake that fails is tried again a few times; then the row goes, and the look around finds a run that nobody drives.
  */
@@ -27,6 +28,11 @@ export type RestingRun = {
   readonly workflow: string;
   /** When it wakes, in milliseconds since the epoch; `Infinity` is for nothing but a message. */
   readonly dueMs: number;
+  /**
+   * What it waits for is a duration, and the time of its journal is this far ahead of the clock, in milliseconds, because that was
+   * set back; absent where it waits for an instant of the clock on the wall.
+   */
+  readonly aheadMs?: number;
   /** Where its newest entry stands in the stream. */
   readonly seq: number;
   /** Whose it was, where its owner is gone: it is claimed when it wakes. */
@@ -70,6 +76,8 @@ const AT_ONCE = 32;
 // Y4: within the second in which a run has to wake; a look at the first of the queue costs nothing.
 const LOOK_AGAIN_MS = 500;
 const NO_ROOM_MS = 100;
+// Y4: what a clock that is only adjusted stays below.
+const SET_BACK_MS = 250;
 // Over some seconds: a broker that is restarted is back by then, and a journal that cannot be read stays so.
 const TRIES = 6;
 const RETRY_MS = 100;
@@ -89,7 +97,8 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
   let timerFor = Number.POSITIVE_INFINITY;
   let again: NodeJS.Timeout | undefined;
   let stopped = false;
-  const tick = setInterval(wakeNext, LOOK_AGAIN_MS);
+  let clockAhead = clock.now() - performance.now();
+  const tick = setInterval(look, LOOK_AGAIN_MS);
   tick.unref();
 
   return {
@@ -142,6 +151,22 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
     rows.delete(runId);
     wishes.delete(runId);
     waking.delete(runId);
+  }
+
+  // Y4
+  function look() {
+    const ahead = clock.now() - performance.now();
+    if (clockAhead - ahead > SET_BACK_MS) hasten(clockAhead - ahead);
+    clockAhead = ahead;
+    wakeNext();
+  }
+
+  function hasten(ms: number) {
+    for (const [runId, row] of rows) {
+      if (row.aheadMs === undefined || waking.has(runId)) continue;
+      rows.set(runId, { ...row, dueMs: row.dueMs - ms, aheadMs: row.aheadMs + ms });
+    }
+    due.reset(rows.values());
   }
 
   /** Y5: wakes what is wanted and what is due, as far as there is room. */

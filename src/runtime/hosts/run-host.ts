@@ -77,7 +77,17 @@ export type RunHostOptions = {
 };
 
 /** A run whose owner is gone and that only waits, as the index knows it. */
-type LeftResting = { runId: string; workflow: string; seq: number; dueMs: number; by: string };
+type LeftResting = {
+  runId: string;
+  workflow: string;
+  seq: number;
+  dueMs: number;
+  /** The instant of its newest entry. */
+  lastMs: number;
+  /** Whether it waits for the instant it was asked to start at. */
+  isStart: boolean;
+  by: string;
+};
 
 export type RunHost = {
   /**
@@ -229,10 +239,12 @@ export function startRunHost(options: RunHostOptions): RunHost {
       return starting.finally(() => beginning.delete(runId));
     },
     adopt: (runId, reason, from) => takeOverRun(takingOver, runId, reason, from),
-    keep({ by, ...run }, reason) {
+    keep({ by, dueMs, lastMs, isStart, ...run }, reason) {
       if (owns(run.runId)) return true;
-      if (run.dueMs - clock.now() < REST_AT_LEAST_MS) return false;
-      resting.add({ ...run, left: { by, reason } });
+      const aheadMs = isStart ? 0 : Math.max(0, lastMs - clock.now());
+      const wakeMs = dueMs - aheadMs;
+      if (wakeMs - clock.now() < REST_AT_LEAST_MS) return false;
+      resting.add({ ...run, dueMs: wakeMs, ...(!isStart && { aheadMs }), left: { by, reason } });
       return true;
     },
     cancel(runId, seq, cancel) {
@@ -296,12 +308,12 @@ export function startRunHost(options: RunHostOptions): RunHost {
 
   /** H6 */
   function rest(run: ActiveRun) {
-    const { runId, workflow, restsUntil: dueMs, lastSeq: seq } = run;
+    const { runId, workflow, rest, lastSeq: seq } = run;
     // Whoever wakes it has something for it first.
-    if (dueMs === undefined || resting.isWaking(runId)) return;
-    if (dueMs - clock.now() < REST_AT_LEAST_MS) return;
+    if (!rest || resting.isWaking(runId)) return;
+    if (rest.dueMs - clock.now() < REST_AT_LEAST_MS) return;
     run.close("resting");
-    resting.add({ runId, workflow, dueMs, seq });
+    resting.add({ runId, workflow, ...rest, seq });
   }
 
   function cancelRun(run: ActiveRun, seq: number, { reason, by }: Cancel) {

@@ -24,6 +24,8 @@ export type IndexRow = {
   startedMs: number | undefined;
   endedMs: number | undefined;
   wakeMs: number | undefined;
+  /** The instant of the newest entry. */
+  lastMs: number;
   lastSeq: number;
 };
 
@@ -41,6 +43,7 @@ export type UnfinishedRow = {
   ownerIncarnation: string | null;
   epoch: number | null;
   wakeMs: number | null;
+  lastMs: number;
   resting: 0 | 1;
   parked: string | null;
   lastSeq: number;
@@ -75,7 +78,7 @@ const SCHEMA = `
     run_id TEXT PRIMARY KEY, workflow TEXT NOT NULL, version TEXT, hash TEXT, kind TEXT,
     status TEXT NOT NULL, waiting_for TEXT, parked TEXT,
     session_id TEXT, user_id TEXT, reply_to TEXT,
-    created_ms INTEGER NOT NULL, started_ms INTEGER, ended_ms INTEGER, wake_ms INTEGER,
+    created_ms INTEGER NOT NULL, started_ms INTEGER, ended_ms INTEGER, wake_ms INTEGER, last_ms INTEGER NOT NULL,
     owner_host TEXT, owner_incarnation TEXT, epoch INTEGER, last_seq INTEGER NOT NULL,
     open TEXT, resting INTEGER NOT NULL
   ) WITHOUT ROWID;
@@ -94,10 +97,10 @@ const SCHEMA = `
 
 // What never changes after a run was accepted is not in the update.
 const UPSERT = `
-  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   ON CONFLICT (run_id) DO UPDATE SET
     version = excluded.version, hash = excluded.hash, status = excluded.status, waiting_for = excluded.waiting_for, parked = excluded.parked,
-    started_ms = excluded.started_ms, ended_ms = excluded.ended_ms, wake_ms = excluded.wake_ms,
+    started_ms = excluded.started_ms, ended_ms = excluded.ended_ms, wake_ms = excluded.wake_ms, last_ms = excluded.last_ms,
     owner_host = excluded.owner_host, owner_incarnation = excluded.owner_incarnation, epoch = excluded.epoch,
     last_seq = excluded.last_seq, open = excluded.open, resting = excluded.resting
 `;
@@ -105,7 +108,7 @@ const UPSERT = `
 // Asked every few seconds for every run that waits, so what is open of each is left out: it would have to be parsed.
 const UNFINISHED = `
   SELECT run_id AS runId, workflow, hash, kind, status, owner_host AS ownerHost, owner_incarnation AS ownerIncarnation,
-    epoch, wake_ms AS wakeMs, resting, parked, last_seq AS lastSeq
+    epoch, wake_ms AS wakeMs, last_ms AS lastMs, resting, parked, last_seq AS lastSeq
   FROM runs WHERE`;
 
 type StoredRow = {
@@ -124,6 +127,7 @@ type StoredRow = {
   started_ms: number | null;
   ended_ms: number | null;
   wake_ms: number | null;
+  last_ms: number;
   owner_host: string | null;
   owner_incarnation: string | null;
   epoch: number | null;
@@ -303,6 +307,7 @@ function storedForm(row: IndexRow): SQLInputValue[] {
     row.startedMs ?? null,
     row.endedMs ?? null,
     row.wakeMs ?? null,
+    row.lastMs,
     owner?.host ?? null,
     owner?.incarnation ?? null,
     owner?.epoch ?? null,
@@ -339,6 +344,7 @@ function readForm(row: StoredRow): IndexRow {
     startedMs: row.started_ms ?? undefined,
     endedMs: row.ended_ms ?? undefined,
     wakeMs: row.wake_ms ?? undefined,
+    lastMs: row.last_ms,
     lastSeq: row.last_seq,
   };
 }

@@ -49,6 +49,8 @@ type UnfinishedRun = {
   epoch: number;
   /** The earliest due time of its timers, in milliseconds since the epoch. */
   wakeMs: number | undefined;
+  /** The instant of its newest entry, in milliseconds since the epoch. */
+  lastMs: number;
   /** Whether it waits for nothing but that. */
   rests: boolean;
   /** Why no daemon can continue it. */
@@ -285,6 +287,7 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
     }
     const wakeAt = wakeAtOf(row.standing);
     row.wakeMs = wakeAt === undefined ? undefined : Date.parse(wakeAt);
+    row.lastMs = Date.parse(events.at(-1)?.at ?? "");
     changed.set(runId, row);
   }
 
@@ -398,6 +401,7 @@ function accept(accepted: Extract<RunEvent, { type: "run.accepted" }>): IndexRow
     startedMs: undefined,
     endedMs: undefined,
     wakeMs: undefined,
+    lastMs: Date.parse(accepted.at),
     lastSeq: 0,
   };
 }
@@ -413,6 +417,7 @@ function unfinishedOf(row: UnfinishedRow): UnfinishedRun {
     ownerIncarnation: row.ownerIncarnation ?? undefined,
     epoch: row.epoch ?? 0,
     wakeMs: row.wakeMs ?? undefined,
+    lastMs: row.lastMs,
     rests: row.resting === 1,
     parked: row.parked ?? undefined,
     lastSeq: row.lastSeq,

@@ -59,15 +59,17 @@ export async function takeOverRun(
   runId: string,
   reason: ClaimReason,
   from?: string,
+  reachedMs = 0,
 ): Promise<TakenOver> {
   const { runs, definitions } = parts;
   for (const read of [readFromSnapshot, readJournal]) {
     if (runs.has(runId)) return "adopted";
-    const journal = await read(parts.host, runId);
+    const found = await read(parts.host, runId);
     if (runs.has(runId)) return "adopted";
     // V1
-    if (!journal && read === readFromSnapshot) continue;
-    if (!journal) return "unknown";
+    if (!found && read === readFromSnapshot) continue;
+    if (!found) return "unknown";
+    const journal = { ...found, reachedMs };
     if (hasEnded(journal)) return "ended";
     // Somebody was quicker than the index told.
     if (from !== undefined && lastClaim(journal)?.incarnation !== from) return "elsewhere";

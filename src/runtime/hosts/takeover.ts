@@ -13,6 +13,7 @@
  *     with is not kept: that is said at once.
  */
 import type { Logger } from "pino";
+import type { RunStatus } from "../../workflows/run-status.ts";
 import { offerOf } from "./definitions.ts";
 import type { ClaimReason } from "./make-events.ts";
 import { type Beat, chooseOwner, type GoneReason, type Presence } from "./presence.ts";
@@ -29,6 +30,8 @@ type OrphanRow = {
   parked: string | undefined;
   lastSeq: number;
   wakeMs: number | undefined;
+  lastMs: number;
+  status: RunStatus;
   rests: boolean;
 };
 
@@ -151,11 +154,10 @@ export function startTakeover(options: TakeoverOptions): Takeover {
   }
 
   /** False where there is no use in it, because the run goes on soon. */
-  function keep(
-    { runId, workflow, lastSeq: seq, wakeMs: dueMs, ownerIncarnation: by }: OrphanRow,
-    reason: ClaimReason,
-  ) {
-    return dueMs !== undefined && by !== undefined && runs.keep({ runId, workflow, seq, dueMs, by }, reason);
+  function keep(row: OrphanRow, reason: ClaimReason) {
+    const { runId, workflow, lastSeq: seq, lastMs, wakeMs: dueMs, ownerIncarnation: by } = row;
+    if (dueMs === undefined || by === undefined) return false;
+    return runs.keep({ runId, workflow, seq, dueMs, lastMs, isStart: row.status === "pending", by }, reason);
   }
 
   function work() {

@@ -19,16 +19,18 @@ export async function wakeRun(parts: WakeParts, row: RestingRun): Promise<Active
   if (!left) return goOn(parts, row);
   // It was silent only for a while, and goes on with it itself.
   if (parts.isElsewhere(left.by)) return undefined;
-  await takeOverRun(parts, runId, left.reason, left.by);
+  await takeOverRun(parts, runId, left.reason, left.by, reachedBy(parts, row));
   return parts.runs.get(runId);
 }
 
-async function goOn(parts: WakeParts, { runId, workflow, seq }: RestingRun): Promise<ActiveRun | undefined> {
+async function goOn(parts: WakeParts, row: RestingRun): Promise<ActiveRun | undefined> {
+  const { runId, workflow, seq } = row;
   for (const read of [readFromSnapshot, readJournal]) {
-    const journal = await read(parts.host, runId);
-    if (!journal && read === readFromSnapshot) continue;
+    const found = await read(parts.host, runId);
+    if (!found && read === readFromSnapshot) continue;
     // Nothing else appends under this daemon's claim.
-    if (!journal || positionOf(journal).seq !== seq) return undefined;
+    if (!found || positionOf(found).seq !== seq) return undefined;
+    const journal = { ...found, reachedMs: reachedBy(parts, row) };
     const hash = boundTo(journal);
     const definition = hash === undefined ? undefined : parts.definitions.pinned(workflow, hash);
     // Whoever looks for runs that nobody drives finds it, and says why it stands still.
@@ -44,4 +46,9 @@ async function goOn(parts: WakeParts, { runId, workflow, seq }: RestingRun): Pro
     return undefined;
   }
   return undefined;
+}
+
+/** The time of a run's journal by now: what it waited for while the clock was set back has passed all the same. */
+function reachedBy({ host }: WakeParts, { aheadMs = 0 }: RestingRun): number {
+  return host.clock.now() + aheadMs;
 }

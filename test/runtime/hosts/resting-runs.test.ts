@@ -115,6 +115,16 @@ describe("what is due", () => {
   });
 });
 
+test("a clock that is set back hastens what waits for time to pass, and not what waits for an instant", async () => {
+  add("a duration", clock.now() + 1_500, { aheadMs: 0 });
+  add("an instant", clock.now() + 1_500);
+  const since = performance.now();
+  clock.set(clock.now() - HOUR);
+  await until("the duration to be over", () => brought.length > 0);
+  expect(performance.now() - since).toBeGreaterThan(1_000);
+  expect(brought).toEqual(["a duration"]);
+});
+
 describe("a message", () => {
   test("wakes a run before its time, once, and every wish is heard in order", async () => {
     add("run", clock.now() + HOUR);

@@ -60,6 +60,7 @@ describe("a run", () => {
         ownerIncarnation: OWNER.incarnation,
         epoch: 1,
         wakeMs: undefined,
+        lastMs: Date.parse("2026-01-01T00:00:03.000Z"),
         rests: false,
         parked: undefined,
         lastSeq: first,

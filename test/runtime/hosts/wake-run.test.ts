@@ -118,6 +118,39 @@ test("a run at rest whose owner turns out to live is left to it", async () => {
   expect(host.owns(runId)).toBe(true);
 });
 
+test("a retry that rests comes in time although the clock is set back meanwhile", async () => {
+  const runId = await bench.start(host, agent);
+  await worker.gets("one-1");
+  await worker.settle("one-1", FAILURE);
+  await rests();
+  clock.set(Date.now() + 28_000);
+  // It looks at the clock twice a second.
+  await new Promise((resolve) => setTimeout(resolve, 750));
+  const since = performance.now();
+  clock.set(clock.now() - HOUR);
+  expect((await worker.gets("one-2")).attempt).toBe(2);
+  expect(performance.now() - since).toBeGreaterThan(500);
+  await worker.completes("one-2");
+  expect((await bench.end(runId)).type).toBe("run.completed");
+  const times = (await bench.events(runId)).map(({ at }) => at);
+  expect(times).toEqual(times.toSorted());
+});
+
+test("a retry that rests comes in time on a daemon whose clock is behind", async () => {
+  const runId = await bench.start(host, agent);
+  await worker.gets("one-1");
+  await worker.settle("one-1", FAILURE);
+  await rests();
+  const left = await leftResting(runId);
+  host.releaseAll();
+  const behind = settableClock();
+  behind.set(Date.now() - HOUR);
+  const heir = await bench.host("b", [flow], { clock: behind });
+  expect(heir.keep(left, "takeover")).toBe(true);
+  behind.set(behind.now() + 29_000);
+  expect((await worker.gets("one-2")).attempt).toBe(2);
+});
+
 test("a run whose time has come waits for room", async () => {
   const small = await bench.host("small", [flow], { clock, maxRuns: 1 });
   const runId = await bench.start(small, agent, inAnHour());
@@ -143,5 +176,9 @@ async function leftResting(runId: string) {
   const seq = (await bench.journals.last(bench.subjects.run(runId)))?.seq ?? 0;
   const [claim] = await claims(runId);
   const by = claim?.type === "run.claimed" ? claim.data.incarnation : "";
-  return { runId, workflow: agent, seq, dueMs: Date.now() + HOUR, by };
+  const events = await bench.events(runId);
+  const timer = events.findLast((event) => event.type === "timer.set");
+  const { id, dueAt } = timer?.type === "timer.set" ? timer.data : { id: "", dueAt: "" };
+  const lastMs = Date.parse(events.at(-1)?.at ?? "");
+  return { runId, workflow: agent, seq, dueMs: Date.parse(dueAt), lastMs, isStart: id === "start", by };
 }
