@@ -366,7 +366,9 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     entry.state = { is: "taken", ...holder, heard: performance.now() };
     if (state.is === "taken") return;
     if (state.is === "asked") state.asked.found();
-    if (forwarded) tellHolder(holder, { type: "known", taskId: task.taskId });
+    // A worker that was found by asking may have it from somebody else.
+    const isFound = state.is === "sent" && state.asked !== undefined;
+    if (forwarded || isFound) tellHolder(holder, { type: "known", taskId: task.taskId });
     listener.accepted(task.runId, task.taskId, holder.worker);
   }
 
