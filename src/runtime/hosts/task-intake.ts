@@ -158,6 +158,8 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       }
       const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!isHere(work)) return;
+      // Most that are sent again were waiting for their turn.
+      if (entries.length === 0) return options.offer(work, { agent: () => agent, task });
       work.journal = journalOf(task, entries);
       const values: TaskEntry[] = [];
       for (const { value } of entries) {
