@@ -3,6 +3,9 @@ import { parseArgs } from "node:util";
 import { MODELS, type Selection, WORKS } from "./cases.ts";
 import { type Effort, USUAL_EFFORT } from "./measure.ts";
 
+/** The promises about recovery are about so many. */
+const USUAL_RUNS = 1_000;
+
 export const USAGE = `usage: npm run bench -- [options]
 
   --work ${WORKS.join("|")}         one work (a sequence of 3 agents, two handoffs, 1 -> 10 -> 1)
@@ -14,11 +17,20 @@ export const USAGE = `usage: npm run bench -- [options]
   --warm-up N             seconds of load before that (default ${USUAL_EFFORT.warmUpSeconds})
   --single N              runs one at a time (default ${USUAL_EFFORT.single})
   --in-flight N           runs at once under load (default ${USUAL_EFFORT.inFlight})
+  --recovery              how soon runs go on after kills, restarts and drains, instead of the works
+  --runs N                active runs of --recovery (default ${USUAL_RUNS})
   --profile               also show where the daemon's processor time goes (slows it down)
   --json FILE             write the measurements, and with --profile FILE.cpuprofile for Chrome's tools
 `;
 
-export type Flags = { selection: Selection; effort: Effort; json?: string; help: boolean };
+export type Flags = {
+  selection: Selection;
+  effort: Effort;
+  /** How many runs are active when recovery is measured; absent where it is not. */
+  recovery?: { runs: number };
+  json?: string;
+  help: boolean;
+};
 
 const OPTIONS = {
   work: { type: "string" },
@@ -30,6 +42,8 @@ const OPTIONS = {
   "warm-up": { type: "string" },
   single: { type: "string" },
   "in-flight": { type: "string" },
+  recovery: { type: "boolean" },
+  runs: { type: "string" },
   profile: { type: "boolean" },
   json: { type: "string" },
   help: { type: "boolean", short: "h" },
@@ -55,6 +69,7 @@ export function readFlags(args: readonly string[]): Flags {
       inFlight: number("--in-flight", values["in-flight"] ?? USUAL_EFFORT.inFlight, numbers),
       profile,
     },
+    ...(values.recovery && { recovery: { runs: number("--runs", values.runs ?? USUAL_RUNS, numbers) } }),
     ...(json !== undefined && { json }),
     help,
   };

@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { missingDaemonFlags } from "../../bin/daemon-flags.mjs";
 
 /** What the process is told when it starts. */
 export type DaemonSetup = {
@@ -107,7 +108,8 @@ export async function startDaemonProcesses(
 async function launch(setup: DaemonSetup, logFile: string): Promise<DaemonProcess> {
   const child = spawn(
     process.execPath,
-    ["--expose-gc", "--disable-warning=ExperimentalWarning", MAIN, JSON.stringify(setup)],
+    // Those that `troupe serve` runs with among them.
+    ["--expose-gc", "--disable-warning=ExperimentalWarning", ...missingDaemonFlags(), MAIN, JSON.stringify(setup)],
     {
       stdio: ["ignore", "pipe", "pipe", "ipc"],
       env: {

@@ -36,6 +36,8 @@ export type NumberedCall = CallKey & {
   /** When it was made, in milliseconds since the epoch: a process may be stopped before what it asked is on its way. */
   at: number;
   state: "open" | "answered" | "aborted";
+  /** When it was answered or aborted. */
+  endedAt?: number;
 };
 
 export type NumberedModelOptions = {
@@ -69,13 +71,16 @@ export async function startNumberedModel(options: NumberedModelOptions = {}): Pr
     const timer = setTimeout(
       () => {
         call.state = "answered";
+        call.endedAt = Date.now();
         response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(reply(ask, n)));
       },
       delayMs(ask, n),
     );
     response.once("close", () => {
       clearTimeout(timer);
-      if (call.state === "open") call.state = "aborted";
+      if (call.state !== "open") return;
+      call.state = "aborted";
+      call.endedAt = Date.now();
     });
   }
 

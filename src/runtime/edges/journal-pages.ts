@@ -52,7 +52,7 @@ export function openJournalPages(journals: Pick<Journals<RunEvent[]>, "read" | "
     const events: RunEvent[] = [];
     let left = room;
     for (let seq = begin; ; ) {
-      const entries = await journals.read(subject, seq, room);
+      const entries = await journals.read(subject, { from: seq, bytes: room });
       for (const { seq: at, event, bytes } of eventsIn(entries)) {
         if (event.n < from) continue;
         left -= bytes;

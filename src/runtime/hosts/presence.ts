@@ -6,7 +6,9 @@
  * P2  Times are measured on this process's monotonic clock from the arrival of beats; no clock is compared with another's.
  * P3  A process that was itself paused or blocked, or that does not hear the broker, has not listened: it gives everybody a new
  *     full time of grace before it calls anyone silent.
- * P4  A host id with a new incarnation has restarted; its old incarnation is gone at once.
+ * P4  Silence is looked for more often than anybody beats: who is dead is missed when the time is up, not a beat later, and
+ *     nobody sooner.
+ * P5  A host id with a new incarnation has restarted; its old incarnation is gone at once.
  */
 import type { Logger } from "pino";
 import type { Bus } from "../nats/connection.ts";
@@ -59,6 +61,8 @@ export type Presence = {
 
 // Longer than a daemon takes to restart: what it alone can run is not called unknown meanwhile.
 const LATELY_MS = 30_000;
+// P4: so many looks in the time after which somebody is missed.
+const LOOKS = 25;
 
 type Seen = { beat: Beat; at: number; offers: string };
 
@@ -72,10 +76,11 @@ export function startPresence(options: PresenceOptions): Presence {
   const lately = new Map<string, number>();
   const deafAfterMs = Math.max(beatMs + suspectAfterMs / 2, 2 * CONTACT_EVERY_MS);
   let leaving = false;
-  let lastTick = performance.now();
+  let lastLook = performance.now();
 
   const subscription = bus.nc.subscribe(subjects.presence, { callback: (error, message) => error ?? hear(message) });
-  const timer = setInterval(tick, beatMs);
+  const beating = setInterval(beat, beatMs);
+  const looking = setInterval(look, Math.min(beatMs, suspectAfterMs / LOOKS));
   beat();
 
   return {
@@ -86,12 +91,12 @@ export function startPresence(options: PresenceOptions): Presence {
     onChange: (listener) => void changeListeners.push(listener),
     async leave() {
       leaving = true;
-      clearInterval(timer);
+      stopTimers();
       beat();
       if (bus.connected()) await bus.nc.flush().catch(() => {});
     },
     stop() {
-      clearInterval(timer);
+      stopTimers();
       subscription.unsubscribe();
     },
   };
@@ -102,16 +107,21 @@ export function startPresence(options: PresenceOptions): Presence {
     bus.nc.publish(subjects.presence, JSON.stringify({ ...self(), ...(leaving && { leaving: true }) }));
   }
 
-  function tick() {
+  function stopTimers() {
+    clearInterval(beating);
+    clearInterval(looking);
+  }
+
+  // P4
+  function look() {
     const now = performance.now();
     // P3: a blocked loop, a stopped process, a connection that was away or a broker that stands still: nobody was heard.
-    const deaf = now - lastTick > deafAfterMs || now - bus.heardAt() > deafAfterMs || !bus.connected();
-    lastTick = now;
+    const deaf = now - lastLook > deafAfterMs || now - bus.heardAt() > deafAfterMs || !bus.connected();
+    lastLook = now;
     if (deaf) for (const entry of seen.values()) entry.at = now;
     for (const entry of seen.values()) {
       if (now - entry.at > suspectAfterMs) lose(entry.beat, "silent");
     }
-    beat();
   }
 
   function hear(message: Msg) {
@@ -122,7 +132,7 @@ export function startPresence(options: PresenceOptions): Presence {
       return;
     }
     for (const { beat: known } of [...seen.values()]) {
-      // P4
+      // P5
       if (known.host === heard.host && known.incarnation !== heard.incarnation) lose(known, "restarted");
     }
     const offers = `${heard.agents.join()} ${heard.workflows.join()}`;

@@ -38,7 +38,7 @@ export async function readJournal({ journals, subjectOf }: ReadRunParts, runId: 
   const newest = await journals.last(subject);
   if (!newest) return undefined;
   // Most runs that wait have one entry: their newest is their first, and one question has answered it.
-  const entries = newest.value[0]?.type === "run.accepted" ? [newest] : await journals.read(subject);
+  const entries = newest.value[0]?.type === "run.accepted" ? [newest] : await journals.read(subject, { newest });
   const events = entries.flatMap(({ value }) => value);
   const [accepted] = events;
   return accepted?.type === "run.accepted" ? { runId, accepted, entries, events } : undefined;
@@ -49,7 +49,7 @@ export async function readFromSnapshot(parts: ReadRunParts, runId: string): Prom
   const { journals, subjectOf, logger } = parts;
   const base = await parts.snapshots.find(runId);
   if (!base) return undefined;
-  const [named, ...entries] = await journals.read(subjectOf(runId), base.seq);
+  const [named, ...entries] = await journals.read(subjectOf(runId), { from: base.seq });
   // J1
   if (named?.seq !== base.seq || named.value[0]?.id !== base.entryId) {
     logger.warn(

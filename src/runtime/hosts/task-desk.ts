@@ -152,6 +152,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       if (holder) take(entry, holder);
     },
     async whereAre(runId, tasks, leaver) {
+      const since = performance.now();
       const searches = tasks.map(({ task, traceparent }) => {
         const { promise, resolve } = Promise.withResolvers<void>();
         const asked = searchAmong(workersOf(task.agent), resolve, leaver);
@@ -167,7 +168,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       await Promise.race([Promise.all(searches), over]);
       clearTimeout(timer);
       // D8
-      if (tasks.some(({ task }) => !isTaken(runId, task.taskId))) await sleep(UNHEARD_ANSWER_MS);
+      const leftMs = UNHEARD_ANSWER_MS - (performance.now() - since);
+      if (leftMs > 0 && tasks.some(({ task }) => !isTaken(runId, task.taskId))) await sleep(leftMs);
     },
     isTaken,
     tell(runId, control) {
@@ -366,7 +368,9 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     entry.state = { is: "taken", ...holder, heard: performance.now() };
     if (state.is === "taken") return;
     if (state.is === "asked") state.asked.found();
-    if (forwarded) tellHolder(holder, { type: "known", taskId: task.taskId });
+    // A worker that was found by asking may have it from somebody else.
+    const isFound = state.is === "sent" && state.asked !== undefined;
+    if (forwarded || isFound) tellHolder(holder, { type: "known", taskId: task.taskId });
     listener.accepted(task.runId, task.taskId, holder.worker);
   }
 

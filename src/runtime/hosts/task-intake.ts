@@ -14,6 +14,8 @@
  * N6  A task whose large values are elsewhere is offered once it is whole. Where that takes a while its owner is told that it
  *     is here, or it would be sent to somebody else as well.
  * N7  A task that has taken down every worker that was at work on it is not begun once more, but fails (`beginnings.ts`).
+ * N8  Only its owner's word, or the owner's message with it, lets go of the leaves of a forwarded task: whoever asks who has a
+ *     task may ask in order to call it off.
  */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
@@ -156,6 +158,8 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       }
       const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!isHere(work)) return;
+      // Most that are sent again were waiting for their turn.
+      if (entries.length === 0) return options.offer(work, { agent: () => agent, task });
       work.journal = journalOf(task, entries);
       const values: TaskEntry[] = [];
       for (const { value } of entries) {
@@ -214,7 +218,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
 
   /** N1: its owner lost sight of it, or it has a new one. */
   function rejoin(work: TaskWork, task: Task, msg: Msg): void {
-    // Whoever sends it again, and not for the first time, has it from the journal.
+    // N8: whoever sends it again, and not for the first time, has it from the journal.
     if (!task.forwarded || task.delivery > 1) registry.letGo(work, "release");
     if (task.delivery > work.delivery) {
       work.delivery = task.delivery;
@@ -243,8 +247,6 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       else if (!work) answers.unknown(taskId, reply);
       // N4
       if (!work || options.isOld()) continue;
-      // It asks for what the journal knows.
-      registry.letGo(work, "release");
       moveTo(work, reply);
     }
   }
@@ -254,7 +256,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     const work = registry.byId(answers.controlled(msg));
     const control = work && parse<TaskControl>(msg);
     if (!control || control.taskId !== work.task.taskId) return;
-    // Whoever cancels a task without ever having called it known has it in no journal.
+    // N8: whoever cancels a task without ever having called it known has it in no journal.
     registry.letGo(work, control.type === "cancel" ? "discard" : "release");
     if (control.type !== "cancel") return;
     options.stopTask(work, { code: "cancelled", message: `cancelled: ${control.reason || "no reason given"}` });

@@ -17,6 +17,7 @@
  */
 import type { Logger } from "pino";
 import type { Bus } from "./connection.ts";
+import { deliveryOf } from "./delivery.ts";
 import { AckPolicy, DeliverPolicy, Events, type Msg, nanos, nuid, type StreamInfo } from "./nats.ts";
 
 export type FollowedEntry = {
@@ -262,20 +263,9 @@ function factsOf({ created, state }: StreamInfo): StreamFacts {
   return { created, firstSeq: state.first_seq, lastSeq: state.last_seq };
 }
 
-/**
- * `$JS.ACK.<stream>.<consumer>.<deliveries>.<seq>.<delivery>.<time>.<pending>`; newer brokers put domain and account before
- * the stream and may add a token at the end (ADR-15).
- */
 function parse(message: Msg): (Item & { delivery: number }) | undefined {
-  const tokens = message.reply?.split(".") ?? [];
-  const shift = tokens.length === 9 ? 0 : tokens.length >= 11 ? 2 : undefined;
-  if (shift === undefined) return undefined;
-  return {
-    seq: Number(tokens[5 + shift]),
-    delivery: Number(tokens[6 + shift]),
-    storedAt: tokens[7 + shift] ?? "",
-    pending: Number(tokens[8 + shift]),
-    subject: message.subject,
-    data: message.data,
-  };
+  const delivered = deliveryOf(message);
+  if (!delivered) return undefined;
+  const { seq, delivery, storedAt, pending } = delivered;
+  return { seq, delivery, storedAt, pending, subject: message.subject, data: message.data };
 }

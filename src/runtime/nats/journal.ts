@@ -11,13 +11,13 @@
  * J4  Entry ids are unique per attempt to write and never derived from content; no `Nats-Msg-Id` is used, because broker
  *     versions disagree on whether deduplication or the expectation is checked first.
  * J5  `append` settles only when the answer is known, or when its signal aborts (the daemon stops): never on a timeout.
- * J6  A read is whole, or as long as was asked for, or throws: it ends where the consumer says nothing is pending, not where
- *     the stream paused.
+ * J6  A read is whole, or as long as was asked for, or throws (`read-subject.ts`).
  * J7  What the broker refuses to store (no room, above all) waits like what is unknown, and `bus.store` is told.
  */
 import { FencedError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import type { Bus } from "./connection.ts";
-import { AckPolicy, DeliverPolicy, NatsError, nanos, nuid } from "./nats.ts";
+import { NatsError } from "./nats.ts";
+import { openSubjectReader } from "./read-subject.ts";
 import { NoRespondersError } from "./requests.ts";
 
 /** One stored entry: the parsed JSON, where it stands in the stream, and how long it is. */
@@ -31,6 +31,15 @@ type AppendOptions = {
   signal?: AbortSignal;
 };
 
+type ReadOptions<T> = {
+  /** The sequence to begin at. @default 1 */
+  from?: number;
+  /** How much is enough. @default all */
+  bytes?: number;
+  /** The newest entry, where it was asked for just now. */
+  newest?: Entry<T>;
+};
+
 /** The journals of one stream. */
 export type Journals<T> = {
   /**
@@ -40,11 +49,8 @@ export type Journals<T> = {
    * aborted before the outcome was known.
    */
   append(subject: string, body: Uint8Array, options: AppendOptions): Promise<number>;
-  /**
-   * The entries of a subject, oldest first; empty when there are none. `from` is the sequence to begin at (default 1), `bytes`
-   * how much is enough (default: all).
-   */
-  read(subject: string, from?: number, bytes?: number): Promise<Entry<T>[]>;
+  /** The entries of a subject, oldest first; empty when there are none. @throws UnavailableError when they cannot be read now. */
+  read(subject: string, options?: ReadOptions<T>): Promise<Entry<T>[]>;
   /** The newest entry of a subject, from the stream's leader. */
   last(subject: string): Promise<Entry<T> | undefined>;
   /** Deletes a subject's entries. */
@@ -61,9 +67,6 @@ const REQUEST_TIMEOUT_MS = 5_000;
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 2_000;
 const EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence";
-const READ_BATCH = 500;
-// Of a read that is to end early: so many entries too many may come.
-const SHORT_READ_BATCH = 50;
 // The subject is empty. A missing stream answers with the same `code` 404, but says nothing about the subject.
 const NO_MESSAGE_FOUND = 10_037;
 // The expectation was wrong, which is for whoever appends to judge; since 2.12 there are two of them.
@@ -73,6 +76,7 @@ const WRONG_LAST_SEQUENCE = new Set([10_071, 10_164]);
 export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
   const { nc } = bus;
   const decoder = new TextDecoder();
+  const readSubject = openSubjectReader(bus, stream);
 
   return {
     async append(subject, body, { expected, id, signal }) {
@@ -86,55 +90,32 @@ export function openJournals<T>(bus: Bus, stream: string): Journals<T> {
       }
     },
 
-    async read(subject, from = 1, bytes = Number.POSITIVE_INFINITY) {
-      const jsm = await bus.jsm();
-      const consumer = await jsm.consumers.add(stream, {
-        name: `read-${nuid.next()}`,
-        filter_subject: subject,
-        ack_policy: AckPolicy.None,
-        ...(from > 1
-          ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: from }
-          : { deliver_policy: DeliverPolicy.All }),
-        mem_storage: true,
-        num_replicas: 1,
-        inactive_threshold: nanos(10_000),
-      });
-      const entries: Entry<T>[] = [];
-      let pending = consumer.num_pending;
-      let length = 0;
-      try {
-        const handle = await bus.js.consumers.get(stream, consumer.name);
-        while (pending > 0 && length < bytes) {
-          const before = entries.length;
-          const batch = await handle.fetch({
-            max_messages: Math.min(pending, Number.isFinite(bytes) ? SHORT_READ_BATCH : READ_BATCH),
-            expires: REQUEST_TIMEOUT_MS,
-          });
-          for await (const message of batch) {
-            entries.push({ seq: message.seq, value: message.json<T>(), bytes: message.data.length });
-            length += message.data.length;
-            pending = message.info.pending;
-          }
-          // J6
-          if (entries.length === before) throw new UnavailableError(`${subject}: ${pending} entries did not arrive`);
-        }
-      } finally {
-        // Its inactivity threshold removes it where this fails.
-        void jsm.consumers.delete(stream, consumer.name).catch(() => {});
-      }
-      return entries;
+    async read(subject, { from = 1, bytes = Number.POSITIVE_INFINITY, newest } = {}) {
+      // Many journals are empty, or are asked for from their end on: one question answers for them.
+      const last = newest ?? (await lastEntry(subject));
+      if (!last || last.seq < from) return [];
+      if (last.seq === from) return [last];
+      // J6
+      const messages = await readSubject(subject, { from, bytes });
+      return messages.map(({ seq, data }) => ({
+        seq,
+        value: JSON.parse(decoder.decode(data)) as T,
+        bytes: data.length,
+      }));
     },
 
-    async last(subject) {
-      const last = await lastStored(subject);
-      return last && { seq: last.seq, value: JSON.parse(last.text) as T, bytes: Buffer.byteLength(last.text) };
-    },
+    last: lastEntry,
 
     async purge(subject) {
       const jsm = await bus.jsm();
       await jsm.streams.purge(stream, { filter: subject });
     },
   };
+
+  async function lastEntry(subject: string): Promise<Entry<T> | undefined> {
+    const last = await lastStored(subject);
+    return last && { seq: last.seq, value: JSON.parse(last.text) as T, bytes: Buffer.byteLength(last.text) };
+  }
 
   /** Tries until it is known what became of an append. */
   async function store(subject: string, append: Append, id: string, signal?: AbortSignal): Promise<number> {

@@ -95,6 +95,30 @@ test("leaves of a forwarded task wait until the run's journal knows the task", a
 });
 
 test.each([
+  ["called off leaves no leaves", { type: "cancel", taskId: "t1", reason: "nobody waits for it" }, []],
+  ["said to be known leaves its leaves", { type: "known", taskId: "t1" }, [spanId, spanId, spanId]],
+] as const)("a forwarded task that is found by asking and then %s", async (_, control, parents) => {
+  await using collected = await startCollected();
+  const agent = agentNamed([echo]);
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  const runId = `asked-${control.type}`;
+  const script = ({ context }: { context: { turn: number } }) =>
+    context.turn === 1 ? call({ name: "echo", args: { text: "a" } }) : new Promise<never>(() => {});
+  const host = await bench.host([agent], script, { tracing: collected.tracing });
+  owner.send(taskFor(agent.name, { runId, forwarded: true }), traceparent);
+  await host.called(2);
+  bench.bus.nc.publish(bench.subjects.owners, JSON.stringify({ v: 1, runId, tasks: ["t1"], reply: owner.reply }));
+  await owner.hears("t1", "accepted", 2);
+  owner.tell(control);
+  if (control.type === "cancel") await until("the host has let go of it", () => host.taskIds().length === 0);
+  else await collected.receiver.until((all) => all.length >= parents.length - 1);
+  // The call in progress ends with its host.
+  await host.stop();
+  await collected.tracing.stop(2_000);
+  expect(collected.receiver.spans.map((span) => span.parentSpanId)).toEqual(parents);
+});
+
+test.each([
   ["recorded", 1],
   ["superseded", 0],
 ] as const)("a forwarded task whose outcome is %s leaves %i leaves", async (receipt, leaves) => {

@@ -31,12 +31,12 @@ afterAll(async () => {
 
 type Daemon = Presence & { gone: string[]; changes: () => number; offer(...workflows: string[]): void };
 
-function daemon(host: string, { incarnation = `${host}1`, suspectAfterMs = 400, on = bus } = {}): Daemon {
+function daemon(host: string, { incarnation = `${host}1`, suspectAfterMs = 400, beatMs = 50, on = bus } = {}): Daemon {
   let workflows: string[] = [];
   let changes = 0;
   const gone: string[] = [];
   const self = (): Beat => beatOf(host, incarnation, workflows);
-  const presence = startPresence({ bus: on, subjects, logger, beatMs: 50, suspectAfterMs, self });
+  const presence = startPresence({ bus: on, subjects, logger, beatMs, suspectAfterMs, self });
   started.push(presence);
   presence.onGone((beat, reason) => gone.push(`${beat.incarnation} ${reason}`));
   presence.onChange(() => {
@@ -89,6 +89,16 @@ test("a daemon that is silent for too long is gone, and one that only was nearly
   await until("b is missed", () => a.gone.length > 0);
   expect(a.gone).toEqual(["b1 silent"]);
   expect(a.isLiving("b1")).toBe(false);
+});
+
+test("a daemon that is silent is missed when its time is up, however seldom daemons beat", async () => {
+  const a = daemon("a", { suspectAfterMs: 600, beatMs: 10_000 });
+  const since = performance.now();
+  bus.nc.publish(subjects.presence, JSON.stringify(beatOf("b", "b1")));
+  await until("b is known", () => a.isLiving("b1"));
+  await until("b is missed", () => a.gone.length > 0);
+  expect(performance.now() - since).toBeGreaterThan(600);
+  expect(performance.now() - since).toBeLessThan(5_000);
 });
 
 test("a daemon whose host comes back under a new incarnation has restarted at once", async () => {

@@ -86,9 +86,9 @@ async function takeOver({ runId, definition }: LongRun, definitions = [definitio
   const journals = openJournals<RunEvent[]>(bench.bus, bench.subjects.streams.runs);
   const watched: Journals<RunEvent[]> = {
     ...journals,
-    read(subject, seq) {
-      from.push(seq ?? "the beginning");
-      return journals.read(subject, seq);
+    read(subject, options) {
+      from.push(options?.from ?? "the beginning");
+      return journals.read(subject, options);
     },
   };
   const host = await bench.host("b", definitions, { journals: watched });

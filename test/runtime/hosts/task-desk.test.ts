@@ -103,6 +103,13 @@ describe("a task", () => {
     expect(worker.tasks).toHaveLength(1);
   });
 
+  test("that is found by asking is known to be on record from then on", async () => {
+    const worker = await join("w/1");
+    desk.send(task, TRACE);
+    await hears("accepted t1 by w/1");
+    await worker.controlled("known", "t1");
+  });
+
   test("that is refused for want of room is offered again, and again, until somebody has room", async () => {
     const worker = await join("w/1");
     desk.send(task, TRACE);

@@ -69,8 +69,8 @@ describe("an append", () => {
       { seq: second, value: { id: "b", text: "ü" }, bytes: 22 },
     ]);
     expect(await journals.last(subject)).toEqual({ seq: second, value: { id: "b", text: "ü" }, bytes: 22 });
-    expect(await journals.read(subject, second)).toHaveLength(1);
-    expect(await journals.read(subject, second + 1)).toEqual([]);
+    expect(await journals.read(subject, { from: second })).toHaveLength(1);
+    expect(await journals.read(subject, { from: second + 1 })).toEqual([]);
   });
 
   test("that wants an empty subject has one winner of twenty, and the others are fenced", async () => {
