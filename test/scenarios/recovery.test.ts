@@ -6,7 +6,8 @@ import { expectWithin } from "../helpers/measured-bound.ts";
 const RUNS = 200;
 // That many more tasks than places at work, so that some wait.
 const SENTENCES: { [deed in Deed]: string } = {
-  killed: "the runs of a daemon that is killed, and those whose tasks it had, go on within half a second of its being missed",
+  killed:
+    "the runs of a daemon that is killed, and those whose tasks it had, go on within half a second of its being missed",
   restarted: "the runs of a lone daemon that is killed and restarted go on within a second of its being ready",
   drained: "the runs of a daemon that is told to stop go on elsewhere within a second",
   broker: "what the model answered while the broker was away is on record within two seconds of its being back",

@@ -28,6 +28,7 @@ import {
   positionOf,
   readFromSnapshot,
   readJournal,
+  readNewest,
   readWhole,
 } from "./read-run.ts";
 import { sendingsOf } from "./run-draft.ts";
@@ -61,9 +62,11 @@ export async function takeOverRun(
   from?: string,
 ): Promise<TakenOver> {
   const { runs, definitions } = parts;
+  const newest = await readNewest(parts.host, runId);
+  if (!newest && !runs.has(runId)) return "unknown";
   for (const read of [readFromSnapshot, readJournal]) {
     if (runs.has(runId)) return "adopted";
-    const journal = await read(parts.host, runId);
+    const journal = await read(parts.host, runId, newest);
     if (runs.has(runId)) return "adopted";
     // V1
     if (!journal && read === readFromSnapshot) continue;

@@ -4,7 +4,7 @@
  */
 import { FoldError } from "../../workflows/supervisor.ts";
 import type { ActiveRun } from "./active-run.ts";
-import { boundTo, foldJournal, positionOf, readFromSnapshot, readJournal } from "./read-run.ts";
+import { boundTo, foldJournal, positionOf, readFromSnapshot, readJournal, readNewest } from "./read-run.ts";
 import type { RestingRun } from "./resting-runs.ts";
 import { canGoOn, reopen, type TakeOverParts, takeOverRun } from "./take-over-run.ts";
 
@@ -24,10 +24,12 @@ export async function wakeRun(parts: WakeParts, row: RestingRun): Promise<Active
 }
 
 async function goOn(parts: WakeParts, { runId, workflow, seq }: RestingRun): Promise<ActiveRun | undefined> {
+  const newest = await readNewest(parts.host, runId);
+  // Nothing else appends under this daemon's claim.
+  if (newest?.seq !== seq) return undefined;
   for (const read of [readFromSnapshot, readJournal]) {
-    const journal = await read(parts.host, runId);
+    const journal = await read(parts.host, runId, newest);
     if (!journal && read === readFromSnapshot) continue;
-    // Nothing else appends under this daemon's claim.
     if (!journal || positionOf(journal).seq !== seq) return undefined;
     const hash = boundTo(journal);
     const definition = hash === undefined ? undefined : parts.definitions.pinned(workflow, hash);
