@@ -4,7 +4,6 @@ import { expectWithin } from "../helpers/measured-bound.ts";
 
 // `npm run bench -- --recovery` is the same with a thousand.
 const RUNS = 200;
-// That many more tasks than places at work, so that some wait.
 const SENTENCES: { [deed in Deed]: string } = {
   killed:
     "the runs of a daemon that is killed, and those whose tasks it had, go on within half a second of its being missed",
