@@ -1,6 +1,6 @@
 /** `npm run bench`: measures cases one after the other, prints a table, and writes it as JSON on request. */
 import { writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { cpus, loadavg, release } from "node:os";
 import { type Case, casesOf, nameOf } from "./cases.ts";
 import { type Flags, readFlags, USAGE } from "./flags.ts";
 import { type Measured, measure } from "./measure.ts";
@@ -47,8 +47,9 @@ async function main(args: readonly string[]): Promise<number> {
 async function measureRecoveries(effort: RecoveryEffort, machine: object, json: string | undefined): Promise<number> {
   const results: Recovered[] = [];
   for (const deed of DEEDS) {
-    console.error(`recovery: ${deed}`);
     const result = await measureRecovery(deed, effort);
+    // Above its processors the machine has other things to do as well.
+    console.error(`recovery: ${deed}, the machine's load ${loadavg()[0]?.toFixed(1)}`);
     results.push(result);
     for (const { runId, ms, story } of result.still.slice(-3))
       console.error(`  ${runId}: ${ms.toFixed(0)} ms: ${story}`);
