@@ -2,9 +2,7 @@
 import { parseArgs } from "node:util";
 import { MODELS, type Selection, WORKS } from "./cases.ts";
 import { type Effort, USUAL_EFFORT } from "./measure.ts";
-
-/** The promises about recovery are about so many. */
-const USUAL_RUNS = 1_000;
+import { type RecoveryEffort, USUAL_RECOVERY } from "./recovery.ts";
 
 export const USAGE = `usage: npm run bench -- [options]
 
@@ -18,7 +16,8 @@ export const USAGE = `usage: npm run bench -- [options]
   --single N              runs one at a time (default ${USUAL_EFFORT.single})
   --in-flight N           runs at once under load (default ${USUAL_EFFORT.inFlight})
   --recovery              how soon runs go on after kills, restarts and drains, instead of the works
-  --runs N                active runs of --recovery (default ${USUAL_RUNS})
+  --runs N                active runs of --recovery (default ${USUAL_RECOVERY.runs})
+  --rounds N              how often each of it is done (default ${USUAL_RECOVERY.rounds})
   --profile               also show where the daemon's processor time goes (slows it down)
   --json FILE             write the measurements, and with --profile FILE.cpuprofile for Chrome's tools
 `;
@@ -26,8 +25,8 @@ export const USAGE = `usage: npm run bench -- [options]
 export type Flags = {
   selection: Selection;
   effort: Effort;
-  /** How many runs are active when recovery is measured; absent where it is not. */
-  recovery?: { runs: number };
+  /** Absent where the works are measured. */
+  recovery?: RecoveryEffort;
   json?: string;
   help: boolean;
 };
@@ -44,6 +43,7 @@ const OPTIONS = {
   "in-flight": { type: "string" },
   recovery: { type: "boolean" },
   runs: { type: "string" },
+  rounds: { type: "string" },
   profile: { type: "boolean" },
   json: { type: "string" },
   help: { type: "boolean", short: "h" },
@@ -69,7 +69,12 @@ export function readFlags(args: readonly string[]): Flags {
       inFlight: number("--in-flight", values["in-flight"] ?? USUAL_EFFORT.inFlight, numbers),
       profile,
     },
-    ...(values.recovery && { recovery: { runs: number("--runs", values.runs ?? USUAL_RUNS, numbers) } }),
+    ...(values.recovery && {
+      recovery: {
+        runs: number("--runs", values.runs ?? USUAL_RECOVERY.runs, numbers),
+        rounds: number("--rounds", values.rounds ?? USUAL_RECOVERY.rounds, numbers),
+      },
+    }),
     ...(json !== undefined && { json }),
     help,
   };

@@ -1,11 +1,11 @@
 /** `npm run bench`: measures cases one after the other, prints a table, and writes it as JSON on request. */
 import { writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { cpus, loadavg, release } from "node:os";
 import { type Case, casesOf, nameOf } from "./cases.ts";
 import { type Flags, readFlags, USAGE } from "./flags.ts";
 import { type Measured, measure } from "./measure.ts";
 import { readProfile } from "./read-profile.ts";
-import { DEEDS, measureRecovery, type Recovered, renderRecovery } from "./recovery.ts";
+import { DEEDS, measureRecovery, type Recovered, type RecoveryEffort, renderRecovery } from "./recovery.ts";
 import { renderLegend, renderProfile, renderTable } from "./report.ts";
 
 // Children notice that this process is gone, and end.
@@ -27,7 +27,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const machine = { processors: `${cpus().length} x ${cpus()[0]?.model}`, system: release(), node: process.version };
   console.log(`${machine.processors}, ${machine.system}, Node ${machine.node}\n`);
-  if (flags.recovery) return measureRecoveries(flags.recovery.runs, machine, flags.json);
+  if (flags.recovery) return measureRecoveries(flags.recovery, machine, flags.json);
   const cases = casesOf(flags.selection);
   const results: Measured[] = [];
   for (const [index, one] of cases.entries()) {
@@ -44,11 +44,12 @@ async function main(args: readonly string[]): Promise<number> {
   return 0;
 }
 
-async function measureRecoveries(runs: number, machine: object, json: string | undefined): Promise<number> {
+async function measureRecoveries(effort: RecoveryEffort, machine: object, json: string | undefined): Promise<number> {
   const results: Recovered[] = [];
   for (const deed of DEEDS) {
-    console.error(`recovery: ${deed}`);
-    const result = await measureRecovery(deed, runs);
+    const result = await measureRecovery(deed, effort);
+    // Above its processors the machine has other things to do as well.
+    console.error(`recovery: ${deed}, the machine's load ${loadavg()[0]?.toFixed(1)}`);
     results.push(result);
     for (const { runId, ms, story } of result.still.slice(-3))
       console.error(`  ${runId}: ${ms.toFixed(0)} ms: ${story}`);

@@ -2,6 +2,9 @@
 import { answerMark, callId } from "./marks.ts";
 import type { TurnPlan } from "./run-plan.ts";
 
+/** More than the broker takes in one message. */
+export const BULK = " and more".repeat(150_000);
+
 export type NumberedReply = {
   content: string | null;
   toolCalls: { id: string; name: string; arguments: string }[];
@@ -15,7 +18,7 @@ export function answerTo(
   const mark = answerMark(n);
   switch (says.type) {
     case "answer":
-      return { content: `${agent} says ${mark} and no more`, toolCalls: [] };
+      return { content: `${agent} says ${mark} ${says.bulky ? BULK : "and no more"}`, toolCalls: [] };
     case "form":
       return { content: JSON.stringify(says.right ? { mark, value: n } : { mark: n, note: mark }), toolCalls: [] };
     case "tools":

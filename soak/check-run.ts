@@ -10,6 +10,11 @@ import { type RecordedReply, recordedReplies, replyKey } from "./recorded.ts";
 import { endOf, eventsOf, type TrackedRun } from "./tracked-run.ts";
 
 /**
+ * How long a call may be on its way to the model when another one's reply is recorded: whoever was given the task has looked
+ * whether it may begin, on a machine with all its processors busy.
+ */
+const CROSSED_MS = 100;
+/**
  * How long the news that a task or a run is over may take to a worker that is at work on it: from the broker's disk to the
  * owner, from there to the worker, on a machine with all its processors busy.
  */
@@ -80,7 +85,7 @@ function checkRepeats({ calls }: TrackedRun, replies: ReadonlyMap<string, Record
 /** Whether the call of a process and the news that another one's reply is on record have crossed. */
 export function isCrossed(call: ModelCall, recorded: RecordedReply, calls: readonly ModelCall[]): boolean {
   const { pid } = calls.find(({ n }) => n === recorded.n) ?? call;
-  return call.begunAt > recorded.at && call.pid !== pid && call.begunAt <= recorded.at + NEWS_MS;
+  return call.begunAt > recorded.at && call.pid !== pid && call.begunAt <= recorded.at + CROSSED_MS;
 }
 
 /** Every tool result on record is what the tool said, once, and no tool ran again after that. */

@@ -13,6 +13,8 @@ export type Dossier = {
 };
 
 const LAST_LINES = 300;
+// Runs with large values have problems as large.
+const MAX_SAID = 2_000;
 
 /** Opens a dossier in a folder; every problem is said at once. */
 export function openDossier(folder: string, say: (line: string) => void): Dossier {
@@ -22,8 +24,9 @@ export function openDossier(folder: string, say: (line: string) => void): Dossie
   return {
     problems,
     problem(problem, run) {
-      problems.push(problem);
-      say(`PROBLEM ${problem}`);
+      const short = problem.length > MAX_SAID ? `${problem.slice(0, MAX_SAID)}…` : problem;
+      problems.push(short);
+      say(`PROBLEM ${short}`);
       const runId = run?.plan.runId ?? /^[\w-]+-\d+/.exec(problem)?.[0];
       if (runId === undefined || written.has(runId)) return;
       written.add(runId);

@@ -2,6 +2,7 @@
 import { quantile } from "../test/helpers/run-audit.ts";
 import type { ModelCall } from "./calls.ts";
 import { taskName } from "./calls.ts";
+import type { Recovery } from "./recovery.ts";
 
 export type Figures = {
   /** Runs that are over, by kind and by how they ended. */
@@ -29,8 +30,8 @@ export type Figures = {
   spans: number;
   /** From the start of a daemon to its being ready, in milliseconds. */
   startsMs: number[];
-  /** From a kill to the next step of each run of the killed daemon, in milliseconds. */
-  recoveriesMs: number[];
+  /** From a kill to the next step of each run of the killed daemon. */
+  recoveries: Recovery[];
 };
 
 export function noFigures(): Figures {
@@ -50,7 +51,7 @@ export function noFigures(): Figures {
     resultsTold: 0,
     spans: 0,
     startsMs: [],
-    recoveriesMs: [],
+    recoveries: [],
   };
 }
 

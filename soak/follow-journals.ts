@@ -11,6 +11,8 @@ import type { Stored } from "../test/helpers/raw-journals.ts";
 
 export type FollowOptions<T> = {
   stream: string;
+  /** Makes a stored value whole, whose large parts are elsewhere. */
+  whole(value: T): Promise<T>;
   take(entry: Stored<T>): void;
   onProblem(problem: string): void;
 };
@@ -28,7 +30,7 @@ const FORGET_CONSUMER_NS = 30e9;
 
 /** Starts following from the stream's beginning. */
 export function followJournals<T>(nc: NatsConnection, options: FollowOptions<T>): JournalFollower {
-  const { stream, take, onProblem } = options;
+  const { stream, whole, take, onProblem } = options;
   let next = 1;
   let stopped = false;
   const loop = follow();
@@ -74,7 +76,8 @@ export function followJournals<T>(nc: NatsConnection, options: FollowOptions<T>)
         if (message.seq > next) onProblem(`${stream}: expected entry ${next}, got ${message.seq}`);
         isFresh = false;
         const { seq, subject } = message;
-        take({ seq, subject, at: message.info.timestampNanos / 1e6, value: message.json<T>() });
+        const value = await whole(message.json<T>());
+        take({ seq, subject, at: message.info.timestampNanos / 1e6, value });
         next = Math.max(next, seq + 1);
       }
       if (got === 0) await lookAgain(manager);

@@ -121,7 +121,7 @@ export function openLedger(options: LedgerOptions): Ledger {
     }).length;
     figures.tools += run.tools.length;
     figures.repeated += repeatedCalls(run.calls);
-    figures.recoveriesMs.push(...recoveriesOf(run, losses));
+    figures.recoveries.push(...recoveriesOf(run, losses));
     if (replyTo) figures.resultsAsked += 1;
     if (replyTo && run.told.length > 0) figures.resultsTold += 1;
     forget(run);

@@ -25,10 +25,16 @@ export function planDeterministic(workflow: StepsName, chance: Chance): Map<stri
   const tasks = new Map<string, TaskPlan>();
   for (const step of STEPS[workflow] as readonly StepShape[]) {
     for (let attempt = 1; attempt <= step.maxAttempts; attempt += 1) {
-      tasks.set(`${step.id}-${attempt}`, planAttempt(step, attempt, chance));
+      const planned = planAttempt(step, attempt, chance);
+      tasks.set(`${step.id}-${attempt}`, workflow === "bulk" ? madeBulky(planned) : planned);
     }
   }
   return tasks;
+}
+
+function madeBulky({ turns, ...task }: TaskPlan): TaskPlan {
+  const bulky = (says: TurnPlan["says"]) => (says.type === "answer" ? { ...says, bulky: true as const } : says);
+  return { ...task, turns: turns.map((turn) => ({ ...turn, says: bulky(turn.says) })) };
 }
 
 function planAttempt(step: StepShape, attempt: number, chance: Chance): TaskPlan {

@@ -1,4 +1,5 @@
 /** How long runs of a killed daemon stood still. */
+import { tellEvent } from "./timeline.ts";
 import { eventsOf, type TrackedRun } from "./tracked-run.ts";
 
 /** Something done to a process or to the broker. */
@@ -11,11 +12,14 @@ export type Loss = {
 
 const SLOW_MS = 500;
 
+/** How long a run stood still, in milliseconds, and what happened meanwhile. */
+export type Recovery = { ms: number; story: string };
+
 /**
- * From each kill of a run's owner to the first entry of another that does more than claim, in milliseconds. Left out is
+ * From each kill of a run's owner to the first entry of another that does more than claim. Left out is
  * whatever says nothing about Troupe: runs that waited for a time, for a slow or failing model, and for a second loss.
  */
-export function recoveriesOf(run: TrackedRun, losses: readonly Loss[]): number[] {
+export function recoveriesOf(run: TrackedRun, losses: readonly Loss[]): Recovery[] {
   return losses.flatMap((loss) => {
     const { at, deed, incarnation } = loss;
     if (deed !== "kill" || ownerAt(run, at) !== incarnation || !hasOpenTask(run, at)) return [];
@@ -28,7 +32,10 @@ export function recoveriesOf(run: TrackedRun, losses: readonly Loss[]): number[]
     );
     if (!step) return [];
     const again = losses.some((other) => other !== loss && other.at > at - SLOW_MS && other.at <= step.at);
-    return again || waitedForModel(run, at, step.at) ? [] : [step.at - at];
+    if (again || waitedForModel(run, at, step.at)) return [];
+    const between = run.journal.filter((entry) => entry.at > at && entry.at <= step.at);
+    const told = between.map((entry) => `${Math.round(entry.at - at)} ms ${entry.value.map(tellEvent).join(", ")}`);
+    return [{ ms: step.at - at, story: `${run.plan.runId}: ${told.join("; ")}` }];
   });
 }
 

@@ -1,4 +1,5 @@
 /** What is asked of one run, and what its model will say: all of it decided from the seed before the run begins. */
+import { BULK } from "./answers.ts";
 import { type Chance, chanceOf } from "./chance.ts";
 import { planDeterministic, planHandoffs } from "./plan-tasks.ts";
 import { CHOOSY, type HandoffName, NOWHERE, type StepsName } from "./shapes.ts";
@@ -8,8 +9,8 @@ export type Fault = "429" | "500" | "503" | "reset" | "cut" | "malformed" | "htm
 
 /** One turn of a task: what the model says in it. */
 export type TurnPlan = {
-  says:
-    | { type: "answer" }
+  says: /** A bulky one is too long for a message. */
+    | { type: "answer"; bulky?: true }
     /** Structured output, right or wrong. */
     | { type: "form"; right: boolean }
     /** Tool calls, by topic; what the tool makes of a topic is in the topic. */
@@ -69,6 +70,7 @@ const KINDS: { [kind in RunKind]: number } = {
   diamond: 16,
   fan: 15,
   shape: 10,
+  bulk: 3,
   patience: 7,
   single: 6,
   relay: 18,
@@ -86,7 +88,8 @@ export function planRun(seed: number, i: number): RunPlan {
   const chance = chanceOf(seed, "run", i);
   const kind = chance.weighted(KINDS);
   const runId = `${kind.replaceAll(" ", "-")}-${seed}-${i}`;
-  const notBeforeMs = chance.yes(0.1) ? chance.int(300, 5_000) : undefined;
+  // A run that has to wait for more than five seconds is let go of and wakes later.
+  const notBeforeMs = chance.yes(0.1) ? chance.int(300, chance.yes(0.4) ? 15_000 : 5_000) : undefined;
   const timeoutMs = kind === "deadline" ? chance.int(1_500, 5_000) : chance.yes(0.1) ? FOREVER_MS : undefined;
   const cancel = planCancel(kind, chance);
   return {
@@ -97,14 +100,14 @@ export function planRun(seed: number, i: number): RunPlan {
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(cancel && { cancel }),
     duplicatesMs: chance.yes(0.15) ? Array.from({ length: chance.int(1, 4) }, () => chance.int(0, 6_000)) : [],
-    // The client knows that there is no such workflow.
-    byClient: kind !== "no workflow" && chance.yes(0.2),
+    // The client knows that there is no such workflow, and only it makes room for what is too long.
+    byClient: kind === "bulk" || (kind !== "no workflow" && chance.yes(0.2)),
     replyTo: chance.yes(0.3),
   };
 }
 
 function workOf(kind: RunKind, chance: Chance, runId: string): Pick<RunPlan, "workflow" | "input" | "tasks"> {
-  const input = { topic: `the topic #run:${runId}#` };
+  const input = { topic: `the topic #run:${runId}#${kind === "bulk" ? BULK : ""}` };
   switch (kind) {
     case "relay":
     case "pingpong":

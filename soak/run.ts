@@ -30,8 +30,8 @@ async function main(args: readonly string[]): Promise<number> {
   const result = await soak({ ...flags, signal: stopped.signal, say: (line) => console.log(line) });
   console.log(`\n${renderResult(result, seed)}`);
   if (json !== undefined) {
-    const { recoveriesMs, startsMs, ...counts } = result.figures;
-    const recovery = { runs: recoveriesMs.length, ...spreadOf(recoveriesMs) };
+    const { recoveries, startsMs, ...counts } = result.figures;
+    const recovery = { runs: recoveries.length, ...spreadOf(recoveries.map(({ ms }) => ms)) };
     const figures = { ...counts, recovery, starts: spreadOf(startsMs) };
     writeFileSync(json, `${JSON.stringify({ ...flags, ...result, figures }, null, 2)}\n`);
   }

@@ -47,6 +47,8 @@ export const STEPS = {
     step("form", "former"),
     step("tell", "writer", ["form"], { input: "{{ input.topic }} has {{ steps.form.output.mark }}" }),
   ],
+  /** Input and outputs that are too long for a message. */
+  bulk: [step("one", "writer"), step("two", "editor", ["one"])],
   /** A step with a time limit of its own. */
   patience: [step("wait", "brittle", [], { maxAttempts: 2, timeoutMs: 1_500 }), step("then", "writer", ["wait"])],
   /** One call: for deadlines and cancels. */

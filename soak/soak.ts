@@ -25,6 +25,7 @@ import { lineOf } from "./report.ts";
 import { startStorm } from "./storm.ts";
 import { watchTraces } from "./traces.ts";
 import type { ToldResult } from "./tracked-run.ts";
+import { openWholeValues } from "./whole-values.ts";
 
 export type SoakOptions = {
   minutes: number;
@@ -90,8 +91,9 @@ async function soakWith(options: SoakOptions, { after }: CleanUp): Promise<SoakR
   dossier.witnesses(daemons);
   await Promise.all(daemons.map((daemon) => daemon.start()));
 
-  listen(nc, (result) => ledger.told(result));
-  const following = { onProblem: dossier.problem };
+  const whole = openWholeValues(nc, dossier.problem);
+  listen(nc, (result) => void whole(result).then((told) => ledger.told(told)));
+  const following = { whole, onProblem: dossier.problem };
   const followers = [
     followJournals<RunEvent[]>(nc, { ...following, stream: "TROUPE_RUNS", take: ledger.runEntry }),
     followJournals<TaskEntry>(nc, { ...following, stream: "TROUPE_TASKS", take: ledger.taskEntry }),

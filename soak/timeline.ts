@@ -28,7 +28,8 @@ export function timelineOf(run: TrackedRun, daemons: readonly SoakDaemon[]): str
     .map(({ at, text }) => `${String(Math.round(at - run.askedAt)).padStart(8)} ${text}`);
 }
 
-function tellEvent(event: RunEvent): string {
+/** An event in a few words. */
+export function tellEvent(event: RunEvent): string {
   switch (event.type) {
     case "run.claimed":
       return `claimed by ${event.data.host}/${event.data.incarnation} (${event.data.reason})`;

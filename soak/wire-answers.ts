@@ -6,6 +6,7 @@ import type { Fault } from "./run-plan.ts";
 
 const EVENTS = { "content-type": "text/event-stream" };
 const RETRY_AFTER_MS = 300;
+const MAX_PIECES = 20;
 
 /** Streams an answer in pieces, `pieceMs` milliseconds apart. */
 export async function sendAnswer(
@@ -64,6 +65,12 @@ export function sendFault(response: ServerResponse, fault: Fault, n: number): vo
   }
 }
 
+/** Pieces of a few words, or larger ones where that would be too many. */
+function piecesOf(text: string): string[] {
+  const length = Math.max(12, Math.ceil(text.length / MAX_PIECES));
+  return Array.from({ length: Math.ceil(text.length / length) }, (_, i) => text.slice(i * length, (i + 1) * length));
+}
+
 function eventOf(chunk: object): string {
   return `data: ${JSON.stringify(chunk)}\n\n`;
 }
@@ -74,7 +81,7 @@ function chunksOf({ content, toolCalls }: NumberedReply, n: number): object[] {
     ...base,
     choices: [{ index: 0, delta, finish_reason }],
   });
-  const words = content === null ? [] : (content.match(/.{1,12}/gs) ?? []).map((text) => chunk({ content: text }));
+  const words = content === null ? [] : piecesOf(content).map((text) => chunk({ content: text }));
   const calls = toolCalls.flatMap(({ id, name, arguments: args }, index) => [
     chunk({ tool_calls: [{ index, id, type: "function", function: { name, arguments: "" } }] }),
     chunk({ tool_calls: [{ index, function: { arguments: args } }] }),

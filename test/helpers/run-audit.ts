@@ -15,14 +15,7 @@ export type AuditInput = {
   runs: readonly Stored<RunEvent[]>[];
   tasks: readonly Stored<TaskEntry>[];
   calls: readonly NumberedCall[];
-  /**
-   * When stopped processes went on. Tasks they had sent may have been stopped with them, on their way to the broker; whoever
-   * gets such a task cannot know better. They count as repeated, for `UNDER_WAY_MS` after the process went on.
-   */
-  wakes?: readonly number[];
 };
-
-const UNDER_WAY_MS = 1_000;
 
 export type Audit = {
   /** In words; none when all is well. */
@@ -37,7 +30,7 @@ export type Audit = {
 type Recorded = { n: number; at: number };
 
 /** Audits runs of the workflows `diamond`, `relay` and `single`, all of which have to be completed. */
-export function auditRuns({ runIds, runs, tasks, calls, wakes = [] }: AuditInput): Audit {
+export function auditRuns({ runIds, runs, tasks, calls }: AuditInput): Audit {
   const problems: string[] = [];
   const recorded = new Map<string, Recorded>();
   const journals = byRun(runs);
@@ -68,8 +61,7 @@ export function auditRuns({ runIds, runs, tasks, calls, wakes = [] }: AuditInput
   for (const call of calls) {
     const key = keyOf(call.runId, call.taskId, call.turn);
     const before = recorded.get(key);
-    const wasUnderWay = wakes.some((wake) => call.at >= wake && call.at <= wake + UNDER_WAY_MS);
-    if (before && call.at > before.at && !wasUnderWay) {
+    if (before && call.at > before.at) {
       const [early, late] = [calls[before.n - 1]?.pid, call.pid];
       const ms = Math.ceil(call.at - before.at);
       problems.push(

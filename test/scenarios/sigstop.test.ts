@@ -25,7 +25,6 @@ test("daemons that are stopped for longer than the suspicion time write nothing 
   await runsBegun(journals, 20);
 
   const losses: Loss[] = [];
-  const wakes: number[] = [];
   const owned: number[] = [];
   for (let i = 0; i < PAUSES; i += 1) {
     const { life } = daemons[i] as (typeof daemons)[number];
@@ -37,14 +36,13 @@ test("daemons that are stopped for longer than the suspicion time write nothing 
         value.some((event) => event.type === "run.claimed" && event.data.reason === "takeover"),
       ).length,
     );
-    wakes.push(Date.now());
     life.signal("SIGCONT");
     await sleep(500);
   }
   await runsEnded(journals, runIds, 60_000);
 
   const facts = { runs: await journals.runs(), tasks: await journals.tasks(), calls: model.calls };
-  const audit = auditRuns({ runIds, wakes, ...facts });
+  const audit = auditRuns({ runIds, ...facts });
   const inFlight = losses.reduce((sum, loss) => sum + tasksInFlight(loss, facts) + tasksOpen(loss, facts.runs), 0);
   console.log(
     `${PAUSES} pauses; takeovers so far ${owned.join(", ")}; ${audit.repeated} calls repeated, ${inFlight} tasks in flight or just sent at the pauses`,

@@ -15,5 +15,5 @@ test("another seed plans something else", () => {
 
 test("a few hundred runs are of every kind", () => {
   const kinds = new Set(Array.from({ length: 600 }, (_, i) => planRun(1, i).kind));
-  expect(kinds.size).toBe(12);
+  expect(kinds.size).toBe(13);
 });

@@ -57,6 +57,8 @@ export type DaemonHosts = {
   readonly presence: Presence;
   readonly takeover: Takeover;
   readonly signals: Signals;
+  /** Takes up what this host owned before, and says that it has started; once it is known which runs there are. */
+  takePart(): void;
   /** Says what a daemon that is gone left unsaid; without an incarnation, what any life of the host did. Never rejects. */
   settleAftermathOf(host: string, incarnation?: string): Promise<void>;
 };
@@ -91,6 +93,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     (part) => part.stop(),
     CLOSE_MS,
   );
+  let takesPart = false;
   const self = (): Beat => ({
     v: 1,
     host,
@@ -98,6 +101,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     agents: agents.map(({ name }) => name),
     workflows: definitions.offers(),
     load: { runs: runs.size(), tasks: agentHost.load().running },
+    ...(!takesPart && { starting: true }),
   });
   const agentHost = started.add(
     startAgentHost({
@@ -187,7 +191,23 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     for (const other of exports.hosts()) if (!alive.has(other)) void settleAftermathOf(other);
   });
   index.onEntry((runId, events, seq) => runs.seen(runId, events, seq));
-  return { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals, settleAftermathOf };
+  return {
+    journals,
+    taskJournals,
+    index,
+    exports,
+    agentHost,
+    runs,
+    presence,
+    takeover,
+    signals,
+    takePart() {
+      takesPart = true;
+      presence.announce();
+      takeover.takeUpOwn();
+    },
+    settleAftermathOf,
+  };
 
   function deliverSignal(runId: string, seq: number, { kind, reason, by }: Signal): boolean {
     if (kind !== "cancel") return false;

@@ -141,7 +141,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   // Signals come before requests are taken, so that a request whose run was cancelled while it waited finds that out.
   await Promise.all([index.whenCaughtUp(), exports.ready(), signals.ready()]);
   health.indexed = true;
-  takeover.takeUpOwn();
+  hosts.takePart();
   void hosts.settleAftermathOf(host).then(() => exports.begin());
 
   const api = started.add(

@@ -28,6 +28,8 @@ export type Beat = {
   /** Workflows it can drive, each as `name@hash`. */
   workflows: string[];
   load: { runs: number; tasks: number };
+  /** It does not know yet which runs there are, and takes none over. */
+  starting?: true;
   /** It takes nothing new and wants its runs taken over. */
   leaving?: true;
 };
@@ -44,16 +46,20 @@ export type PresenceOptions = {
   self: () => Beat;
 };
 
+type GoneListener = (beat: Beat, reason: GoneReason, silentMs: number) => void;
+
 export type Presence = {
   /** Living daemons, this one included unless it is leaving. */
   living(): Beat[];
   isLiving(incarnation: string): boolean;
   /** Whether a daemon that is gone now offered this workflow within the last half minute. */
   offeredLately(workflow: string): boolean;
-  /** Called when a daemon is presumed gone. */
-  onGone(listener: (beat: Beat, reason: GoneReason) => void): void;
+  /** Called when a daemon is presumed gone; `silentMs` is how long ago it was last heard, in milliseconds. */
+  onGone(listener: GoneListener): void;
   /** Called when a daemon appears or serves something new. */
   onChange(listener: () => void): void;
+  /** Says at once where this daemon stands now. */
+  announce(): void;
   /** Says at once that this daemon leaves, and stops beating. */
   leave(): Promise<void>;
   stop(): void;
@@ -70,7 +76,7 @@ type Seen = { beat: Beat; at: number; offers: string };
 export function startPresence(options: PresenceOptions): Presence {
   const { bus, subjects, logger, beatMs, suspectAfterMs, self } = options;
   const seen = new Map<string, Seen>();
-  const goneListeners: ((beat: Beat, reason: GoneReason) => void)[] = [];
+  const goneListeners: GoneListener[] = [];
   const changeListeners: (() => void)[] = [];
   /** When a gone daemon last offered a workflow. */
   const lately = new Map<string, number>();
@@ -89,6 +95,7 @@ export function startPresence(options: PresenceOptions): Presence {
     offeredLately: (workflow) => performance.now() - (lately.get(workflow) ?? Number.NEGATIVE_INFINITY) < LATELY_MS,
     onGone: (listener) => void goneListeners.push(listener),
     onChange: (listener) => void changeListeners.push(listener),
+    announce: beat,
     async leave() {
       leaving = true;
       stopTimers();
@@ -155,7 +162,8 @@ export function startPresence(options: PresenceOptions): Presence {
     const who = { daemon: lost.host, incarnation: lost.incarnation, reason };
     if (reason === "silent") logger.warn(who, "daemon gone");
     else logger.info(who, "daemon gone");
-    for (const listener of goneListeners) listener(lost, reason);
+    const silentMs = performance.now() - known.at;
+    for (const listener of goneListeners) listener(lost, reason, silentMs);
   }
 
   function parse(message: Msg): Beat | undefined {

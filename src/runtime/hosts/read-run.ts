@@ -32,20 +32,40 @@ type ReadRunParts = Pick<RunHostParts, "journals" | "subjectOf" | "snapshots" | 
 
 const AGAIN_MS = 1_000;
 
-/** Reads a run's whole journal; undefined where there is none. */
-export async function readJournal({ journals, subjectOf }: ReadRunParts, runId: string): Promise<Journal | undefined> {
-  const subject = subjectOf(runId);
-  const newest = await journals.last(subject);
-  if (!newest) return undefined;
-  // Most runs that wait have one entry: their newest is their first, and one question has answered it.
-  const entries = newest.value[0]?.type === "run.accepted" ? [newest] : await journals.read(subject, { newest });
+type NewestEntry = Entry<RunEvent[]>;
+
+/** A run's newest entry; undefined where the run has no journal. */
+export function readNewest({ journals, subjectOf }: ReadRunParts, runId: string): Promise<NewestEntry | undefined> {
+  return journals.last(subjectOf(runId));
+}
+
+/** Reads a run's whole journal; undefined where there is none. `newest` is its newest entry, as it was just now. */
+export async function readJournal(
+  parts: ReadRunParts,
+  runId: string,
+  newest?: NewestEntry,
+): Promise<Journal | undefined> {
+  const { journals, subjectOf } = parts;
+  const last = newest ?? (await readNewest(parts, runId));
+  if (!last) return undefined;
+  const entries = isOnly(last) ? [last] : await journals.read(subjectOf(runId), { newest: last });
   const events = entries.flatMap(({ value }) => value);
   const [accepted] = events;
   return accepted?.type === "run.accepted" ? { runId, accepted, entries, events } : undefined;
 }
 
+/** Most runs that wait have one entry: their newest is their first, and there is nothing more to be asked for. */
+function isOnly({ value }: NewestEntry): boolean {
+  return value[0]?.type === "run.accepted";
+}
+
 /** Reads a run's newest snapshot and the entries after it; undefined where there is none that can be used. */
-export async function readFromSnapshot(parts: ReadRunParts, runId: string): Promise<Journal | undefined> {
+export async function readFromSnapshot(
+  parts: ReadRunParts,
+  runId: string,
+  newest?: NewestEntry,
+): Promise<Journal | undefined> {
+  if (newest && isOnly(newest)) return undefined;
   const { journals, subjectOf, logger } = parts;
   const base = await parts.snapshots.find(runId);
   if (!base) return undefined;

@@ -28,6 +28,7 @@ import {
   positionOf,
   readFromSnapshot,
   readJournal,
+  readNewest,
   readWhole,
 } from "./read-run.ts";
 import { sendingsOf } from "./run-draft.ts";
@@ -62,9 +63,11 @@ export async function takeOverRun(
   reachedMs = 0,
 ): Promise<TakenOver> {
   const { runs, definitions } = parts;
+  const newest = await readNewest(parts.host, runId);
+  if (!newest && !runs.has(runId)) return "unknown";
   for (const read of [readFromSnapshot, readJournal]) {
     if (runs.has(runId)) return "adopted";
-    const found = await read(parts.host, runId);
+    const found = await read(parts.host, runId, newest);
     if (runs.has(runId)) return "adopted";
     // V1
     if (!found && read === readFromSnapshot) continue;

@@ -7,7 +7,8 @@
  * T2  Every run whose owner is gone is looked at until somebody owns it or it is over: at once when the owner goes, and on a
  *     slow clock from the run index whatever happened to the first try.
  * T3  A daemon that restarts takes up its own runs at once; the others leave them to it for a moment, and then take those it
- *     has not got round to.
+ *     has not got round to. A moment is never longer than it would have taken to miss its last life, and what is to go on then falls to
+ *     those that have started: with a daemon that is slow to start no run stands still for longer than without.
  * T4  A run that rests is not claimed while it does: the daemon it falls to keeps a row of it, and claims it when it wakes.
  *     Where more than one keeps it, its append decides. A host that was restarted keeps its own. One that nobody could go on
  *     with is not kept: that is said at once.
@@ -75,11 +76,16 @@ export function startTakeover(options: TakeoverOptions): Takeover {
   const atWork = new Set<string>();
   let stopped = false;
 
-  presence.onGone((beat, reason) => {
+  presence.onGone((beat, reason, silentMs) => {
+    if (reason !== "restarted") {
+      sweep(beat, reason);
+      setTimeout(() => sweep(beat, reason), LATE_ENTRIES_MS).unref();
+      return;
+    }
     // T3
-    if (reason !== "restarted") sweep(beat, reason);
-    const again = setTimeout(() => sweep(beat, reason), reason === "restarted" ? RESTART_MS : LATE_ENTRIES_MS);
-    again.unref();
+    const missedInMs = Math.max(0, (options.suspectAfterMs ?? lookAroundMs) - silentMs);
+    if (missedInMs < RESTART_MS) setTimeout(() => sweep(beat, reason, { resting: false }), missedInMs).unref();
+    setTimeout(() => sweep(beat, reason), RESTART_MS).unref();
   });
   const timer = setInterval(lookAround, lookAroundMs);
   // Nobody tells a daemon that has just started of one that fell silent before.
@@ -102,11 +108,13 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     },
   };
 
-  function sweep({ host, incarnation }: Beat, reason: GoneReason) {
+  /** Without those that rest: they have time, and their host keeps them (T4) once it has started. */
+  function sweep({ host, incarnation }: Beat, reason: GoneReason, { resting = true } = {}) {
     if (stopped) return;
     const claim = reason === "left" ? "handed-over" : "takeover";
     let found = 0;
     for (const row of unfinished()) {
+      if (row.rests && !resting) continue;
       // A host that is gone for good may not have got round to the runs of its life before, and may have kept those of others.
       const left = row.ownerIncarnation === incarnation || ((row.ownerHost === host || row.rests) && isOrphaned(row));
       if (!left || !isMine(row)) continue;
@@ -140,7 +148,9 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     if (row.parked !== undefined && (able.length === 0 || !row.parked.startsWith(NO_DEFINITION))) return false;
     // T4
     const keeper = row.rests ? able.find((beat) => beat.host === row.ownerHost) : undefined;
-    const chosen = keeper ?? chooseOwner(row.runId, able.length > 0 ? able : living);
+    const started = able.filter((beat) => !beat.starting);
+    const candidates = [started, able, living].find(({ length }) => length > 0) ?? [];
+    const chosen = keeper ?? chooseOwner(row.runId, candidates);
     return chosen?.incarnation === self().incarnation;
   }
 

@@ -4,7 +4,7 @@
  */
 import { FoldError } from "../../workflows/supervisor.ts";
 import type { ActiveRun } from "./active-run.ts";
-import { boundTo, foldJournal, positionOf, readFromSnapshot, readJournal } from "./read-run.ts";
+import { boundTo, foldJournal, positionOf, readFromSnapshot, readJournal, readNewest } from "./read-run.ts";
 import type { RestingRun } from "./resting-runs.ts";
 import { canGoOn, reopen, type TakeOverParts, takeOverRun } from "./take-over-run.ts";
 
@@ -25,10 +25,12 @@ export async function wakeRun(parts: WakeParts, row: RestingRun): Promise<Active
 
 async function goOn(parts: WakeParts, row: RestingRun): Promise<ActiveRun | undefined> {
   const { runId, workflow, seq } = row;
+  const newest = await readNewest(parts.host, runId);
+  // Nothing else appends under this daemon's claim.
+  if (newest?.seq !== seq) return undefined;
   for (const read of [readFromSnapshot, readJournal]) {
-    const found = await read(parts.host, runId);
+    const found = await read(parts.host, runId, newest);
     if (!found && read === readFromSnapshot) continue;
-    // Nothing else appends under this daemon's claim.
     if (!found || positionOf(found).seq !== seq) return undefined;
     const journal = { ...found, reachedMs: reachedBy(parts, row) };
     const hash = boundTo(journal);

@@ -54,7 +54,7 @@ type SmallDaemon = {
 
 async function daemon(
   name: string,
-  { definitions = [flow], lookAroundMs = 60_000, suspectAfterMs = 400 } = {},
+  { definitions = [flow], lookAroundMs = 60_000, suspectAfterMs = 400, starting = false } = {},
 ): Promise<SmallDaemon> {
   const incarnation = nuid.next();
   const bus = await connectBus({ servers: bench.nats.url, name, inboxPrefix: `_INBOX_${name}` });
@@ -75,6 +75,7 @@ async function daemon(
     agents: [],
     workflows: definitions.map((definition) => `${definition.name}@${definition.hash}`),
     load: { runs: runs.size(), tasks: 0 },
+    ...(starting && { starting: true as const }),
   });
   const presence = startPresence({ bus, subjects: bench.subjects, logger, beatMs: 50, suspectAfterMs, self });
   const vanished: string[] = [];
@@ -84,6 +85,7 @@ async function daemon(
     self,
     logger,
     lookAroundMs,
+    suspectAfterMs,
     unfinished: () => index.unfinished().filter(({ workflow }) => workflow === agent),
     adopted: () => {},
     vanished: (runId) => vanished.push(runId),
@@ -240,6 +242,19 @@ test("a daemon that restarts takes up its own runs", async () => {
   again.takeover.takeUpOwn();
   await until("the run is back", () => again.runs.owns(runId));
   expect((await claims(runId)).at(-1)?.data).toEqual({ host: "a", incarnation: again.incarnation, reason: "restart" });
+});
+
+test("the runs of a daemon that restarts but is slow to start go to those that have started, once it would have been missed", async () => {
+  const [a, b] = [await daemon("a"), await daemon("b", { suspectAfterMs: 700 })];
+  const runIds = await Promise.all(Array.from({ length: 6 }, () => bench.start(a.runs, agent)));
+  for (const runId of runIds) await until("it is listed", () => b.index.get(runId) !== undefined);
+  a.kill();
+  const since = performance.now();
+  await daemon("a", { starting: true });
+  for (const runId of runIds) await until("b owns the run", () => b.runs.owns(runId));
+  // Neither at once nor as late as the slow clock.
+  expect(performance.now() - since).toBeGreaterThan(500);
+  expect(performance.now() - since).toBeLessThan(10_000);
 });
 
 test("a run nobody noticed is found by looking around, also when everybody died at once", async () => {
