@@ -3,6 +3,7 @@ import { connect as connectNats, type NatsConnection } from "nats";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Client, connect } from "../../src/runtime/edges/client.ts";
 import type { RunRecord } from "../../src/workflows/run-record.ts";
+import type { RunStatus } from "../../src/workflows/run-status.ts";
 import { startTestNats, type TestNats } from "../helpers/nats-server.ts";
 import { type ServedDir, serveFiles, troupe } from "../helpers/troupe.ts";
 import { until } from "../helpers/until.ts";
@@ -166,6 +167,18 @@ test.each([
   expect(hashes.filter((hash) => !stored.includes(hash))).toEqual([]);
   expect(new Set(stored).size).toBe(stored.length);
   await dying[Symbol.asyncDispose]();
+});
+
+test("a run at rest whose input is lost is cancelled all the same", { timeout: 60_000 }, async () => {
+  const statusIs = (wanted: RunStatus) => async () =>
+    (await client.list({ workflow: "chain", status: wanted })).runs.some(({ runId }) => runId === "lost-1");
+  const notBefore = new Date(Date.now() + 3_600_000).toISOString();
+  await client.start("chain", LARGE, { runId: "lost-1", notBefore });
+  await until("it waits", statusIs("pending"));
+  const store = await outsider.jetstream().views.os("troupe_payloads");
+  for (const name of await objectsOf("lost-1")) await store.delete(name);
+  await client.cancel("lost-1", { reason: "changed my mind" });
+  await until("its end", statusIs("cancelled"));
 });
 
 test("what is beyond the cap is refused at the door, fails its step, and is not sent by a client that knows", {

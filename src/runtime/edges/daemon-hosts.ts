@@ -190,7 +190,11 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     const alive = new Set(presence.living().map((living) => living.host)).add(beat.host);
     for (const other of exports.hosts()) if (!alive.has(other)) void settleAftermathOf(other);
   });
-  index.onEntry((runId, events, seq) => runs.seen(runId, events, seq));
+  index.onEntry((runId, events, seq) => {
+    runs.seen(runId, events, seq);
+    // A cancel that came before that was waiting for the run to go on, and would wait for ever.
+    if (events.at(-1)?.type === "run.parked") signals.release(runId);
+  });
   return {
     journals,
     taskJournals,

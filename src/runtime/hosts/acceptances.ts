@@ -5,7 +5,8 @@
  * Invariants
  * C1  Every task that is still here `SAY_WITHIN_MS` after it was taken in is acknowledged then; that is far below the time
  *     after which owners send tasks again.
- * C2  What has left meanwhile, in whichever way, is not acknowledged.
+ * C2  What has left meanwhile, in whichever way, is not acknowledged; but what was begun and is given back is, before that
+ *     (`agent-host.ts`): there may be something on record of it.
  */
 import { crashPoints } from "./crash-points.ts";
 import type { TaskAnswers } from "./task-answers.ts";

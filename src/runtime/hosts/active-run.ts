@@ -76,6 +76,8 @@ export type ActiveRunStart = {
   sendings?: ReadonlyMap<string, Sendings>;
   /** The first event of a run that is taken over. */
   accepted?: Accepted;
+  /** Where its last claim stands; one that wakes goes on under it. */
+  claimSeq?: number;
   /** Where the journal's last snapshot stands. @default before the first event */
   snapshotAt?: { n: number; bytes: number };
 };
@@ -93,7 +95,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   const subject = parts.subjectOf(runId);
   let { seq, n, epoch, bytes = 0 } = start.position;
   let { accepted } = start;
-  let claimSeq = 0;
+  let { claimSeq = 0 } = start;
   let snapshot = start.snapshot;
   let queue: Happening[] = [];
   let pumping: Promise<void> | undefined;

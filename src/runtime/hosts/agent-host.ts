@@ -275,7 +275,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     abandon(work, reason);
     standing.confirm(work, stopping.signal).then(
       (isWanted) => {
-        if (isWanted) answers.busy(work);
+        if (isWanted) giveBack(work);
       },
       // Stopping: nobody is waited for.
       () => {},
@@ -285,6 +285,12 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   /** No room, or no time left: the owner sends it elsewhere. */
   function handBack(work: TaskWork): void {
     registry.remove(work, "discard");
+    giveBack(work);
+  }
+
+  /** What was begun may be on record, and only what was acknowledged is lost and looked up by the next: that is said first. */
+  function giveBack(work: TaskWork): void {
+    if (work.phase === "running" && !work.acknowledged) answers.say("accepted", work);
     answers.busy(work);
   }
 

@@ -52,6 +52,8 @@ export function startPayloadSweep(options: PayloadSweepOptions): { stop(): void 
         if (index.get(runId) || chooseOwner(runId, presence.living())?.incarnation !== incarnation) continue;
         const storedAt = await areas.storedAt(runId);
         if (storedAt === undefined || storedAt > Date.now() - ageMs || index.get(runId)) continue;
+        // That an index is damaged may be found out by asking it, and then it knows nothing.
+        if (!mayGo()) return;
         await areas.remove(runId);
         swept += 1;
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));

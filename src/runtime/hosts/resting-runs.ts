@@ -12,7 +12,8 @@
  *     read.
  * Y3  An entry of a run after the one its row knows means that somebody goes on with it: the row goes.
  * Y4  Due dates are instants of the wall clock, which may be set: a slow tick looks again, whatever the timer was set for. A
- *     clock that is set back delays nothing but starts: durations that are under way fall due as much earlier on it.
+ *     clock that is set back delays nothing but starts: durations that are under way fall due as much earlier on it, and as much
+ *     later again when it is put right.
  * Y5  So many wake at once and no more, and what is due waits for the daemon to have room; what a message wakes does not.
  * Y6  A wake that fails is tried again a few times; then the row goes, and the look around finds a run that nobody drives.
  */
@@ -77,7 +78,7 @@ const AT_ONCE = 32;
 const LOOK_AGAIN_MS = 500;
 const NO_ROOM_MS = 100;
 // Y4: what a clock that is only adjusted stays below.
-const SET_BACK_MS = 250;
+const SET_MS = 250;
 // Over some seconds: a broker that is restarted is back by then, and a journal that cannot be read stays so.
 const TRIES = 6;
 const RETRY_MS = 100;
@@ -98,7 +99,7 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
   let again: NodeJS.Timeout | undefined;
   let stopped = false;
   let clockAhead = clock.now() - performance.now();
-  const tick = setInterval(look, LOOK_AGAIN_MS);
+  const tick = setInterval(wakeNext, LOOK_AGAIN_MS);
   tick.unref();
 
   return {
@@ -109,6 +110,8 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
     isWaking: (runId) => waking.has(runId),
     isBehind: () => (due.first()?.dueMs ?? Number.POSITIVE_INFINITY) <= clock.now(),
     add(run) {
+      // Those that are here were put here by the clock of before.
+      followClock();
       rows.set(run.runId, run);
       due.add(run);
       if (due.size > 2 * rows.size + SLACK) due.reset(rows.values());
@@ -154,16 +157,14 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
   }
 
   // Y4
-  function look() {
+  function followClock() {
     const ahead = clock.now() - performance.now();
-    if (clockAhead - ahead > SET_BACK_MS) hasten(clockAhead - ahead);
+    const setBackMs = clockAhead - ahead;
     clockAhead = ahead;
-    wakeNext();
-  }
-
-  function hasten(ms: number) {
+    if (Math.abs(setBackMs) < SET_MS) return;
     for (const [runId, row] of rows) {
       if (row.aheadMs === undefined || waking.has(runId)) continue;
+      const ms = Math.max(setBackMs, -row.aheadMs);
       rows.set(runId, { ...row, dueMs: row.dueMs - ms, aheadMs: row.aheadMs + ms });
     }
     due.reset(rows.values());
@@ -171,6 +172,7 @@ export function openRestingRuns(options: RestingRunsOptions): RestingRuns {
 
   /** Y5: wakes what is wanted and what is due, as far as there is room. */
   function wakeNext() {
+    followClock();
     while (!stopped && waking.size < AT_ONCE) {
       const row = wanted() ?? firstDue();
       if (!row) break;

@@ -91,7 +91,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     resend({ task, silences }) {
       metrics.segmentLost(task.agent);
       // Lost and over within one batch.
-      if (!openTask(task.taskId)) return;
+      if (!isWanted(task.taskId)) return;
       sendings.set(task.taskId, { delivery: task.delivery, silences });
       desk.send(task, traceparent(task.taskId));
     },
@@ -150,7 +150,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     const holder = early.get(task.taskId);
     early.delete(task.taskId);
     // Decided and over within one batch.
-    if (!openTask(task.taskId)) return;
+    if (!isWanted(task.taskId)) return;
     times.sent(task.taskId, step);
     if (forwarded) desk.expect(task, traceparent(task.taskId), holder);
     else desk.send(task, traceparent(task.taskId));
@@ -207,6 +207,12 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   function openTask(taskId: string): Task | undefined {
     const open = snapshot()?.context.open;
     return open && Object.hasOwn(open, taskId) ? open[taskId]?.task : undefined;
+  }
+
+  /** A run that has failed still knows what was open then. */
+  function isWanted(taskId: string): boolean {
+    const now = snapshot();
+    return now !== undefined && !isDone(now) && openTask(taskId) !== undefined;
   }
 
   function isCancelling(): boolean {

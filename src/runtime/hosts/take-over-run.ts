@@ -156,6 +156,7 @@ export function reopen(
   const { runId, events, accepted, base } = journal;
   const { workflow, trace } = accepted.data;
   const projection = tracing.run(runId, workflow, trace);
+  const claimSeq = lastClaim(journal)?.seq;
   if (base?.projection) projection.restore(accepted, base.projection);
   projection.replayed(events);
   const run = activateRun(host, {
@@ -166,6 +167,7 @@ export function reopen(
     ...(snapshot && { snapshot }),
     sendings: sendingsOf(events, base?.sendings),
     accepted,
+    ...(claimSeq !== undefined && { claimSeq }),
     ...(base && { snapshotAt: base }),
   });
   runs.set(runId, run);

@@ -29,7 +29,10 @@ export function openTaskAnswers(bus: Bus, worker: string, logger: Logger, inboxP
   return {
     controlSubject: `${inbox}.*`,
     controlled: (msg) => msg.subject.slice(inbox.length + 1),
-    say: (type, work) => publish(work.reply, status(type, work), work.id),
+    say(type, work) {
+      work.acknowledged = true;
+      publish(work.reply, status(type, work), work.id);
+    },
     busy: (work) => publish(work.reply, status("busy", work)),
     unknown: (taskId, reply) => publish(reply, JSON.stringify({ type: "unknown", taskId, worker })),
     outcome,

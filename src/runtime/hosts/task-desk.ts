@@ -145,7 +145,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
 
   return {
     send(task, traceparent) {
-      publish(track(task, traceparent, false), { again: false });
+      publish(track(task, traceparent, false));
     },
     expect(task, traceparent, holder) {
       const entry = track(task, traceparent, true);
@@ -258,15 +258,15 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     nc.publish(subjects.owners, JSON.stringify(notice));
   }
 
-  function publish(entry: Tracked, { again }: { again: boolean }) {
+  function publish(entry: Tracked) {
     const { task, made } = entry;
     // D9
     if (made === "being made") return;
     try {
       const body = made ?? encoder.encode(JSON.stringify(task));
-      if (body.length <= payloads.room(HEADER_ROOM)) return sendAs(entry, body, { again });
+      if (body.length <= payloads.room(HEADER_ROOM)) return sendAs(entry, body);
       entry.made = "being made";
-      void detach(entry, body.length, again);
+      void detach(entry, body.length);
     } catch (error) {
       // Values that are allowed one by one may come to more together than a text can hold.
       unsendable(entry, error);
@@ -274,7 +274,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   }
 
   // D9
-  async function detach(entry: Tracked, bytes: number, again: boolean) {
+  async function detach(entry: Tracked, bytes: number) {
     const { runId, taskId, agent } = entry.task;
     const what = `task ${taskId} for ${agent}`;
     const about = { what, fields: LARGE.task, bytes, room: payloads.room(HEADER_ROOM), runId, signal: stopping.signal };
@@ -284,20 +284,19 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       entry.made = encoder.encode(JSON.stringify(left));
       // Nobody could answer for it before now.
       if (entry.state.is === "sent") entry.state = { is: "sent", at: performance.now(), tries: entry.state.tries };
-      if (entry.state.is === "sent" || entry.state.is === "held") sendAs(entry, entry.made, { again });
+      if (entry.state.is === "sent" || entry.state.is === "held") sendAs(entry, entry.made);
     } catch (error) {
       delete entry.made;
       if (tracked.get(keyOf(runId, taskId)) === entry && !stopping.signal.aborted) unsendable(entry, error);
     }
   }
 
-  function unsendable({ task: { runId, taskId } }: Tracked, error: unknown) {
+  function unsendable({ task: { runId, taskId } }: Pick<Tracked, "task">, error: unknown) {
     tracked.delete(keyOf(runId, taskId));
     listener.unsendable(runId, taskId, error);
   }
 
-  function sendAs(entry: Tracked, body: Uint8Array, { again }: { again: boolean }) {
-    const { task, traceparent } = entry;
+  function sendAs({ task, traceparent, again }: Tracked, body: Uint8Array) {
     const trace = [TRACEPARENT_HEADER, traceparent] as const;
     const sentAt = [SENT_AT_HEADER, String(Date.now())] as const;
     // D5
@@ -307,7 +306,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       nc.publish(subjects.mailbox(task.agent), body, { headers, reply: `${inbox}.${task.runId}.${task.taskId}` });
       crashPoints.onceSent("after-task-sent");
     } catch (error) {
-      unsendable(entry, error);
+      unsendable({ task }, error);
     }
   }
 
@@ -427,7 +426,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     if (now < state.until) return;
     // Stays held until somebody answers, so that `since` and `said` are kept over tries.
     state.until = now + acceptTimeoutMs;
-    publish(entry, { again: state.sent });
+    if (state.sent) entry.again = true;
+    publish(entry);
     state.sent = true;
   }
 
@@ -442,7 +442,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       if (entry.withdrawn) return lose(entry.task, undefined, "withdrawn");
       logger.debug({ runId, taskId, agent }, "nobody took the task; sending it again");
       entry.state = { is: "sent", at: now, tries: tries + 1 };
-      publish(entry, { again: true });
+      entry.again = true;
+      publish(entry);
     }
   }
 

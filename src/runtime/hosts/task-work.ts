@@ -36,6 +36,8 @@ export type TaskWork = {
   marking?: Promise<void>;
   /** Lets the next suspect begin. */
   passOn?: () => void;
+  /** Its owner was told that it is here. */
+  acknowledged?: true;
   timer?: NodeJS.Timeout;
   /** Called when `reply` changes, by whoever waits for an answer there. */
   onMoved?: () => void;

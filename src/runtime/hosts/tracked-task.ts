@@ -33,6 +33,8 @@ export type Tracked = {
   readonly forwarded: boolean;
   /** Nobody waits for it any more; it is only still to be learned whether somebody has it. */
   withdrawn?: true;
+  /** It was sent once without an answer: whoever gets it from now on looks first for what may be on record of it. */
+  again?: true;
   /** The message it is sent as, where its large values had to be stored first. */
   made?: Uint8Array | "being made";
   /** Who sent an outcome of it. */

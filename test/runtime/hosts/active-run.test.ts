@@ -385,7 +385,14 @@ describe("a journal that comes to its limit", () => {
         ...Array.from({ length: count }, (_, i) => ({ id: `s${i}`, agent, ...(i > 0 && { after: `s${i - 1}` }) })),
       ],
     });
-  const answers = () => worker.answersWith(({ taskId }) => (taskId === "busy-1" ? undefined : `output of ${taskId}`));
+  let asked: string[];
+  const answers = () => {
+    asked = [];
+    worker.answersWith(({ taskId }) => {
+      asked.push(taskId);
+      return taskId === "busy-1" ? undefined : `output of ${taskId}`;
+    });
+  };
 
   test.each([
     ["events", { events: 50, bytes: 1_000_000 }, /expected at most 50 events, got 5[1-4]/],
@@ -416,6 +423,8 @@ describe("a journal that comes to its limit", () => {
     expect(steps.at(-1)).toMatchObject({ status: "cancelled" });
     expect(host.owns(runId)).toBe(false);
     // The step that was decided on with the end was never asked for.
+    const sent = events.flatMap(({ type, data }) => (type === "task.sent" ? [data.taskId] : []));
+    expect(asked).toEqual(sent.slice(0, -1));
     expect(await worker.completes("busy-1")).toBe("superseded");
   });
 

@@ -174,6 +174,18 @@ test("a worker whose journal somebody else writes to gives the task back, for wh
   expect((await entriesOf(task())).map((stored) => stored.id)).toEqual(["other"]);
 });
 
+test("a task that was begun and is given back before it was acknowledged is acknowledged first: it has a journal to go on from", async () => {
+  const { agent, task } = setting({ tools: [echo] });
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  await bench.host([agent], () => call({ name: "echo", args: { text: "a" } }));
+  const entry: TaskEntry = { v: 1, id: "other", at: new Date().toISOString(), type: "turn", turn: 1, reply: say("x") };
+  const subject = bench.subjects.task(task().runId, "t1");
+  await bench.journals.append(subject, Buffer.from(JSON.stringify(entry)), { expected: 0, id: entry.id });
+  owner.send(task());
+  await owner.hears("t1", "busy");
+  expect(owner.heard.map(({ type }) => type)).toEqual(["accepted", "busy"]);
+});
+
 test("the same task again while at work is not started twice; its answers go where the newest came from", async () => {
   const { agent, task } = setting();
   const gate = Promise.withResolvers<void>();

@@ -1,3 +1,6 @@
+import { mkdtemp, open as openFile, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { startPayloadSweep } from "../../../src/runtime/hosts/payload-sweep.ts";
@@ -64,6 +67,13 @@ async function store(hoursAgo: number, options: StoreOptions = {}) {
   await until("the index knows the run", () => index.get(make.runId));
   if (large) await storeLarge(make.runId);
   return make.runId;
+}
+
+/** Overwrites all of a database but its beginning, as a disk that fails does. */
+async function rot(file: string): Promise<void> {
+  const { size } = await stat(file);
+  await using handle = await openFile(file, "r+");
+  await handle.write(Buffer.alloc(size - 8_192, "rot"), 0, size - 8_192, 8_192);
 }
 
 /** Two large values of a run. */
@@ -268,7 +278,7 @@ describe("runs that take more room than they may", () => {
 });
 
 describe("large values that belong to no run", () => {
-  function sweepObjects(more: { ageMs?: number; maySweep?: () => boolean } = {}) {
+  function sweepObjects(more: { ageMs?: number; maySweep?: () => boolean; index?: RunIndex } = {}) {
     vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
     const sweeping = startPayloadSweep({
       areas: openPayloadAreas(bench.bus, bench.subjects),
@@ -291,6 +301,33 @@ describe("large values that belong to no run", () => {
     const sweeping = sweepObjects({ ageMs: 0 });
     await until("they are gone", async () => !(await hasObjects(orphan)));
     expect(await hasObjects(alive)).toBe(true);
+    sweeping.stop();
+  });
+
+  test("are kept where the index turns out to be damaged by being asked: it knows no run any more", async () => {
+    // So many that the index is still being built again when the run is looked for.
+    for (const runId of Array.from({ length: 3_000 }, (_, i) => `before-${i}`)) {
+      bench.bus.nc.publish(bench.subjects.run(runId), JSON.stringify(finishedRun(eventsOf(runId)).flat()));
+    }
+    const alive = await store(1, { large: true });
+    const file = join(await mkdtemp(join(tmpdir(), "troupe-sweep-")), "index.db");
+    const words: string[] = [];
+    const heard = pino({ level: "warn" }, { write: (line: string) => void words.push(JSON.parse(line).msg) });
+    const reopen = () => openRunIndex({ file, bus: bench.bus, subjects: bench.subjects, logger: heard });
+    const first = reopen();
+    await until("all are indexed", () => first.get(alive));
+    await first.close();
+    await using rotten = reopen();
+    await rotten.whenCaughtUp();
+    await rot(file);
+    const areas = openPayloadAreas(bench.bus, bench.subjects);
+    const before = await areas.list();
+    const sweeping = sweepObjects({ ageMs: 0, index: rotten });
+    await until("it is found out", () => words.length > 0);
+    await until("it is built again", () => rotten.caughtUp() && rotten.get(alive));
+    expect(words).toEqual(["the run index is damaged; building it again"]);
+    expect(before).toContain(alive);
+    expect(await areas.list()).toEqual(before);
     sweeping.stop();
   });
 

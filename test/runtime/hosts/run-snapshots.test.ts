@@ -10,6 +10,7 @@ import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
 import type { WorkflowDefinition } from "../../../src/workflows/definition.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
+import { settableClock } from "../../helpers/settable-clock.ts";
 import { until } from "../../helpers/until.ts";
 
 /** Four events each, so that one snapshot is behind the step at which the owner goes. */
@@ -55,15 +56,9 @@ async function longRun(): Promise<LongRun> {
   };
 }
 
-const chain = (agent: string) =>
-  defineWorkflow({
-    name: "chain",
-    steps: Array.from({ length: STEPS }, (_, i) => ({
-      id: `s${i}`,
-      agent,
-      ...(i > 0 && { after: `s${i - 1}` }),
-    })),
-  });
+const stepsOf = (agent: string) =>
+  Array.from({ length: STEPS }, (_, i) => ({ id: `s${i}`, agent, ...(i > 0 && { after: `s${i - 1}` }) }));
+const chain = (agent: string) => defineWorkflow({ name: "chain", steps: stepsOf(agent) });
 
 const store = () => openNewest(bench.bus, bench.subjects.streams.snapshots);
 const standing = (runId: string) => store().get(bench.subjects.snapshot(runId));
@@ -112,6 +107,27 @@ test("a long run is taken over from its snapshot and goes on as if all of it had
   expect(taken).toBe("adopted");
   expect(from).toEqual([seq]);
   await expectWhole(run);
+});
+
+test("the snapshot of a run that rested on the way names the claim it goes on under", async () => {
+  const agent = `agent-${nuid.next()}`;
+  const worker = await bench.worker(agent);
+  const retry = { maxAttempts: 2, delayMs: 30_000, backoff: "fixed" } as const;
+  const definition = defineWorkflow({
+    name: "restful",
+    steps: stepsOf(agent).map((step, i) => (i === 0 ? { ...step, retry } : step)),
+  });
+  const clock = settableClock();
+  const host = await bench.host("a", [definition], { clock });
+  worker.answersWith(({ taskId }) => (taskId === "s0-1" ? undefined : "output"));
+  const runId = await bench.start(host, "restful");
+  await worker.gets("s0-1");
+  await worker.settle("s0-1", { type: "failed", error: { code: "model_error", message: "no" } });
+  await until("the run to rest", () => host.restingByWorkflow().size > 0);
+  clock.set(Date.now() + 30_000);
+  const { claim } = read(await until("a snapshot", () => standing(runId)));
+  const [first] = await bench.journals.read(bench.subjects.run(runId));
+  expect(claim).toEqual({ host: "a", incarnation: expect.any(String), seq: first?.seq });
 });
 
 test("the journal says nothing of snapshots and is whole", async () => {

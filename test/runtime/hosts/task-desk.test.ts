@@ -5,6 +5,7 @@ import { type Answer, openTaskDesk, type TaskDesk } from "../../../src/runtime/h
 import type { Holder } from "../../../src/runtime/hosts/tracked-task.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { LARGE, openPayloads } from "../../../src/runtime/nats/payloads.ts";
+import { SENT_AGAIN_HEADER } from "../../../src/runtime/subjects.ts";
 import { type HandWorker, type RunBench, startRunBench } from "../../helpers/run-host-bench.ts";
 import { taskFor } from "../../helpers/task-driver.ts";
 import { until } from "../../helpers/until.ts";
@@ -121,6 +122,21 @@ describe("a task", () => {
     worker.say("accepted", "t1");
     await hears("accepted t1 by w/1");
     expect(told).toEqual(["accepted t1 by w/1"]);
+  });
+
+  test("that was sent again says so however often it is refused from then on: who did not answer may have recorded something", async () => {
+    const again: boolean[] = [];
+    bench.bus.nc.subscribe(bench.subjects.mailbox(agent), {
+      callback: (_, message) => again.push(message.headers?.has(SENT_AGAIN_HEADER) === true),
+    });
+    const worker = await join("w/1", { silent: true });
+    desk.send(task, TRACE);
+    for (let nth = 2; nth <= 3; nth += 1) {
+      await worker.gets("t1", nth);
+      worker.say("busy", "t1");
+    }
+    await worker.gets("t1", 4);
+    expect(again).toEqual([false, true, true, true]);
   });
 
   test("that is withdrawn while it is offered again is not offered any more, but asked for", async () => {

@@ -136,19 +136,42 @@ test("a retry that rests comes in time although the clock is set back meanwhile"
   expect(times).toEqual(times.toSorted());
 });
 
-test("a retry that rests comes in time on a daemon whose clock is behind", async () => {
+test("a clock that is set back and then right again brings no retry early, and its run no time that has not passed", async () => {
   const runId = await bench.start(host, agent);
   await worker.gets("one-1");
   await worker.settle("one-1", FAILURE);
   await rests();
-  const left = await leftResting(runId);
-  host.releaseAll();
+  const looked = () => new Promise((resolve) => setTimeout(resolve, 750));
+  clock.set(Date.now() - HOUR);
+  await looked();
+  clock.set(Date.now());
+  await looked();
+  expect([restsAt(host), worker.tasks.length]).toEqual([1, 1]);
+  clock.set(Date.now() + 30_000);
+  await worker.gets("one-2");
+  await worker.completes("one-2");
+  const { at } = await bench.end(runId);
+  expect(Date.parse(at)).toBeLessThan(Date.now() + 60_000);
+});
+
+test("a retry that rests comes in time on a daemon whose clock is behind", async () => {
+  // Time that really passes: a clock that is set forward is taken for one that is put right.
+  const retry = { maxAttempts: 2, delayMs: 7_000, backoff: "fixed" } as const;
+  const soon = defineWorkflow({ name: `${agent}-soon`, steps: [{ id: "one", agent, retry }] });
+  const owner = await bench.host("owner", [soon]);
+  const runId = await bench.start(owner, soon.name);
+  await worker.gets("one-1");
+  const since = performance.now();
+  await worker.settle("one-1", FAILURE);
+  await until("the run to rest", () => owner.restingByWorkflow().size === 1);
+  const left = { ...(await leftResting(runId)), workflow: soon.name };
+  owner.releaseAll();
   const behind = settableClock();
   behind.set(Date.now() - HOUR);
-  const heir = await bench.host("b", [flow], { clock: behind });
+  const heir = await bench.host("b", [soon], { clock: behind });
   expect(heir.keep(left, "takeover")).toBe(true);
-  behind.set(behind.now() + 29_000);
   expect((await worker.gets("one-2")).attempt).toBe(2);
+  expect(performance.now() - since).toBeGreaterThan(6_900);
 });
 
 test("a run whose time has come waits for room", async () => {
