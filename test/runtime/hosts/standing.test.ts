@@ -106,12 +106,13 @@ test("a worker that lost its connection goes on with what is still its own as so
 });
 
 test("what came for it meanwhile does not make the task its own again", async () => {
+  // First, for it takes longer than the pause before the call is tried again.
+  await using elsewhere = await connectElsewhere();
   const { host, owner } = await failOnce();
   await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
-  await using elsewhere = await connectElsewhere();
   const subject = bench.subjects.mailbox(agent.name);
   elsewhere.publishSoon(subject, JSON.stringify({ ...task, delivery: 2 }), `${owner.reply}.t1`);
-  block();
+  block({ until: elsewhere.published });
   await until("the host has let go of it", () => host.taskIds().length === 0);
   expect(host.calls).toHaveLength(1);
   expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
@@ -195,20 +196,29 @@ async function record(body: RunEventBody): Promise<void> {
 async function connectElsewhere() {
   const code = `
     const { parentPort, workerData } = require("node:worker_threads");
-    require("nats").connect({ servers: workerData }).then((nc) => {
-      parentPort.on("message", ({ subject, data, reply }) => setTimeout(() => nc.publish(subject, data, { reply }), 200));
+    const { servers, published } = workerData;
+    require("nats").connect({ servers }).then((nc) => {
+      parentPort.on("message", ({ subject, data, reply }) => setTimeout(async () => {
+        nc.publish(subject, data, { reply });
+        await nc.flush();
+        Atomics.store(published, 0, 1);
+        Atomics.notify(published, 0);
+      }, 200));
       parentPort.postMessage("connected");
     });`;
-  const worker = new Worker(code, { eval: true, workerData: bench.nats.url });
+  const published = new Int32Array(new SharedArrayBuffer(4));
+  const worker = new Worker(code, { eval: true, workerData: { servers: bench.nats.url, published } });
   await once(worker, "message");
   return {
+    published,
     publishSoon: (subject: string, data: string, reply: string) =>
       worker.postMessage({ subject, data: Buffer.from(data), reply }),
     [Symbol.asyncDispose]: async () => void (await worker.terminate()),
   };
 }
 
-/** Keeps this thread from running, as a stop would the process. */
-function block(): void {
+/** Keeps this thread from running, as a stop would the process; where `until` is given, until it is set as well. */
+function block({ until }: { until?: Int32Array<SharedArrayBuffer> } = {}): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BLOCKED_MS);
+  if (until) Atomics.wait(until, 0, 0, 10_000);
 }
