@@ -21,6 +21,7 @@ export type Decision = Extract<
       | "step.started"
       | "step.completed"
       | "step.failed"
+      | "step.skipped"
       | "step.retrying"
       | "task.sent"
       | "timer.set"
