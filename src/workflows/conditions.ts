@@ -24,7 +24,13 @@ export function compileCondition(source: string, context: TemplateContext): Cond
  * @throws DefinitionError with every mistake in it.
  */
 export function checkSwitch(source: string, context: TemplateContext): void {
-  check(compileSource(source, context), context, { type: "string", expected: "an expression whose value is text" });
+  const expression = compileSource(source, context);
+  if (expression.usesPrevious) {
+    // It is evaluated for each of the steps it leads to, and these may have come after others as well.
+    const expected = "a step by its id, as `previous` is not the same for all that a switch leads to";
+    throw new DefinitionError([problemAt(placeAt(context), expected, showValue(source))]);
+  }
+  check(expression, context, { type: "string", expected: "an expression whose value is text" });
 }
 
 function check(

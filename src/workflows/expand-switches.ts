@@ -4,7 +4,10 @@ import type { Problem } from "../errors.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { StepDraft } from "./definition-schema.ts";
 
-/** A step that a switch leads to, from where, and on what condition. */
+/** What reads well without brackets around it: conditions are shown where steps are skipped. */
+const PATH = /^[\w.]+$/;
+
+/** From where a switch leads to a step, and on what condition. */
 type Route = { from: string; when: string };
 
 /**
@@ -39,14 +42,17 @@ function targetsOf({ cases, default: other }: Switch): string[] {
 }
 
 function conditionFor(target: string, { on, cases, default: other }: Switch): string {
-  const values = Object.keys(cases).filter((value) => cases[value] === target);
-  const own = values.length === 0 ? [] : [isOneOf(on, values)];
-  return [...own, ...(other === target ? [`!${isOneOf(on, Object.keys(cases))}`] : [])].join(" || ");
+  const value = PATH.test(on) ? on : `(${on})`;
+  const own = Object.keys(cases).filter((text) => cases[text] === target);
+  const parts = own.length === 0 ? [] : [isOneOf(value, own)];
+  if (other === target) parts.push(`!(${isOneOf(value, Object.keys(cases))})`);
+  return parts.join(" || ");
 }
 
 /** Texts are written in CEL as in JSON. */
-function isOneOf(on: string, values: readonly string[]): string {
-  return `((${on}) in [${values.map((value) => JSON.stringify(value)).join(", ")}])`;
+function isOneOf(value: string, texts: readonly string[]): string {
+  const quoted = texts.map((text) => JSON.stringify(text));
+  return quoted.length === 1 ? `${value} == ${quoted[0]}` : `${value} in [${quoted.join(", ")}]`;
 }
 
 function routed(step: StepDefinition, route: Route | undefined): StepDefinition {

@@ -8,7 +8,7 @@ import { type LinkedStep, linkSteps, type StepsBefore, stepsBefore } from "./ste
 import { compileTemplate, evaluateTemplate, expressionsIn, type Template } from "./templates.ts";
 
 /** Where a step stands in a run; `endOf` gives the ends of the steps in `usedBy`. */
-export type StepAt = { endOf: (step: string) => StepEnd; setup: RunSetup };
+type StepAt = { endOf: (step: string) => StepEnd; setup: RunSetup };
 
 export type StepScopes = {
   /** Makes a step's input; throws `template_failed` where it cannot. */

@@ -8,7 +8,7 @@ import type { Node } from "./step-graph.ts";
  * Where a step is: not begun, at an attempt (from 1), completed, failed while the run goes on, or skipped. The output or the
  * error of one that has ended is kept for as long as a step that is still to come may ask for it.
  */
-export type StepState =
+type StepState =
   | null
   | number
   | { readonly output?: unknown }
