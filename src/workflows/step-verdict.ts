@@ -11,6 +11,9 @@ export type Verdict =
   /** Its condition cannot be told. */
   | { type: "fail"; error: ErrorRecord };
 
+/** A reason is recorded for each of perhaps thousands of steps that are skipped in one entry. */
+const SHOWN_LENGTH = 120;
+
 /** Judges a step: first whether it has something to handle, then what it needs, then its condition. */
 export function judge(graph: Graph, node: Node, { states, setup }: { states: StepStates; setup: RunSetup }): Verdict {
   const reason = nothingToHandle(node, states) ?? unmetNeed(node, states);
@@ -20,7 +23,7 @@ export function judge(graph: Graph, node: Node, { states, setup }: { states: Ste
   try {
     const endOfStep = (step: string) => endIn(graph, states, step);
     if (graph.scopes.mayRun(id, { endOf: endOfStep, setup })) return { type: "start" };
-    return { type: "skip", reason: `when: ${when} is false` };
+    return { type: "skip", reason: `when: ${shortened(when)} is false` };
   } catch (error) {
     return { type: "fail", error: toErrorRecord(error, "condition_failed") };
   }
@@ -45,4 +48,8 @@ function unmetNeed({ step: { needs }, after }: Node, states: StepStates): string
   const missing = after.find(isMissing);
   if (!missing) return undefined;
   return `needs all: ${missing.step.id} ${statusOf(states, missing) === "failed" ? "failed" : "was skipped"}`;
+}
+
+function shortened(text: string): string {
+  return text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}…` : text;
 }

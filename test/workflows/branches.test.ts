@@ -78,6 +78,11 @@ describe("a condition", () => {
     expect(run.task("help-1").input).toContain('<error step="a">\ncondition_failed: workflows.graph.steps[0].when');
   });
 
+  test("that is long is quoted in short where it skips", () => {
+    const run = superviseRun(graph(step("a", { when: `input == '${"x".repeat(1_000)}'` })));
+    expect(skipped(run)).toEqual({ a: `when: input == '${"x".repeat(110)}… is false` });
+  });
+
   test("that holds for no step completes the run at once, with null", () => {
     const run = superviseRun(graph(step("a", { when: "false" }), step("b", { after: "a" })));
     expect(run.told()).toEqual(["step.skipped a", "step.skipped b", "run.completed"]);
