@@ -12,7 +12,7 @@ import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import { backoff } from "./backoff.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
 import type { StepEnd } from "./expressions.ts";
-import { deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { deadlineOf, ENTRY_TOO_LARGE, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
 import type { Fact } from "./run-events.ts";
 import { graphOf, type Node } from "./step-graph.ts";
 import {
@@ -142,7 +142,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
   function fail(making: Making, node: Node, { taskId, error }: { taskId: string; error: ErrorRecord }): void {
     const { id, onError } = node.step;
     const data = { step: id, taskId, error };
-    if (onError !== undefined) {
+    if (onError !== undefined && error.code !== ENTRY_TOO_LARGE) {
       const said: Move = { type: "say", event: { type: "step.failed", data: { ...data, continued: true } } };
       end(making, node, { end: { status: "failed", error }, said });
       return;

@@ -179,6 +179,12 @@ describe("onError", () => {
     expect(output(run)).toBe("fine");
   });
 
+  test("nothing goes on after an outcome whose consequences fit into no entry", () => {
+    const run = superviseRun(graph(step("a", { onError: "continue" })));
+    run.fails("a-1", { code: "entry_too_large", message: "too much", retryable: false });
+    expect(run.end()).toMatchObject({ type: "run.failed", data: { error: { code: "entry_too_large" } } });
+  });
+
   test("continue also goes for an input that cannot be made", () => {
     const run = superviseRun(graph(step("a", { input: "{{ input.missing }}", onError: "continue" }), step("b")));
     expect(failure(run)).toMatchObject({ continued: true, error: { code: "template_failed" } });
