@@ -95,9 +95,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     making.state = withEnd(making.state, node, end);
     making.moves.push(said);
     for (const follower of node.followers) if (haveEnded(making.state, follower.before)) making.due.push(follower); // P2
-    const over = [node, ...node.uses].filter(
-      (used) => !graph.sinks.has(used) && haveEnded(making.state, [used]) && haveEnded(making.state, used.users),
-    );
+    const over = [node, ...node.uses].filter((used) => !graph.sinks.has(used) && haveEnded(making.state, used.users));
     making.state = forget(making.state, over); // P3
   }
 

@@ -249,6 +249,15 @@ describe("onError", () => {
     well.completes("a-1");
     well.completes("b-1");
     expect(skipped(well)).toEqual({ c: "nothing to handle: none failed" });
+    const off = superviseRun(
+      graph(
+        step("a", { onError: "c" }),
+        step("b", { when: "false" }),
+        step("c", { after: "b", when: "input.missing" }),
+      ),
+    );
+    off.completes("a-1");
+    expect(skipped(off)).toMatchObject({ c: "nothing to handle: a did not fail" });
   });
 
   test("a handler that fails for good fails the run", () => {
