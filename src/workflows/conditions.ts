@@ -65,7 +65,7 @@ function compileSource(source: string, context: TemplateContext): Expression {
 export function holds({ path, expression }: Condition, scope: ExpressionScope): boolean {
   const value = evaluated(path, expression, scope);
   if (typeof value === "boolean") return value;
-  throw failed(path, expression, JSON.stringify(value));
+  throw failed(path, expression, showValue(value));
 }
 
 function evaluated(path: string, expression: Expression, scope: ExpressionScope): unknown {
