@@ -81,12 +81,14 @@ function describeParts(workflow: WorkflowDefinition): string {
     ]);
     return renderTable(["AGENT", "HANDS OVER TO"], rows);
   }
-  const rows = workflow.steps.map(({ id, agent, after, retry, timeoutMs }) => [
+  const rows = workflow.steps.map(({ id, agent, after, needs, when, onError, retry, timeoutMs }) => [
     id,
     agent,
-    after.join(", "),
+    `${after.join(", ")}${needs === undefined ? "" : ` (${needs})`}`,
+    when === undefined ? "" : cut(inline(when), 60),
+    onError ?? "",
     retry.maxAttempts > 1 ? `${retry.maxAttempts} attempts` : "",
     timeoutMs === undefined ? "" : `${timeoutMs} ms`,
   ]);
-  return renderTable(["STEP", "AGENT", "AFTER", "RETRY", "TIMEOUT"], rows);
+  return renderTable(["STEP", "AGENT", "AFTER", "WHEN", "ON ERROR", "RETRY", "TIMEOUT"], rows);
 }

@@ -31,13 +31,17 @@ export function describeRun(run: RunRecord): string {
 
 function describeSteps({ steps, kind }: RunRecord): string {
   if (steps.length === 0) return "";
-  const rows = steps.map(({ id, agent, status, attempts, startedAt, endedAt, output, error }) => [
+  const rows = steps.map(({ id, agent, status, attempts, startedAt, endedAt, output, error, continued, reason }) => [
     id,
     agent,
-    paintStatus(status),
+    `${paintStatus(status)}${continued ? dim(", went on") : ""}`,
     attempts > 1 ? String(attempts) : "",
-    durationBetween(startedAt, endedAt),
-    error && status !== "completed" ? red(cut(inline(error.message), 60)) : cut(inline(output ?? ""), 60),
+    startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
+    reason !== undefined
+      ? dim(cut(inline(reason), 60))
+      : error && status !== "completed"
+        ? red(cut(inline(error.message), 60))
+        : cut(inline(output ?? ""), 60),
   ]);
   return renderTable([kind === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
 }

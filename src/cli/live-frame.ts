@@ -33,13 +33,15 @@ export function drawRun(run: RunRecord, tasks: ReadonlyMap<string, TaskView>, sc
   const width = Math.min(40, Math.max(10, ...names.map(widthOf)));
   const head = drawHead(run, screen);
   const body = run.steps.flatMap((step, index) => {
-    const { status, startedAt, endedAt, attempts, error } = step;
+    const { status, startedAt, endedAt, attempts, error, continued, reason } = step;
     const mark = status === "running" && isOver(run.status) ? " " : markOf(status, screen);
-    const took = durationBetween(startedAt, endedAt);
+    const took = startedAt === undefined ? "" : durationBetween(startedAt, endedAt);
     const notes = [
       ...(attempts > 1 ? [`attempt ${attempts}`] : []),
       ...(status === "retrying" ? [yellow("retrying")] : []),
+      ...(reason === undefined ? [] : [dim(`skipped: ${inline(reason)}`)]),
       ...(error && status !== "completed" ? [red(inline(error.message))] : []),
+      ...(continued ? [dim("the run goes on")] : []),
     ];
     const line = `  ${mark} ${pad(cut(names[index] ?? "", width), width)}  ${dim(took.padStart(8))}  ${notes.join("  ")}`;
     return [line.trimEnd(), ...drawTasks(step, tasks, screen), ...drawHandoff(run, index)];
@@ -74,6 +76,8 @@ function markOf(status: RunRecord["status"] | StepRecord["status"], { frame }: S
       return red("✘");
     case "cancelled":
       return red("■");
+    case "skipped":
+      return dim("–");
     case "pending":
     case "waiting":
       return yellow("◦");

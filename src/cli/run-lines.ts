@@ -80,6 +80,13 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       const about = `${step}: attempt ${attempt} at ${timeOfDay(dueAt)}, after ${inline(error.message)}`;
       return { word: "retrying", paint: yellow, about };
     }
+    case "step.skipped":
+      return { word: "skipped", paint: dim, about: `${event.data.step}: ${inline(event.data.reason)}` };
+    case "step.failed": {
+      const { step, error, continued } = event.data;
+      if (!continued) return undefined;
+      return { word: "goes on", paint: yellow, about: `without ${step}: ${inline(error.message)}` };
+    }
     case "timer.set":
       if (event.data.id !== "start") return undefined;
       return { word: "pending", about: `until ${timeOfDay(event.data.dueAt)}` };
@@ -96,7 +103,6 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
     // Told by the task of the step, or by the run's end, or of interest to nobody but the host.
     case "step.started":
     case "step.completed":
-    case "step.failed":
     case "timer.fired":
     case "run.exceeded":
     case "signal.received":

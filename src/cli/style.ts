@@ -16,11 +16,12 @@ export const green = (text: string) => paint("green", text);
 export const yellow = (text: string) => paint("yellow", text);
 export const cyan = (text: string) => paint("cyan", text);
 
-const OF_STATUS: { readonly [Status in RunStatus | "retrying"]: (text: string) => string } = {
+const OF_STATUS: { readonly [Status in RunStatus | "retrying" | "skipped"]: (text: string) => string } = {
   pending: dim,
   running: cyan,
   waiting: yellow,
   retrying: yellow,
+  skipped: dim,
   cancelling: yellow,
   completed: green,
   failed: red,
@@ -28,6 +29,6 @@ const OF_STATUS: { readonly [Status in RunStatus | "retrying"]: (text: string) =
 };
 
 /** A status in its colour. */
-export function paintStatus(status: RunStatus | "retrying"): string {
+export function paintStatus(status: RunStatus | "retrying" | "skipped"): string {
   return OF_STATUS[status](status);
 }

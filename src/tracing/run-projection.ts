@@ -46,6 +46,7 @@ export type SavedProjection = {
   handoffs: readonly (readonly [taskId: string, source: Source])[];
   usage: TaskUsage;
   handoffCount: number;
+  stepsSkipped: number;
 };
 
 export type ProjectedRun = {
@@ -66,6 +67,7 @@ export class StructuralFold {
   readonly #handoffs = new Map<string, Source>();
   #usage: TaskUsage = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
   #handoffCount = 0;
+  #stepsSkipped = 0;
   #rootId = "";
   #accepted: Of<"run.accepted"> | undefined;
   #ended = false;
@@ -81,7 +83,13 @@ export class StructuralFold {
   save(): SavedProjection | undefined {
     if (!this.#accepted) return undefined;
     const open = [...this.#open.values()];
-    return { open, handoffs: [...this.#handoffs], usage: { ...this.#usage }, handoffCount: this.#handoffCount };
+    return {
+      open,
+      handoffs: [...this.#handoffs],
+      usage: { ...this.#usage },
+      handoffCount: this.#handoffCount,
+      stepsSkipped: this.#stepsSkipped,
+    };
   }
 
   /** Goes on from what was saved of the run; before anything is folded. */
@@ -91,6 +99,7 @@ export class StructuralFold {
     for (const [taskId, source] of saved.handoffs) this.#handoffs.set(taskId, source);
     this.#usage = { ...saved.usage };
     this.#handoffCount = saved.handoffCount;
+    this.#stepsSkipped = saved.stepsSkipped;
   }
 
   /** The spans these events caused, oldest first; each is handed out once. */
@@ -124,6 +133,10 @@ export class StructuralFold {
         break;
       case "agent.handoff":
         this.#handOff(event);
+        break;
+      case "step.skipped":
+        // What has not been done has no span.
+        this.#stepsSkipped += 1;
         break;
       case "run.completed":
         this.#finish(event.at, "completed", undefined);
@@ -272,6 +285,7 @@ export class StructuralFold {
     attributes[name.OPERATION] = "invoke_workflow";
     attributes[name.RUN_OUTCOME] = outcome;
     attributes[name.RUN_HANDOFFS] = this.#handoffCount;
+    if (this.#stepsSkipped > 0) attributes[name.RUN_STEPS_SKIPPED] = this.#stepsSkipped;
     addUsage(attributes, this.#usage, name.RUN_MODEL_CALLS);
     if (error) attributes[name.ERROR_TYPE] = error.code;
     this.#made.push(

@@ -40,6 +40,7 @@ export const SERVICE_INSTANCE_ID = "service.instance.id";
 export const RUN_ID = "troupe.run.id";
 export const RUN_OUTCOME = "troupe.run.outcome";
 export const RUN_HANDOFFS = "troupe.run.handoffs";
+export const RUN_STEPS_SKIPPED = "troupe.run.steps_skipped";
 export const RUN_MODEL_CALLS = "troupe.run.model_calls";
 export const WORKFLOW_KIND = "troupe.workflow.kind";
 export const WORKFLOW_VERSION = "troupe.workflow.version";

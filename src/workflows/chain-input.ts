@@ -1,16 +1,21 @@
 /** What a step is given when its definition does not say. */
+import type { ExpressionScope, StepEnd } from "./expressions.ts";
 
-/** A step that came before, and what it gave. */
-export type PreviousOutput = { step: string; output: unknown };
+/** A step that came before, and how it ended. */
+export type PreviousStep = { step: string; end: StepEnd };
 
 /**
  * The default input of a chain: a first step gets the request's input as it is; a later one gets a text that holds the
- * original request and the output of every step it comes after, each clearly marked.
+ * original request and what every step it comes after gave, an output or an error, each clearly marked. Skipped steps gave
+ * nothing; after none but these a step is like a first one.
  */
-export function defaultChainInput(requestInput: unknown, previousOutputs: readonly PreviousOutput[]): unknown {
-  if (previousOutputs.length === 0) return requestInput;
-  const outputs = previousOutputs.map(({ step, output }) => marked("output", ` step="${step}"`, output));
-  return [marked("request", "", requestInput), ...outputs].join("\n\n");
+export function defaultChainInput(requestInput: unknown, previous: readonly PreviousStep[]): unknown {
+  const given = previous.flatMap(({ step, end }) => {
+    if (end.status === "skipped") return [];
+    if (end.status === "completed") return [marked("output", ` step="${step}"`, end.output)];
+    return [marked("error", ` step="${step}"`, `${end.error.code}: ${end.error.message}`)];
+  });
+  return given.length === 0 ? requestInput : [marked("request", "", requestInput), ...given].join("\n\n");
 }
 
 function marked(tag: string, attributes: string, value: unknown): string {
@@ -18,10 +23,13 @@ function marked(tag: string, attributes: string, value: unknown): string {
   return `<${tag}${attributes}>\n${text}\n</${tag}>`;
 }
 
-/** `previous` in a template: the output of the one step before, or of several by id. Absent for a first step. */
-export function previousInScope(previousOutputs: readonly PreviousOutput[]): { previous?: { output: unknown } } {
-  const [only] = previousOutputs;
+/** `previous` in an expression: the one step before, or the outputs of several by id. Absent for a first step. */
+export function previousInScope(previous: readonly PreviousStep[]): Pick<ExpressionScope, "previous"> {
+  const [only] = previous;
   if (only === undefined) return {};
-  if (previousOutputs.length === 1) return { previous: { output: only.output } };
-  return { previous: { output: Object.fromEntries(previousOutputs.map(({ step, output }) => [step, output])) } };
+  if (previous.length === 1) return { previous: only.end };
+  const outputs = previous.flatMap(({ step, end }) =>
+    end.status === "completed" ? [[step, end.output] as const] : [],
+  );
+  return { previous: { output: Object.fromEntries(outputs) } };
 }

@@ -21,8 +21,29 @@ type CommonOptions = {
 export type StepOptions = {
   id: string;
   agent: Agent | string;
-  /** The id of a step, or several, that must have completed before. */
+  /** The id of a step, or several, that must have ended before. */
   after?: string | readonly string[];
+  /** A condition in CEL, without braces; where it is false the step is skipped. */
+  when?: string;
+  /**
+   * When the step runs, once all in `after` have ended: when all have completed, when any has, or always. Otherwise it is
+   * skipped.
+   *
+   * @default "all"
+   */
+  needs?: "all" | "any" | "always";
+  /**
+   * What a failure for good leads to: the run fails, it goes on, or it goes on with the step of this id, which is skipped
+   * where there is nothing to handle.
+   *
+   * @default "fail"
+   */
+  onError?: "fail" | "continue" | (string & {});
+  /**
+   * Which step comes next, by the value of an expression in CEL, in text: one of `cases`, else `default`. Each of them comes
+   * after this one and is skipped where the value is not for it.
+   */
+  switch?: { on: string; cases: { readonly [value: string]: string }; default?: string };
   /** A template. @default the default input of a chain */
   input?: unknown;
   retry?: Partial<RetryPolicy>;

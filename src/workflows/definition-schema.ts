@@ -36,12 +36,24 @@ function isJson(value: unknown): boolean {
   return value === null || typeof value === "string" || typeof value === "boolean" || Number.isFinite(value);
 }
 
+const switchSchema = strict({
+  on: z.string().min(1),
+  cases: z.record(z.string(), nameSchema).refine((cases) => Object.keys(cases).length > 0, {
+    error: "expected at least one case",
+  }),
+  default: nameSchema.optional(),
+});
+
 const stepSchema = strict({
   id: nameSchema,
   agent: nameSchema,
   after: z
     .union([nameSchema, z.array(nameSchema)], { error: "expected the id of a step, or a list of them" })
     .optional(),
+  when: z.string().min(1).optional(),
+  needs: z.enum(["all", "any", "always"]).default("all"),
+  onError: nameSchema.default("fail"),
+  switch: switchSchema.optional(),
   input: jsonSchema.optional(),
   retry: retrySchema.prefault({}),
   timeoutMs: durationSchema.optional(),

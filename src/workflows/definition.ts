@@ -17,8 +17,14 @@ export type RetryPolicy = {
 export type StepDefinition = {
   id: string;
   agent: string;
-  /** Steps that must have completed before; none means at once. */
+  /** Steps that must have ended before; none means at once. */
   after: string[];
+  /** A condition in CEL; where it is false the step is skipped. */
+  when?: string;
+  /** What the steps in `after` must have come to; otherwise the step is skipped. Absent means `all` completed. */
+  needs?: "any" | "always";
+  /** Where a failure for good leads: `continue`, or to the step that handles it. Absent means the run fails. */
+  onError?: string;
   /** A template; absent means the default input of a chain. */
   input?: unknown;
   retry: RetryPolicy;

@@ -1,170 +1,159 @@
 /**
- * The plan of deterministic workflows: a graph of steps, each asked as soon as all it comes after have completed. A chain is
- * the graph in which every step comes after the one before.
+ * The plan of deterministic workflows: a graph of steps, each decided on as soon as all it comes after have ended. It is asked,
+ * or skipped, as its `needs` and its condition say. A chain is the graph in which every step comes after the one before.
+ *
+ * Invariants
+ * P1  A step ends once: completed, skipped, or failed where the run goes on; the run completes when all have ended.
+ * P2  A step is decided on once, by the end of the last step it comes after, so that a fold finds the same ends in scope.
+ * P3  What is kept of an end is dropped when all that may speak of it have ended; what a sink gave is kept for the result.
  */
 import type { Task } from "../actors/task.ts";
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
-import { type ChunkedList, filledList, itemAt, withItems } from "./chunked-list.ts";
-import type { DeterministicDefinition, RetryPolicy, StepDefinition } from "./definition.ts";
-import { deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { backoff } from "./backoff.ts";
+import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
+import type { StepEnd } from "./expressions.ts";
+import { deadlineOf, ENTRY_TOO_LARGE, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
 import type { Fact } from "./run-events.ts";
-import { compileStepInputs, type StepInputs } from "./step-inputs.ts";
+import { graphOf, type Node } from "./step-graph.ts";
+import {
+  atAttempt,
+  attemptOf,
+  endOf,
+  forget,
+  haveEnded,
+  notBegun,
+  type StepStates,
+  statusOf,
+  withEnd,
+} from "./step-states.ts";
+import { endIn, judge } from "./step-verdict.ts";
 
-/**
- * Where a step is: not begun, at an attempt (from 1), or completed. The output of one that completed is kept for as long as a
- * step that is still to come may ask for it.
- */
-type StepState = null | number | { readonly output?: unknown };
+type Progress = { state: StepStates; moves: Move[] };
 
-type State = {
-  /** By a step's place in the definition. */
-  readonly steps: ChunkedList<StepState>;
-  readonly completed: number;
-};
-
-/** A step, and what its place among the others means. */
-type Node = {
-  readonly step: StepDefinition;
-  readonly index: number;
-  /** The steps it comes directly after. */
-  readonly after: Node[];
-  /** The steps that come directly after it. */
-  readonly followers: Node[];
-  /** The steps whose outputs its input is made of. */
-  readonly uses: Node[];
-  /** The steps whose inputs its output is part of. */
-  readonly users: Node[];
-};
-
-type Graph = {
-  readonly nodes: ReadonlyMap<string, Node>;
-  readonly inputs: StepInputs;
-  /** Steps nothing comes after: their outputs are the run's. */
-  readonly sinks: readonly Node[];
-};
-
-type Progress = { state: State; moves: Move[] };
+/** A progress that is being made; `due` are steps to be decided on. */
+type Making = { readonly setup: RunSetup; state: StepStates; readonly moves: Move[]; readonly due: Node[] };
 
 const RETRY_TIMER = "retry.";
 
 /** Plans a deterministic workflow. */
-export function deterministicPlan(definition: DeterministicDefinition): Plan<State> {
+export function deterministicPlan(definition: DeterministicDefinition): Plan<StepStates> {
   const graph = graphOf(definition);
+  const first = [...graph.nodes.values()].filter(({ before }) => before.length === 0);
   return {
     begin(setup) {
-      const first = definition.steps.filter(({ after }) => after.length === 0).map(({ id }) => nodeOf(id));
-      return start(first, { steps: filledList<StepState>(definition.steps.length, null), completed: 0 }, setup);
+      return proceedFrom(setup, notBegun(definition.steps.length), (making) => making.due.push(...first));
     },
 
     proceed(setup, state, fact, open) {
-      if (fact.type === "timer.fired") return askAgain(setup, state, fact.data.id);
-      if (open?.step === undefined) return { state, moves: [] };
-      if (fact.type === "agent.handoff") {
-        const error = { code: "handoff_not_allowed", message: "a deterministic workflow has no handoffs" };
-        return { state, moves: fail(open.step, open.task.taskId, error) };
-      }
-      return settle(setup, state, nodeOf(open.step), fact);
+      return proceedFrom(setup, state, (making) => {
+        if (fact.type === "timer.fired") askAgain(making, fact.data.id);
+        else if (open?.step === undefined) return;
+        else if (fact.type === "agent.handoff") {
+          const error = { code: "handoff_not_allowed", message: "a deterministic workflow has no handoffs" };
+          fail(making, nodeOf(open.step), { taskId: open.task.taskId, error });
+        } else settle(making, nodeOf(open.step), fact);
+      });
     },
   };
 
-  function settle(setup: RunSetup, state: State, node: Node, { at, data }: Fact & { type: "task.settled" }): Progress {
+  /** Does one thing, and then decides on every step it makes due, in turn. */
+  function proceedFrom(setup: RunSetup, before: StepStates, act: (making: Making) => void): Progress {
+    const making: Making = { setup, state: before, moves: [], due: [] };
+    act(making);
+    // Skipped steps make others due meanwhile; a chain of thousands of them must not become as many calls.
+    for (const node of making.due) decide(making, node);
+    const { state, moves } = making;
+    if (state.ended > before.ended && state.ended === graph.nodes.size)
+      moves.push({ type: "complete", output: resultOf(state) });
+    return { state, moves };
+  }
+
+  function settle(making: Making, node: Node, { at, data }: Fact & { type: "task.settled" }): void {
     const { taskId, outcome } = data;
-    if (outcome.type === "completed") return complete(setup, state, node, { taskId, output: outcome.output });
+    if (outcome.type === "completed") {
+      const said: Move = { type: "say", event: { type: "step.completed", data: { step: node.step.id, taskId } } };
+      end(making, node, { end: { status: "completed", output: outcome.output }, said });
+      return;
+    }
     const { id, retry } = node.step;
-    const attempt = attemptOf(state, node);
+    const attempt = attemptOf(making.state, node);
     const { error } = outcome;
-    if (error.retryable === false || attempt >= retry.maxAttempts) return { state, moves: fail(id, taskId, error) };
-    const dueAt = later(at, backoff(retry, attempt, `${setup.runId}/${taskId}`));
-    return {
-      state: { ...state, steps: withItems(state.steps, [[node.index, attempt + 1]]) },
-      moves: [
-        { type: "say", event: { type: "step.retrying", data: { step: id, attempt: attempt + 1, dueAt, error } } },
-        { type: "timer", id: `${RETRY_TIMER}${id}`, dueAt },
-      ],
-    };
-  }
-
-  function complete(
-    setup: RunSetup,
-    before: State,
-    node: Node,
-    { taskId, output }: { taskId: string; output: unknown },
-  ): Progress {
-    const step = node.step.id;
-    const state = {
-      steps: withItems(before.steps, [[node.index, { output }]]),
-      completed: before.completed + 1,
-    };
-    const said: Move = { type: "say", event: { type: "step.completed", data: { step, taskId } } };
-    const ready = node.followers.filter(({ after }) => areCompleted(state, after));
-    const next = start(ready, state, setup);
-    const done = state.completed === graph.nodes.size;
-    return {
-      state: forget(next.state, node),
-      moves: [said, ...next.moves, ...(done ? [{ type: "complete", output: result(state) } as const] : [])],
-    };
-  }
-
-  /** Drops the outputs that were kept for a step that has completed, and its own where nobody asks for it. */
-  function forget(state: State, node: Node): State {
-    const over = [node, ...node.uses].filter(
-      ({ followers, users }) => followers.length > 0 && areCompleted(state, users),
+    if (error.retryable === false || attempt >= retry.maxAttempts) {
+      fail(making, node, { taskId, error });
+      return;
+    }
+    const dueAt = later(at, backoff(retry, attempt, `${making.setup.runId}/${taskId}`));
+    making.state = atAttempt(making.state, node, attempt + 1);
+    making.moves.push(
+      { type: "say", event: { type: "step.retrying", data: { step: id, attempt: attempt + 1, dueAt, error } } },
+      { type: "timer", id: `${RETRY_TIMER}${id}`, dueAt },
     );
-    if (over.length === 0) return state;
-    return {
-      ...state,
-      steps: withItems(
-        state.steps,
-        over.map(({ index }) => [index, {}] as const),
-      ),
-    };
   }
 
-  function start(nodes: readonly Node[], state: State, setup: RunSetup): Progress {
-    if (nodes.length === 0) return { state, moves: [] };
-    const moves = nodes.flatMap(({ step }): Move[] => [
-      { type: "say", event: { type: "step.started", data: { step: step.id, agent: step.agent } } },
-      ...ask(step, 1, state, setup),
-    ]);
-    return {
-      state: {
-        ...state,
-        steps: withItems(
-          state.steps,
-          nodes.map(({ index }) => [index, 1] as const),
-        ),
-      },
-      moves,
-    };
+  // P1
+  function end(making: Making, node: Node, { end, said }: { end: StepEnd; said: Move }): void {
+    making.state = withEnd(making.state, node, end);
+    making.moves.push(said);
+    for (const follower of node.followers) if (haveEnded(making.state, follower.before)) making.due.push(follower); // P2
+    const over = [node, ...node.uses].filter((used) => !graph.sinks.has(used) && haveEnded(making.state, used.users));
+    making.state = forget(making.state, over); // P3
   }
 
-  function askAgain(setup: RunSetup, state: State, timer: string): Progress {
-    if (!timer.startsWith(RETRY_TIMER)) return { state, moves: [] };
+  function decide(making: Making, node: Node): void {
+    const { setup, state } = making;
+    const { id, agent } = node.step;
+    const verdict = judge(graph, node, { states: state, setup });
+    if (verdict.type === "skip") {
+      const said: Move = {
+        type: "say",
+        event: { type: "step.skipped", data: { step: id, agent, reason: verdict.reason } },
+      };
+      end(making, node, { end: { status: "skipped" }, said });
+      return;
+    }
+    making.state = atAttempt(state, node, 1);
+    making.moves.push({ type: "say", event: { type: "step.started", data: { step: id, agent } } });
+    if (verdict.type === "start") ask(making, node, 1);
+    else fail(making, node, { taskId: taskIdOf(node, 1), error: verdict.error });
+  }
+
+  function askAgain(making: Making, timer: string): void {
+    if (!timer.startsWith(RETRY_TIMER)) return;
     const node = nodeOf(timer.slice(RETRY_TIMER.length));
-    return { state, moves: ask(node.step, attemptOf(state, node), state, setup) };
+    ask(making, node, attemptOf(making.state, node));
   }
 
-  function ask(step: StepDefinition, attempt: number, state: State, setup: RunSetup): Move[] {
-    const taskId = `${step.id}-${attempt}`;
+  function ask(making: Making, node: Node, attempt: number): void {
+    const { setup, state, moves } = making;
+    const { step } = node;
+    const taskId = taskIdOf(node, attempt);
     try {
-      const outputOf = (id: string) => outputIn(state, nodeOf(id));
-      const input = graph.inputs.make(step.id, { outputOf, setup, workflow: definition.name });
-      return [
-        { type: "ask", open: { task: taskFor(step, taskId, attempt, input, setup), step: step.id, forwarded: false } },
-      ];
+      const input = graph.scopes.inputOf(step.id, { endOf: (id) => endIn(graph, state, id), setup });
+      const task = taskFor(step, { taskId, attempt, input, setup });
+      moves.push({ type: "ask", open: { task, step: step.id, forwarded: false } });
     } catch (error) {
       // A template that finds nothing is the definition's or the input's fault; asking again would not help.
-      return fail(step.id, taskId, toErrorRecord(error, "template_failed"));
+      fail(making, node, { taskId, error: toErrorRecord(error, "template_failed") });
     }
   }
 
-  function taskFor(
-    step: StepDefinition,
-    taskId: string,
-    attempt: number,
-    input: unknown,
-    setup: RunSetup,
-  ): OpenTask["task"] {
+  function fail(making: Making, node: Node, { taskId, error }: { taskId: string; error: ErrorRecord }): void {
+    const { id, onError } = node.step;
+    const data = { step: id, taskId, error };
+    if (onError !== undefined && error.code !== ENTRY_TOO_LARGE) {
+      const said: Move = { type: "say", event: { type: "step.failed", data: { ...data, continued: true } } };
+      end(making, node, { end: { status: "failed", error }, said });
+      return;
+    }
+    making.moves.push(
+      { type: "say", event: { type: "step.failed", data } },
+      { type: "fail", error: { ...error, message: `step ${id}: ${error.message}` } },
+    );
+  }
+
+  type Attempt = { taskId: string; attempt: number; input: unknown; setup: RunSetup };
+
+  function taskFor(step: StepDefinition, { taskId, attempt, input, setup }: Attempt): OpenTask["task"] {
     const deadline = deadlineOf(setup);
     const task: Task = {
       v: 1,
@@ -192,76 +181,20 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Sta
     return node;
   }
 
-  function result(state: State): unknown {
-    const [only, ...more] = graph.sinks;
-    if (only !== undefined && more.length === 0) return outputIn(state, only);
-    return Object.fromEntries(graph.sinks.map((node) => [node.step.id, outputIn(state, node)]));
+  /** What the sinks that completed gave: by id where there are several of them in the definition, whichever completed. */
+  function resultOf(state: StepStates): unknown {
+    const completed = [...graph.sinks].filter((node) => statusOf(state, node) === "completed");
+    if (completed.length === 0) return null;
+    const outputs = completed.map((node) => [node.step.id, outputIn(state, node)] as const);
+    return graph.sinks.size === 1 ? outputs[0]?.[1] : Object.fromEntries(outputs);
   }
 }
 
-function attemptOf({ steps }: State, { index }: Node): number {
-  const at = itemAt(steps, index);
-  return typeof at === "number" ? at : 1;
+function outputIn(state: StepStates, node: Node): unknown {
+  const end = endOf(state, node);
+  return end.status === "completed" ? end.output : undefined;
 }
 
-function isCompleted({ steps }: State, { index }: Node): boolean {
-  return typeof itemAt(steps, index) === "object" && itemAt(steps, index) !== null;
-}
-
-/** Steps mostly complete in the order of the definition, so the last ones are looked at first. */
-function areCompleted(state: State, nodes: readonly Node[]): boolean {
-  return nodes.findLast((node) => !isCompleted(state, node)) === undefined;
-}
-
-function outputIn({ steps }: State, { index }: Node): unknown {
-  const at = itemAt(steps, index);
-  return typeof at === "object" ? at?.output : undefined;
-}
-
-function graphOf(definition: DeterministicDefinition): Graph {
-  const inputs = compileStepInputs(definition);
-  const nodes = new Map(
-    definition.steps.map((step, index): [string, Node] => [
-      step.id,
-      { step, index, after: [], followers: [], uses: [], users: [] },
-    ]),
-  );
-  for (const node of nodes.values()) {
-    for (const id of node.step.after) {
-      const before = nodes.get(id);
-      if (!before) continue;
-      node.after.push(before);
-      before.followers.push(node);
-    }
-    for (const id of inputs.usedBy(node.step.id)) {
-      const used = nodes.get(id);
-      if (!used) continue;
-      node.uses.push(used);
-      used.users.push(node);
-    }
-  }
-  const sinks = [...nodes.values()].filter(({ followers }) => followers.length === 0);
-  return { nodes, inputs, sinks };
-}
-
-function fail(step: string, taskId: string, error: ErrorRecord): Move[] {
-  const located: ErrorRecord = { ...error, message: `step ${step}: ${error.message}` };
-  return [
-    { type: "say", event: { type: "step.failed", data: { step, taskId, error } } },
-    { type: "fail", error: located },
-  ];
-}
-
-/** The delay before the attempt after `attempt`; spread by a hash, because a fold has to find the same. */
-function backoff({ backoff, delayMs, maxDelayMs }: RetryPolicy, attempt: number, seed: string): number {
-  if (backoff === "fixed") return delayMs;
-  const full = Math.min(delayMs * 2 ** (attempt - 1), maxDelayMs);
-  return Math.round(full * (0.5 + 0.5 * unitHash(seed)));
-}
-
-/** FNV-1a, scaled to 0..1. */
-function unitHash(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return (hash >>> 0) / 0xffffffff;
+function taskIdOf({ step }: Node, attempt: number): string {
+  return `${step.id}-${attempt}`;
 }

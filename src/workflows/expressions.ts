@@ -2,14 +2,20 @@
 import { type ASTNode, Environment, Optional, type ParseResult } from "@marcbachmann/cel-js";
 import { TroupeError } from "../errors.ts";
 
+/** How a step has ended: all that steps after it can see of it. */
+export type StepEnd =
+  | { readonly status: "completed"; readonly output: unknown }
+  | { readonly status: "failed"; readonly error: { readonly code: string; readonly message: string } }
+  | { readonly status: "skipped" };
+
 /** What expressions can speak of. */
 export type ExpressionScope = {
   /** The run's input. */
   input: unknown;
-  /** The steps that have completed. */
-  steps: { readonly [id: string]: { output: unknown } };
-  /** The step before; after several, `output` holds theirs by id. Absent for a first step. */
-  previous?: { output: unknown };
+  /** The steps that have ended. */
+  steps: { readonly [id: string]: StepEnd };
+  /** The step before; after several, `output` holds by id those of the completed ones. Absent for a first step. */
+  previous?: StepEnd | { readonly output: unknown };
   session: unknown;
   run: { id: string; workflow: string };
 };
@@ -24,6 +30,8 @@ export type Expression = {
   usesPrevious: boolean;
   /** Whether it may look at any step: `steps[<something computed>]`, `steps` as a whole. */
   usesAnyStep: boolean;
+  /** The type of its value as CEL names it; `dyn` where only running it tells. */
+  type: string;
   run: ParseResult;
 };
 
@@ -66,11 +74,11 @@ export function compileExpression(source: string): Expression {
 
 function compile(source: string): Expression {
   const run = parse(source);
-  const { valid, error } = run.check();
+  const { valid, error, type = "dyn" } = run.check();
   if (!valid) throw new TroupeError("invalid_expression", summaryOf(error));
   const found: Found = { steps: new Set(), usesPrevious: false, usesAnyStep: false };
   collect(run.ast, found);
-  return { source, run, ...found, steps: [...found.steps] };
+  return { source, run, type, ...found, steps: [...found.steps] };
 }
 
 function parse(source: string): ParseResult {

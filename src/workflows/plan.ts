@@ -21,6 +21,7 @@ export type Decision = Extract<
       | "step.started"
       | "step.completed"
       | "step.failed"
+      | "step.skipped"
       | "step.retrying"
       | "task.sent"
       | "timer.set"
@@ -44,6 +45,12 @@ export type Move =
   | { type: "say"; event: Decision }
   | { type: "complete"; output: unknown }
   | { type: "fail"; error: ErrorRecord };
+
+/**
+ * The code of a failure that a host puts in place of an outcome where all that follows from it does not fit into an entry, not
+ * even when the task has failed. It fails the run, whatever else a step's failure leads to: that always fits.
+ */
+export const ENTRY_TOO_LARGE = "entry_too_large";
 
 /** Facts a plan is asked about. */
 type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" }>;

@@ -82,7 +82,10 @@ export type RunEventBody =
   // Decisions
   | { type: "step.started"; data: { step: string; agent: string } }
   | { type: "step.completed"; data: { step: string; taskId: string } }
-  | { type: "step.failed"; data: { step: string; taskId: string; error: ErrorRecord } }
+  /** `continued`: the run goes on without it. */
+  | { type: "step.failed"; data: { step: string; taskId: string; error: ErrorRecord; continued?: true } }
+  /** `reason` is in words. */
+  | { type: "step.skipped"; data: { step: string; agent: string; reason: string } }
   | { type: "step.retrying"; data: { step: string; attempt: number; dueAt: string; error: ErrorRecord } }
   | {
       type: "task.sent";

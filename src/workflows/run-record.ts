@@ -16,14 +16,20 @@ export type StepRecord = {
   id: string;
   agent: string;
   /** `cancelled`: the run ended before it did. */
-  status: "running" | "retrying" | "completed" | "failed" | "cancelled";
+  status: "running" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
+  /** 0 where it was skipped. */
   attempts: number;
-  startedAt: string;
+  /** Absent where it was skipped. */
+  startedAt?: string;
   endedAt?: string;
   /** Stays readable when the run fails later. */
   output?: unknown;
   /** Of the last attempt that failed. */
   error?: ErrorRecord;
+  /** It failed for good, and the run went on. */
+  continued?: true;
+  /** Why it was skipped, in words. */
+  reason?: string;
 };
 
 export type RunUsage = TaskUsage & { totalTokens: number };
@@ -38,7 +44,10 @@ export type RunRecord = RunStanding & {
   input: unknown;
   output?: unknown;
   error?: ErrorRecord;
-  /** A handoff run counts as one thing to do: how many tasks it takes is known at its end. */
+  /**
+   * `completed` counts what is done with, also steps that were skipped or without which the run went on. A handoff run counts
+   * as one thing to do: how many tasks it takes is known at its end.
+   */
   progress: { completed: number; total: number; percent: number };
   steps: StepRecord[];
   handoffs: { from: string; to: string; at: string; reason?: string }[];
@@ -185,8 +194,14 @@ function take(to: Unfolded, event: RunEvent): void {
       finish(to, event.data.step, { status: "completed", at: event.at });
       break;
     case "step.failed": {
-      const { step, error } = event.data;
-      finish(to, step, { status: "failed", at: event.at, error });
+      const { step, error, continued } = event.data;
+      finish(to, step, { status: "failed", at: event.at, error, ...given({ continued }) });
+      break;
+    }
+    case "step.skipped": {
+      const { step, agent, reason } = event.data;
+      to.add({ id: step, agent, status: "skipped", attempts: 0, endedAt: event.at, reason });
+      run.progress.completed += 1;
       break;
     }
     case "step.retrying": {
@@ -243,12 +258,13 @@ function handOver(to: Unfolded, { data, at }: Extract<RunEvent, { type: "agent.h
   to.run.handoffs.push({ from: data.from, to: data.to, at, ...given({ reason: data.reason }) });
 }
 
-type Finish = { status: "completed" | "failed" | "cancelled"; at: string; error?: ErrorRecord };
+type Finish = { status: "completed" | "failed" | "cancelled"; at: string; error?: ErrorRecord; continued?: true };
 
-function finish({ run, row }: Unfolded, id: string, { status, at, error }: Finish): void {
+function finish({ run, row }: Unfolded, id: string, { status, at, error, continued }: Finish): void {
   const known = row(id);
   if (!known) return;
-  if (status === "completed" && known.status !== "completed") run.progress.completed += 1;
+  if (continued || (status === "completed" && known.status !== "completed")) run.progress.completed += 1;
+  if (continued) known.continued = true;
   known.status = status;
   known.endedAt = at;
   if (error) known.error = error;

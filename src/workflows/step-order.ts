@@ -3,7 +3,25 @@
 /** As much of a step as its order needs. */
 export type OrderedStep = { id: string; after: readonly string[] };
 
-/** Steps that have completed when another one starts, in the order of the definition. */
+/** A step with all it comes after: the steps in its `after`, then those whose errors it handles and that are not among them. */
+export type LinkedStep = OrderedStep & { handles: readonly string[] };
+
+/** Adds to every step the steps whose errors it handles, for it comes after them too. */
+export function linkSteps(steps: readonly (OrderedStep & { onError?: string })[]): LinkedStep[] {
+  const handled = new Map<string, string[]>();
+  for (const { id, onError } of steps) {
+    if (onError === undefined || onError === "continue") continue;
+    const known = handled.get(onError);
+    if (known) known.push(id);
+    else handled.set(onError, [id]);
+  }
+  return steps.map(({ id, after }) => {
+    const handles = handled.get(id) ?? [];
+    return { id, handles, after: handles.length === 0 ? after : [...new Set([...after, ...handles])] };
+  });
+}
+
+/** Steps that have ended when another one starts, in the order of the definition. */
 export type StepsBefore = Iterable<string> & { has(id: string): boolean };
 
 /**
@@ -65,7 +83,7 @@ function findCycle(stuck: readonly OrderedStep[]): string[] {
 const BITS = 32;
 
 /**
- * For each step, every step that has completed when it starts. `steps` are sorted. A bit for each pair: lists of ids would
+ * For each step, every step that has ended when it starts. `steps` are sorted. A bit for each pair: lists of ids would
  * take half a gigabyte for a chain of 10,000.
  */
 export function stepsBefore(steps: readonly OrderedStep[]): (id: string) => StepsBefore {

@@ -110,7 +110,7 @@ export type SavedSupervisor = Pick<SupervisorContext, "state" | "open" | "timers
 };
 
 /** Raise it when the states of the chart or what a plan remembers change: a saved state of another form is not taken up. */
-const SAVED_FORM = 1;
+const SAVED_FORM = 2;
 
 /** A supervisor that has not ended, to be stored. */
 export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
@@ -162,6 +162,7 @@ function isDecision(event: RunEvent): boolean {
     case "step.started":
     case "step.completed":
     case "step.failed":
+    case "step.skipped":
     case "step.retrying":
     case "timer.set":
     case "run.completed":

@@ -22,7 +22,7 @@ export type Template =
 
 /** What a template may refer to, and where it stands. */
 export type TemplateContext = Place & {
-  /** Steps whose output is there when the template is evaluated. */
+  /** Steps that have ended when the template is evaluated. */
   steps: StepsBefore;
   /** Whether a step came before. @default whether there are `steps` */
   previous?: boolean;
@@ -137,7 +137,8 @@ function addExpression(source: string, parts: (string | Expression)[], context: 
   }
 }
 
-function unknownReferences(expression: Expression, context: TemplateContext): Problem[] {
+/** What an expression refers to and may not. */
+export function unknownReferences(expression: Expression, context: TemplateContext): Problem[] {
   const { steps, previous = !isEmpty(steps) } = context;
   const problems = expression.steps
     .filter((step) => !steps.has(step))
@@ -160,7 +161,7 @@ function isEmpty(steps: StepsBefore): boolean {
 }
 
 /** In CEL `steps.writer-2` is a subtraction, which nobody means here. */
-function hint(source: string, steps: StepsBefore): string {
+export function hint(source: string, steps: StepsBefore): string {
   const dashed = [...steps].find((step) => step.includes("-") && source.includes(`steps.${step}`));
   return dashed ? ` (with "-" in its id a step is written steps["${dashed}"])` : "";
 }

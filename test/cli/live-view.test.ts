@@ -135,3 +135,21 @@ test("nothing is wider or taller than the terminal", async () => {
   expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(29);
   expect(screen()).toContain("step-9");
 });
+
+test("steps that were skipped, and one without which the run went on, have a line each", async () => {
+  const { stream, screen } = terminal();
+  const event = storyteller();
+  const view = openLiveView(stream);
+  const error = { code: "declined", message: "no money" };
+  view.take(
+    event({ type: "run.accepted", data: { input: "tea", workflow: "order", kind: "deterministic", steps: 3, trace } }),
+  );
+  view.take(event({ type: "step.started", data: { step: "charge", agent: "cashier" } }));
+  view.take(event({ type: "step.failed", data: { step: "charge", taskId: "charge-1", error, continued: true } }));
+  view.take(event({ type: "step.skipped", data: { step: "ship", agent: "x", reason: "needs all: charge failed" } }));
+  view.close();
+  await until("the last frame", () => screen().includes("skipped"));
+  expect(screen()).toMatch(/✘ charge \(cashier\) .*no money {2}the run goes on/);
+  expect(screen()).toMatch(/– ship \(x\) +skipped: needs all: charge…/);
+  expect(screen()).toContain("2/3");
+});

@@ -45,6 +45,17 @@ test("a run that is lost, found, retried and fails is told in words", () => {
   ]);
 });
 
+test("steps that are skipped, or without which the run goes on, are told", () => {
+  const error = { code: "x", message: "no\nluck" };
+  const lines = tell([
+    accepted,
+    { type: "step.failed", data: { step: "a", taskId: "a-1", error, continued: true } },
+    { type: "step.failed", data: { step: "b", taskId: "b-1", error } },
+    { type: "step.skipped", data: { step: "c", agent: "x", reason: "needs all: a failed" } },
+  ]);
+  expect(lines.slice(1)).toEqual(["goes on  without a: no luck", undefined, "skipped  c: needs all: a failed"]);
+});
+
 test("several runs are told apart by their ids, and what matters to nobody is left out", () => {
   const lines = tell([accepted, { type: "step.started", data: { step: "s", agent: "a" } }], true);
   expect(lines).toEqual(['r1  accepted  w: {"a":1}', undefined]);

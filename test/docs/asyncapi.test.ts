@@ -31,6 +31,7 @@ const EVENT_TYPES: { [Type in RunEventType]: true } = {
   "step.completed": true,
   "step.failed": true,
   "step.retrying": true,
+  "step.skipped": true,
   "task.sent": true,
   "task.waiting": true,
   "task.accepted": true,

@@ -123,6 +123,9 @@ async function runEveryKind(client: Client, nc: NatsConnection, recorder: Record
   await client.run("article", { topic: "tea" }, { replyTo: "results", timeoutMs: 60_000 });
   await client.run("retried", "x");
   await client.run("broken", "x").catch(() => {});
+  const branched = await client.start("branched", "x");
+  await client.result(branched.runId);
+  await client.get(branched.runId);
   await client.run("support", "Was I charged twice?");
   await client.run("abroad", { much: LARGE }, { replyTo: "results" });
   await client.run("verbose", LARGE);
@@ -301,6 +304,13 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
         steps: [{ id: "only", agent: "flaky", retry: { maxAttempts: 2, delayMs: 20 } }],
       }),
       defineWorkflow({ name: "broken", agents: ["broken"] }),
+      defineWorkflow({
+        name: "branched",
+        steps: [
+          { id: "first", agent: "broken", onError: "continue" },
+          { id: "second", agent: "writer", after: "first" },
+        ],
+      }),
       defineWorkflow({ name: "slow", agents: ["slow"] }),
       defineWorkflow({ name: "abroad", agents: ["foreign"] }),
       defineWorkflow({ name: "support", entry: triage, agents: [triage, billing] }),

@@ -77,7 +77,30 @@ const stubborn = defineWorkflow({
   steps: [{ id: "try", agent: left, retry: { maxAttempts: 2, backoff: "fixed", delayMs: 2_000 } }],
 });
 
-const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb];
+/** A check that leads to one of two ways, beside a step whose error is handled, and a sum of what came of it all. */
+const branching = defineWorkflow({
+  name: "branching",
+  steps: [
+    {
+      id: "check",
+      agent: left,
+      switch: { on: "steps.check.output", cases: { valid: "valid", invalid: "invalid" } },
+    },
+    { id: "valid", agent: right },
+    { id: "invalid", agent: right },
+    { id: "risky", agent: left, after: "check", when: "steps.check.output == 'valid'", onError: "rescue" },
+    { id: "rescue", agent: joiner, input: "{{ steps.risky.error }}" },
+    {
+      id: "sum",
+      agent: joiner,
+      after: ["valid", "invalid", "risky"],
+      needs: "any",
+      input: "valid {{ steps.valid.status }}, invalid {{ steps.invalid.status }}, risky {{ steps.risky.status }}",
+    },
+  ],
+});
+
+const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb, branching];
 
 /** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
 export const LONG_STEPS: { readonly [workflow: string]: number } = { long: 600, marathon: 10_000 };

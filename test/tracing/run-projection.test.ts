@@ -173,3 +173,26 @@ test("a clock that went back between two owners makes no negative duration", () 
     [0, 0],
   ]);
 });
+
+test("skipped steps have no spans, but are counted where the run ends, also over a saved fold", () => {
+  const journal = newJournal("r1");
+  const skipped = (step: string) => ({ type: "step.skipped", data: { step, agent: "x", reason: "when" } }) as const;
+  const first = journal.entry(0, accepted(journal.trace), skipped("a"), sent("t1", "writer")).events;
+  const rest = journal.entry(5, settled("t1", "writer"), skipped("b"), completed).events;
+  const run = { runId: "r1", workflow: "article", trace: journal.trace, resource };
+  const fold = new StructuralFold(run);
+  const made = fold.fold(first);
+  const saved = fold.save();
+  const whole = fold.fold(rest);
+  expect([...made, ...whole].map(({ name }) => name)).toEqual([
+    "run article",
+    "invoke_agent writer",
+    "invoke_workflow article",
+  ]);
+  expect(whole.at(-1)?.attributes["troupe.run.steps_skipped"]).toBe(2);
+  const on = new StructuralFold(run);
+  const [begun] = first;
+  if (!saved || begun?.type !== "run.accepted") throw new Error("nothing to go on from");
+  on.restore(begun, JSON.parse(JSON.stringify(saved)));
+  expect(on.fold(rest).at(-1)?.attributes).toEqual(whole.at(-1)?.attributes);
+});

@@ -84,16 +84,17 @@ describe("deterministic definitions", () => {
 
   it("all problems are told at once, those of shape with those of sense", () => {
     const steps = [
-      step("a", { agent: "wirter", retry: { maxAttempts: 0 }, when: "true" }),
+      step("a", { agent: "wirter", retry: { maxAttempts: 0 }, whence: "true" }),
       step("a", { input: "{{ steps.b.output }}", timeoutMs: "5s" }),
     ];
     expect(complaints({ steps, timeoutMs: -1 })).toEqual([
       "workflows.article.timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got -1",
       "workflows.article.steps[0].retry.maxAttempts: expected a number of at least 1, got 0",
-      `workflows.article.steps[0].when: expected one of the keys id, agent, after, input, retry, timeoutMs, got "true"`,
+      `workflows.article.steps[0].whence: expected one of the keys id, agent, after, when, needs, onError, switch, input, retry, timeoutMs, got "true"`,
       `workflows.article.steps[1].timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got "5s"`,
       `workflows.article.steps[0].agent: expected an agent's name: one of researcher, writer, editor, got "wirter"`,
       `workflows.article.steps[1].id: expected an id no other step has, got "a"`,
+      `workflows.article.steps[1].input: expected a step that comes before (a), got "steps.b"`,
     ]);
     expect(read({ steps: 3 }).problems[0]).toMatchObject({ file: "troupe.yaml" });
   });
@@ -131,6 +132,108 @@ describe("deterministic definitions", () => {
     expect(complaints({ agents: ["writer"], input: { type: "topic" } })[0]).toMatch(
       /^workflows\.article\.input: expected a JSON/,
     );
+  });
+});
+
+describe("branches in definitions", () => {
+  it("are kept as they are written, a switch as what it means, and defaults not at all", () => {
+    const { steps } = deterministic({
+      steps: [
+        step("pay", { onError: "undo", switch: { on: "steps.pay.output", cases: { a: "x", b: "x" }, default: "y" } }),
+        step("y", { when: "input == 1", needs: "any" }),
+        step("x", { after: "pay", onError: "continue" }),
+        step("undo"),
+        step("plain", { needs: "all", onError: "fail" }),
+      ],
+    });
+    const isOneOf = `steps.pay.output in ["a", "b"]`;
+    expect(steps.map(({ retry: _retry, agent: _agent, ...rest }) => rest)).toEqual([
+      { id: "pay", after: [], onError: "undo" },
+      { id: "y", after: ["pay"], when: `(!(${isOneOf})) && (input == 1)`, needs: "any" },
+      { id: "x", after: ["pay"], when: isOneOf, onError: "continue" },
+      { id: "undo", after: [] },
+      { id: "plain", after: [] },
+    ]);
+  });
+
+  it("a step stands after those whose errors it handles", () => {
+    const { steps } = deterministic({ steps: [step("undo"), step("pay", { onError: "undo" })] });
+    expect(steps.map(({ id }) => id)).toEqual(["pay", "undo"]);
+  });
+
+  it("all that is wrong with their shape and their steps is told at once, with that in their expressions", () => {
+    const steps = [
+      step("a", { when: "{{ input.x }}", needs: "any", onError: "z", agent: "wirter" }),
+      step("b", { when: "1 + 1", after: "a", onError: "b" }),
+      step("c", { switch: { on: "previous.output", cases: { x: "q", y: "a" }, default: "c" } }),
+      step("d", { switch: { on: "size(input)", cases: { x: "a" } }, when: "steps.nobody.output" }),
+      step("e", { input: "{{ input. }}", after: "gone", needs: "always" }),
+    ];
+    expect(complaints({ steps })).toEqual([
+      `workflows.article.steps[3].switch: expected steps no other switch leads to, got "a", to which that of c leads`,
+      `workflows.article.steps[0].agent: expected an agent's name: one of researcher, writer, editor, got "wirter"`,
+      `workflows.article.steps[0].onError: expected "fail", "continue" or the id of another step (b, c, d, e), got "z"`,
+      `workflows.article.steps[1].onError: expected "fail", "continue" or the id of another step (a, c, d, e), got "b"`,
+      `workflows.article.steps[2].switch.cases.x: expected the id of another step (a, b, d, e), got "q"`,
+      `workflows.article.steps[2].switch.default: expected the id of another step (a, b, d, e), got "c"`,
+      `workflows.article.steps[4].after: expected the id of another step (a, b, c, d), got "gone"`,
+      `workflows.article.steps[0].when: expected a CEL expression without {{ }}, got "{{ input.x }}": Expected COLON, got RBRACE`,
+      `workflows.article.steps[1].when: expected an expression that is true or false, got "1 + 1", which is int`,
+      'workflows.article.steps[2].switch.on: expected a step by its id, as `previous` is not the same for all that a switch leads to, got "previous.output"',
+      `workflows.article.steps[3].when: expected a step that comes before (a, b, c, d, e), got "steps.nobody"`,
+      `workflows.article.steps[3].switch.on: expected an expression whose value is text, got "size(input)", which is int`,
+      `workflows.article.steps[4].input: expected a CEL expression, got "input.": Expected IDENTIFIER, got EOF`,
+    ]);
+  });
+
+  it.each<[string, object[], string]>([
+    [
+      "`needs` without `after`",
+      [step("a", { needs: "always" })],
+      'steps[0].needs: expected no `needs` where there is no `after`, got "always"',
+    ],
+    [
+      "a condition on a step that does not come before",
+      [step("a"), step("b", { when: "steps.a.output == 1" })],
+      'steps[1].when: expected no reference to a step, for none comes before, got "steps.a"',
+    ],
+    [
+      "a dash in an id",
+      [step("a-b"), step("c", { after: "a-b", when: "steps.a-b.output" })],
+      'steps[1].when: expected a CEL expression (with "-" in its id a step is written steps["a-b"]), got "steps.a-b.output": Unknown variable: b',
+    ],
+    [
+      "a handler that comes before",
+      [step("a"), step("b", { after: "a" }), step("c", { after: "b", onError: "a" })],
+      'steps[2].onError: expected a step that does not come before, got "a"',
+    ],
+    [
+      "handlers in a circle",
+      [step("a", { onError: "b" }), step("b", { onError: "a" })],
+      "steps: expected steps without a circle, got b → a → b",
+    ],
+    [
+      "a switch that leads back",
+      [step("a"), step("b", { after: "a", switch: { on: "steps.a.output", cases: { x: "a" } } })],
+      "steps: expected steps without a circle, got b → a → b",
+    ],
+    [
+      "a switch without cases",
+      [step("a", { switch: { on: "'x'", cases: {} } })],
+      "steps[0].switch.cases: expected at least one case, got {}",
+    ],
+    [
+      "a step that is called like a way to go on",
+      [step("continue"), step("b", { onError: "continue" })],
+      'steps[1].onError: expected a step of another name than "continue", got "continue"',
+    ],
+    [
+      "another word than those of `needs`",
+      [step("a"), step("b", { after: "a", needs: "some" })],
+      'steps[1].needs: expected one of "all", "any", "always", got "some"',
+    ],
+  ])("%s is told", (_, steps, problem) => {
+    expect(complaints({ steps })).toContain(`workflows.article.${problem}`);
   });
 });
 
@@ -210,6 +313,15 @@ describe("the hash of a definition", () => {
     expect(hash({ steps: [step("a"), step("b", { input: { y: 2, x: 1 }, after: ["a"] })] })).toBe(hash(base));
   });
 
+  it("is what it was before there were branches, for definitions without any", () => {
+    const steps = [
+      { id: "join", agent: "w", after: ["a", "b"], input: "{{ previous.output }}", timeoutMs: 500 },
+      { id: "a", agent: "r", retry: { maxAttempts: 3 } },
+      { id: "b", agent: "r", after: "a" },
+    ];
+    expect(defineWorkflow({ name: "pinned", steps }).hash).toBe("7e6aacc70dbfdc56");
+  });
+
   it("does not change with words that decide nothing", () => {
     expect(hash({ ...base, version: 2, description: "new", input: { type: "string" } })).toBe(hash(base));
   });
@@ -220,6 +332,9 @@ describe("the hash of a definition", () => {
     ["a template", { steps: [step("a"), step("b", { after: "a", input: { x: 1, y: 3 } })] }],
     ["a retry", { steps: [step("a", { retry: { maxAttempts: 2 } }), base.steps[1]] }],
     ["a timeout", { ...base, timeoutMs: 1_000 }],
+    ["a condition", { steps: [step("a", { when: "true" }), base.steps[1]] }],
+    ["what is needed", { steps: [step("a"), { ...base.steps[1], needs: "any" }] }],
+    ["what an error leads to", { steps: [step("a", { onError: "continue" }), base.steps[1]] }],
   ])("changes with %s", (_, changed) => {
     expect(hash(changed)).not.toBe(hash(base));
   });

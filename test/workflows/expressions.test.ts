@@ -5,7 +5,10 @@ import { compileTemplate, evaluateTemplate } from "../../src/workflows/templates
 
 const scope: ExpressionScope = {
   input: { topic: "tea", count: 3, half: 0.5, tags: ["a", "b"], deep: { list: [{ x: 1 }] }, nothing: null },
-  steps: { facts: { output: "green" }, "writer-2": { output: { value: 0.9 } } },
+  steps: {
+    facts: { status: "completed", output: "green" },
+    "writer-2": { status: "completed", output: { value: 0.9 } },
+  },
   previous: { output: "green" },
   session: {},
   run: { id: "r1", workflow: "article" },

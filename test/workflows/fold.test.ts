@@ -43,22 +43,58 @@ function randomFrom(seed: number) {
 
 type Random = ReturnType<typeof randomFrom>;
 
-function randomGraph(random: Random): DeterministicDefinition {
+/** How steps have ended, as the test keeps the books. */
+type Ends = Map<string, { status: "completed" | "failed" | "skipped"; output?: unknown }>;
+
+/** A condition, and what it comes to; undefined where it has no value. */
+type Condition = { cel: string; holds: (ends: Ends, input: unknown) => boolean | undefined };
+
+type RandomGraph = { definition: DeterministicDefinition; conditions: ReadonlyMap<string, Condition> };
+
+function randomCondition(after: readonly string[], random: Random): Condition {
+  const id = after.length > 0 ? random.pick(after) : undefined;
+  const about: Condition[] = [
+    { cel: "input == 'bees'", holds: (_, input) => input === "bees" },
+    { cel: "1 > 2", holds: () => false },
+    // Missing, or a list: no value of a condition.
+    { cel: "input.topic", holds: () => undefined },
+  ];
+  if (id !== undefined) {
+    about.push(
+      { cel: `steps.${id}.status == "completed"`, holds: (ends) => ends.get(id)?.status === "completed" },
+      { cel: `has(steps.${id}.error)`, holds: (ends) => ends.get(id)?.status === "failed" },
+      {
+        cel: `steps.${id}.output == "text"`,
+        holds: (ends) => (ends.get(id)?.status === "completed" ? ends.get(id)?.output === "text" : undefined),
+      },
+    );
+  }
+  return random.pick(about.slice(id === undefined ? 0 : 1));
+}
+
+function randomGraph(random: Random): RandomGraph {
+  const conditions = new Map<string, Condition>();
   const count = 1 + random.below(8);
   const steps = Array.from({ length: count }, (_, i) => {
     const after = Array.from({ length: i }, (_, before) => `s${before}`).filter(() => random.chance(0.35));
     const any = random.chance(0.1);
     const named = after.length > 0 && random.chance(0.4) ? random.pick(after) : undefined;
+    const condition = random.chance(0.3) ? randomCondition(after, random) : undefined;
+    if (condition) conditions.set(`s${i}`, condition);
+    const handlers = Array.from({ length: count - 1 - i }, (_, later) => `s${i + 1 + later}`);
     return {
       id: `s${i}`,
       agent: random.pick(["x", "y"]),
       after,
+      ...(condition && { when: condition.cel }),
+      ...(after.length > 0 && { needs: random.pick(["all", "all", "any", "always"] as const) }),
+      onError: random.pick(["fail", "continue", ...handlers.slice(0, 1), ...handlers.slice(-1)]),
       ...(any && { input: "{{ steps.map(id, steps[id].output) }}" }),
       ...(named !== undefined && { input: `{{ steps.${named}.output${random.chance(0.2) ? ".missing" : ""} }}` }),
       retry: { maxAttempts: 1 + random.below(3), delayMs: 1 + random.below(2_000) },
     };
   });
-  return defineWorkflow({ name: "random", steps }) as DeterministicDefinition;
+  return { definition: defineWorkflow({ name: "random", steps }) as DeterministicDefinition, conditions };
 }
 
 function randomTeam(random: Random): WorkflowDefinition {
@@ -118,7 +154,8 @@ function settle(run: SupervisedRun, taskId: string, random: Random): void {
 
 function checkOneRandomRun(seed: number): RunEvent[] {
   const random = randomFrom(seed);
-  const definition = random.chance(0.7) ? randomGraph(random) : randomTeam(random);
+  const graph = random.chance(0.7) ? randomGraph(random) : undefined;
+  const definition = graph?.definition ?? randomTeam(random);
   const run = superviseRun(definition, randomRequest(random));
   const live = [essence(run.snapshot)];
   for (let i = 0; i < 120 && run.snapshot.status !== "done"; i += 1) {
@@ -130,7 +167,7 @@ function checkOneRandomRun(seed: number): RunEvent[] {
     checkRestored(definition, run.journal, { at: 1 + random.below(entries), entries, live });
   }
   const journal = run.journal.flat();
-  if (definition.kind === "deterministic") checkOrder(definition, journal);
+  if (graph) checkOrder(graph, journal);
   return journal;
 }
 
@@ -157,41 +194,101 @@ function wanted({ decisions, effects }: Decided): unknown {
   return JSON.parse(JSON.stringify({ decisions, done }));
 }
 
-/** No step before those it comes after, none twice, each attempt once, and a completed run has completed all. */
-function checkOrder({ steps }: DeterministicDefinition, journal: readonly RunEvent[]): void {
-  const completed = new Set<string>();
+/**
+ * Goes through a journal with the rules of the documentation alone: no step before all it comes after or handles have ended,
+ * none decided on twice, each as it has to be, each attempt once, and a completed run has the outputs it has to have.
+ */
+function checkOrder({ definition: { steps }, conditions }: RandomGraph, journal: readonly RunEvent[]): void {
+  const ends: Ends = new Map();
   const started = new Set<string>();
   const sent = new Set<string>();
+  const outputs = new Map<string, unknown>();
+  const input = journal[0]?.type === "run.accepted" ? journal[0].data.input : undefined;
+  const expectedOf = (id: string) => {
+    expect(started.has(id) || ends.has(id)).toBe(false);
+    const handles = steps.filter(({ onError }) => onError === id).map((step) => step.id);
+    const step = steps.find((candidate) => candidate.id === id);
+    const after = (step?.after ?? ["a step nobody defined"]).filter((before) => !handles.includes(before));
+    expect([...after, ...handles].filter((before) => !ends.has(before))).toEqual([]);
+    if (handles.length > 0 && handles.every((before) => ends.get(before)?.status !== "failed")) return "skipped";
+    const completed = after.filter((before) => ends.get(before)?.status === "completed").length;
+    if (step?.needs === undefined && completed < after.length) return "skipped";
+    if (step?.needs === "any" && after.length > 0 && completed === 0) return "skipped";
+    const condition = conditions.get(id);
+    const holds = condition ? condition.holds(ends, input) : true;
+    return holds === undefined ? "condition_failed" : holds ? "started" : "skipped";
+  };
+  let expected = "";
   for (const event of journal) {
-    if (event.type === "step.started") {
-      expect(started.has(event.data.step)).toBe(false);
-      started.add(event.data.step);
-      const { after } = steps.find(({ id }) => id === event.data.step) ?? { after: ["a step nobody defined"] };
-      expect(after.filter((id) => !completed.has(id))).toEqual([]);
+    switch (event.type) {
+      case "step.started":
+        expected = expectedOf(event.data.step);
+        expect(expected).toMatch(/^(started|condition_failed)$/);
+        started.add(event.data.step);
+        break;
+      case "step.skipped":
+        expect(expectedOf(event.data.step)).toBe("skipped");
+        ends.set(event.data.step, { status: "skipped" });
+        break;
+      case "task.sent":
+        expect(expected).not.toBe("condition_failed");
+        expect(sent.has(event.data.taskId)).toBe(false);
+        sent.add(event.data.taskId);
+        break;
+      case "task.settled":
+        if (event.data.outcome.type === "completed") outputs.set(event.data.taskId, event.data.outcome.output);
+        break;
+      case "step.completed":
+        ends.set(event.data.step, { status: "completed", output: outputs.get(event.data.taskId) });
+        break;
+      case "step.failed": {
+        const { step, error, continued = false } = event.data;
+        if (expected === "condition_failed") expect(error.code).toBe("condition_failed");
+        expected = "";
+        expect(continued).toBe(steps.find(({ id }) => id === step)?.onError !== undefined);
+        if (continued) ends.set(step, { status: "failed" });
+        break;
+      }
+      case "run.completed":
+        expect(ends.size).toBe(steps.length);
+        expect(event.data.output).toEqual(outputOf(steps, ends));
+        break;
+      default:
     }
-    if (event.type === "task.sent") {
-      expect(sent.has(event.data.taskId)).toBe(false);
-      sent.add(event.data.taskId);
-    }
-    if (event.type === "step.completed") completed.add(event.data.step);
-    if (event.type === "run.completed") expect(completed.size).toBe(steps.length);
   }
+}
+
+/** What a run that completed gives: the outputs of the last steps that completed. */
+function outputOf(steps: DeterministicDefinition["steps"], ends: Ends): unknown {
+  const isFollowed = (id: string) =>
+    steps.some((step) => step.after.includes(id) && steps.find((other) => other.id === id)?.onError !== step.id);
+  const last = steps.filter(({ id }) => !isFollowed(id)).map(({ id }) => id);
+  const outputs = last.filter((id) => ends.get(id)?.status === "completed").map((id) => [id, ends.get(id)?.output]);
+  if (outputs.length === 0) return null;
+  return last.length === 1 ? outputs[0]?.[1] : Object.fromEntries(outputs);
 }
 
 test("folding any part of any journal comes to where the run was then", () => {
   const ends = new Map<string, number>();
-  for (let seed = 1; seed <= 400; seed += 1) {
+  const count = (what: string) => ends.set(what, (ends.get(what) ?? 0) + 1);
+  for (let seed = 1; seed <= 600; seed += 1) {
     try {
-      const terminal = checkOneRandomRun(seed).filter(({ type }) => /^run\.(completed|failed|cancelled)$/.test(type));
+      const journal = checkOneRandomRun(seed);
+      for (const event of journal) {
+        if (event.type === "step.skipped") count(event.data.reason.split(":")[0] ?? "");
+        if (event.type === "step.failed") count(event.data.continued ? "goes on" : event.data.error.code);
+      }
+      const terminal = journal.filter(({ type }) => /^run\.(completed|failed|cancelled)$/.test(type));
       expect(terminal).toHaveLength(1);
-      const end = terminal[0]?.type ?? "none";
-      ends.set(end, (ends.get(end) ?? 0) + 1);
+      count(terminal[0]?.type ?? "none");
     } catch (error) {
       throw new Error(`seed ${seed}`, { cause: error });
     }
   }
   // The runs are of all sorts, or this would not say much.
   for (const end of ["run.completed", "run.failed", "run.cancelled"]) expect(ends.get(end)).toBeGreaterThan(20);
+  for (const why of ["when", "needs all", "needs any", "nothing to handle", "goes on", "condition_failed"])
+    expect(ends.get(why), why).toBeGreaterThan(5);
 });
 
 describe("a fold stops where the definition does not lead to what is on record", () => {

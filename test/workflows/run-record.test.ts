@@ -70,6 +70,29 @@ describe("a deterministic run", () => {
     expect(record.usage).toEqual({ inputTokens: 20, outputTokens: 10, totalTokens: 30, modelCalls: 2 });
   });
 
+  test("shows steps that were skipped and why, and those without which it went on", () => {
+    const make = eventsOf();
+    const error = { code: "declined", message: "no" };
+    const record = applyEvents(undefined, [
+      ...make.open({}, { steps: 3 }),
+      ...startStep(make, "charge"),
+      make.next({ type: "step.failed", data: { step: "charge", taskId: "charge-1", error, continued: true } }),
+      make.next({ type: "step.skipped", data: { step: "ship", agent: "shipper", reason: "needs all: charge failed" } }),
+    ]);
+    expect(record.progress).toEqual({ completed: 2, total: 3, percent: 67 });
+    expect(record.steps).toEqual([
+      expect.objectContaining({ id: "charge", status: "failed", error, continued: true }),
+      {
+        id: "ship",
+        agent: "shipper",
+        status: "skipped",
+        attempts: 0,
+        endedAt: "2026-01-01T00:00:05.000Z",
+        reason: "needs all: charge failed",
+      },
+    ]);
+  });
+
   test("counts attempts of a step that is retried, and shows what went wrong until it works", () => {
     const make = eventsOf();
     const error = { code: "timeout", message: "too slow", retryable: true };

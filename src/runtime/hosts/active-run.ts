@@ -20,7 +20,7 @@ import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } fr
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import type { OpenTask, RunSetup } from "../../workflows/plan.ts";
+import { ENTRY_TOO_LARGE, type OpenTask, type RunSetup } from "../../workflows/plan.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import { isDone, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
@@ -366,12 +366,16 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     } else if (only?.type === "outcome") {
       const { message, answer } = only;
       const { taskId, attempt } = message;
+      const before = message.type === "failed" ? message.error.code : undefined;
+      if (before === ENTRY_TOO_LARGE) return park(error);
+      // A step may let the run go on without it, and that be too much as well.
+      const code = before === error.code ? ENTRY_TOO_LARGE : error.code;
       const replaced: OutcomeMessage = {
         v: 1,
         taskId,
         attempt,
         type: "failed",
-        error: { ...toErrorRecord(error), retryable: false },
+        error: { ...toErrorRecord(error), code, retryable: false },
       };
       await record([{ type: "outcome", message: replaced, answer }]);
     } else {

@@ -151,6 +151,19 @@ describe("outputs near the broker's limit", () => {
     expect(JSON.stringify(settled)).toContain("expected at most 1000000 bytes (maxPayloadBytes)");
   });
 
+  test("whose consequences do not fit either way fail the run, also where steps may fail", async () => {
+    const steps = ["s0", "s1", "s2"].map((id) => ({ id, agent, input: "go", onError: "continue" }));
+    const host = await bench.host("a", [defineWorkflow({ name: "lenient", steps })], { maxPayloadBytes: 1_000_000 });
+    const runId = await bench.start(host, "lenient");
+    await until("all tasks are there", () => worker.tasks.length === 3);
+    expect(await worker.completes("s0-1", text(600))).toBe("recorded");
+    expect(await worker.completes("s1-1", text(600))).toBe("recorded");
+    // The run's output is beyond the cap, with or without the last step's.
+    expect(await worker.completes("s2-1", "small")).toBe("recorded");
+    expect(await bench.end(runId)).toMatchObject({ type: "run.failed", data: { error: { code: "entry_too_large" } } });
+    expect(await bench.told(runId)).toContain("step.completed s1-1");
+  });
+
   test("that do not fit even alone are stored beside their entry, which says where", async () => {
     const host = await bench.host("a", [parallel(1)]);
     const runId = await bench.start(host, "wide");

@@ -156,10 +156,10 @@ test.each<[string, (run: LongRun) => Promise<void>]>([
     "that ends in the middle",
     async ({ runId }) => replace(runId, ((await standing(runId)) as Newest).data.subarray(0, 400)),
   ],
-  ["of another version", ({ runId }) => change(runId, () => ({ v: 2 }))],
+  ["of the version before", ({ runId }) => change(runId, () => ({ v: 1 }))],
   [
-    "whose states have another form",
-    ({ runId }) => change(runId, ({ supervisor }) => ({ supervisor: { ...supervisor, form: 2 } })),
+    "whose states have the form before",
+    ({ runId }) => change(runId, ({ supervisor }) => ({ supervisor: { ...supervisor, form: 1 } })),
   ],
   ["of another run", ({ runId }) => change(runId, () => ({ runId: "other" }))],
   ["of an entry the journal does not have", ({ runId }) => change(runId, () => ({ entryId: "other" }))],
