@@ -13,7 +13,7 @@ import { endOf, eventsOf, type TrackedRun } from "./tracked-run.ts";
  * How long a call may be on its way to the model when another one's reply is recorded: whoever was given the task has looked
  * whether it may begin, on a machine with all its processors busy.
  */
-const CROSSED_MS = 100;
+const CROSSED_MS = 250;
 /**
  * How long the news that a task or a run is over may take to a worker that is at work on it: from the broker's disk to the
  * owner, from there to the worker, on a machine with all its processors busy.
