@@ -1,8 +1,9 @@
 import { gunzipSync, gzipSync } from "node:zlib";
+import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import { handoff } from "../../../src/actors/handoff.ts";
-import type { RunSnapshot } from "../../../src/runtime/hosts/run-snapshots.ts";
+import { openRunSnapshots, type RunSnapshot } from "../../../src/runtime/hosts/run-snapshots.ts";
 import { type Journals, openJournals } from "../../../src/runtime/nats/journal.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { type Newest, openNewest } from "../../../src/runtime/nats/newest.ts";
@@ -212,6 +213,21 @@ test("decisions that the definition does not make still park the run where they 
   expect(taken).toBe("parked");
   const last = (await bench.events(run.runId)).at(-1);
   expect(last).toMatchObject({ type: "run.parked", data: { reason: expect.stringContaining("cannot_fold") } });
+});
+
+test("a snapshot that cannot be made, because its values come to more than a text can hold, is left out", () => {
+  const keeper = openRunSnapshots(store(), bench.subjects.snapshot, pino({ level: "silent" })).keep("r", {
+    n: 0,
+    bytes: 0,
+  });
+  let tries = 0;
+  const make = () => {
+    tries += 1;
+    throw new RangeError("Invalid string length");
+  };
+  keeper.stored(1_000, 1_000, make);
+  keeper.stored(1_001, 1_001, make);
+  expect(tries).toBe(1);
 });
 
 test("a handoff run of many hops is taken over from its snapshot", async () => {
