@@ -230,6 +230,27 @@ test("a snapshot that cannot be made, because its values come to more than a tex
   expect(tries).toBe(1);
 });
 
+test("a long run whose input is a large value is taken over from its snapshot and still has it", async () => {
+  const agent = `agent-${nuid.next()}`;
+  const worker = await bench.worker(agent);
+  const steps = stepsOf(agent).map((step, i) => (i === STEPS - 1 ? { ...step, input: "{{ input }}" } : step));
+  const definition = defineWorkflow({ name: "chain", steps });
+  const host = await bench.host("a", [definition]);
+  let rests = true;
+  worker.answersWith(({ taskId }) =>
+    taskId === `s${STEPS - 1}-1` || (rests && taskId === AT_REST) ? undefined : "output",
+  );
+  const runId = await bench.start(host, "chain", { input: "x".repeat(2 * 1024 * 1024) });
+  await worker.gets(AT_REST);
+  await until("a snapshot", () => standing(runId));
+  host.stop();
+  const { from, taken } = await takeOver({ runId, definition } as LongRun);
+  expect([taken, from.length, from[0] === "the beginning"]).toEqual(["adopted", 1, false]);
+  rests = false;
+  await until("an owner for the outcome", () => worker.completes(AT_REST));
+  expect((await worker.gets(`s${STEPS - 1}-1`)).refs).toMatchObject([{ at: "/input", bytes: 2 * 1024 * 1024 + 2 }]);
+});
+
 test("a handoff run of many hops is taken over from its snapshot", async () => {
   const [ping, pong] = [`ping-${nuid.next()}`, `pong-${nuid.next()}`];
   const common = { instructions: "Play.", model: "none" };
