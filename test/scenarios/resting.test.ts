@@ -144,6 +144,30 @@ test("a lone daemon that is restarted wakes its runs in time, those at once whos
   expect(checkTraces(collector.spans, { runIds }).slice(0, 20)).toEqual([]);
 });
 
+test("runs whose time came while their daemon was away wait for room as those of any other day", {
+  timeout: 120_000,
+}, async () => {
+  const maxRuns = 3;
+  await using stage = await openStage({ options: { maxRuns }, model: { delayMs: () => 200 } });
+  const { daemon, journals } = stage;
+  const runIds = numberedIds(24);
+  const start = Date.now() + 8_000;
+  await scheduleAll(journals, new Map(runIds.map((runId) => [runId, start])));
+  await accepted(journals, runIds.length);
+  await daemon.kill();
+  await until("their time", () => Date.now() > start, { withinMs: 20_000 });
+  await daemon.start();
+  await runsEnded(journals, runIds, 60_000);
+  const marks: { at: number; by: number }[] = [];
+  for (const entries of byRun(await journals.runs()).values()) {
+    marks.push({ at: entries.find(({ value }) => value.some(({ type }) => type === "task.sent"))?.at ?? 0, by: 1 });
+    marks.push({ at: entries.at(-1)?.at ?? 0, by: -1 });
+  }
+  let atWork = 0;
+  const most = Math.max(...marks.sort((a, b) => a.at - b.at || a.by - b.by).map(({ by }) => (atWork += by)));
+  expect(most).toBeLessThanOrEqual(maxRuns);
+});
+
 test("a run at rest is listed and cancelled as any other, also when its owner is gone", {
   timeout: 60_000,
 }, async () => {

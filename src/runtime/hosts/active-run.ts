@@ -138,7 +138,9 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     /** Whether nothing is at work on it: it waits for its time, for a worker, or for a retry. */
     get isIdle() {
       if (!snapshot) return false;
-      return snapshot.value === "scheduled" || effects.allWait();
+      if (snapshot.value !== "scheduled" && !effects.allWait()) return false;
+      // What is due has been given its room already.
+      return !Object.values(snapshot.context.timers).some((dueAt) => Date.parse(dueAt) <= now());
     },
     /** When it wakes if it rests from now on; undefined where it waits for something else than its time. */
     get rest(): Pick<RestingRun, "dueMs" | "aheadMs"> | undefined {

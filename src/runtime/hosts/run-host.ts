@@ -97,8 +97,8 @@ export type RunHost = {
   accept(incoming: IncomingRequest, cancel?: Cancel & { seq: number }): Promise<"accepted" | "exists">;
   /** Takes over a run whose owner is gone; `from` is that owner's incarnation, where it is known: nobody else's is taken. */
   adopt(runId: string, reason: ClaimReason, from?: string): Promise<TakenOver>;
-  /** Keeps a run that only waits, of an owner that is gone: it is taken over when it wakes. False where it falls due too soon. */
-  keep(run: LeftResting, reason: ClaimReason): boolean;
+  /** Keeps a run that only waits, of an owner that is gone: it is taken over when its time has come and there is room for it. */
+  keep(run: LeftResting, reason: ClaimReason): void;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
   /** Cancels a run that stands still because nobody can continue it. */
   cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<Decided>;
@@ -240,12 +240,9 @@ export function startRunHost(options: RunHostOptions): RunHost {
     },
     adopt: (runId, reason, from) => takeOverRun(takingOver, runId, reason, from),
     keep({ by, dueMs, lastMs, isStart, ...run }, reason) {
-      if (owns(run.runId)) return true;
+      if (owns(run.runId)) return;
       const aheadMs = isStart ? 0 : Math.max(0, lastMs - clock.now());
-      const wakeMs = dueMs - aheadMs;
-      if (wakeMs - clock.now() < REST_AT_LEAST_MS) return false;
-      resting.add({ ...run, dueMs: wakeMs, ...(!isStart && { aheadMs }), left: { by, reason } });
-      return true;
+      resting.add({ ...run, dueMs: dueMs - aheadMs, ...(!isStart && { aheadMs }), left: { by, reason } });
     },
     cancel(runId, seq, cancel) {
       const run = runs.get(runId);

@@ -104,22 +104,28 @@ export function openRunSnapshots(
       let writing = false;
       /** The message this keeper's next one replaces, where that is known. */
       let standing: number | undefined;
+      // Rejects with what making it throws (P4); until it waits for the first time it is between two entries.
+      const make = async (content: () => SnapshotContent) => {
+        const snapshot: RunSnapshot = { v: VERSION, runId, ...content() };
+        const json = JSON.stringify(snapshot);
+        last.size = json.length;
+        return write(snapshot, json, standing);
+      };
       return {
         stored(n, bytes, content) {
           const grown = { events: n - last.n, bytes: bytes - last.bytes };
           // P4, P5
           if (writing || (grown.events < EVERY_EVENTS && grown.bytes < EVERY_BYTES) || grown.bytes < last.size) return;
-          const snapshot: RunSnapshot = { v: VERSION, runId, ...content() };
-          const json = JSON.stringify(snapshot);
-          last = { n, bytes, size: json.length };
+          last = { n, bytes, size: 0 };
           writing = true;
-          void write(snapshot, json, standing)
+          void make(content)
             .then((seq) => {
               standing = seq;
             })
             .catch((error: unknown) => {
-              // What did not fit does not fit soon.
-              if (error instanceof PayloadTooLargeError) last.size = Math.max(bytes, last.size);
+              // What did not fit, into a message or a text, does not fit soon.
+              if (error instanceof PayloadTooLargeError || error instanceof RangeError)
+                last.size = Math.max(bytes, last.size);
               logger.debug({ runId, err: error }, "no snapshot of the run could be stored");
             })
             .finally(() => {

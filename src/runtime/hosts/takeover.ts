@@ -10,7 +10,7 @@
  *     has not got round to. A moment is never longer than it would have taken to miss its last life, and what is to go on then falls to
  *     those that have started: with a daemon that is slow to start no run stands still for longer than without.
  * T4  A run that rests is not claimed while it does: the daemon it falls to keeps a row of it, and claims it when it wakes.
- *     Where more than one keeps it, its append decides. A host that was restarted keeps its own. One that nobody could go on
+ *     Where more than one keeps it, its append decides. One that is due already is kept as well: it waits for room like others. A host that was restarted keeps its own. One that nobody could go on
  *     with is not kept: that is said at once.
  */
 import type { Logger } from "pino";
@@ -163,11 +163,12 @@ export function startTakeover(options: TakeoverOptions): Takeover {
     work();
   }
 
-  /** False where there is no use in it, because the run goes on soon. */
+  /** False where the index does not say enough. */
   function keep(row: OrphanRow, reason: ClaimReason) {
     const { runId, workflow, lastSeq: seq, lastMs, wakeMs: dueMs, ownerIncarnation: by } = row;
     if (dueMs === undefined || by === undefined) return false;
-    return runs.keep({ runId, workflow, seq, dueMs, lastMs, isStart: row.status === "pending", by }, reason);
+    runs.keep({ runId, workflow, seq, dueMs, lastMs, isStart: row.status === "pending", by }, reason);
+    return true;
   }
 
   function work() {

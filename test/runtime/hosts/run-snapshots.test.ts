@@ -1,8 +1,9 @@
 import { gunzipSync, gzipSync } from "node:zlib";
+import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import { handoff } from "../../../src/actors/handoff.ts";
-import type { RunSnapshot } from "../../../src/runtime/hosts/run-snapshots.ts";
+import { openRunSnapshots, type RunSnapshot } from "../../../src/runtime/hosts/run-snapshots.ts";
 import { type Journals, openJournals } from "../../../src/runtime/nats/journal.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { type Newest, openNewest } from "../../../src/runtime/nats/newest.ts";
@@ -212,6 +213,42 @@ test("decisions that the definition does not make still park the run where they 
   expect(taken).toBe("parked");
   const last = (await bench.events(run.runId)).at(-1);
   expect(last).toMatchObject({ type: "run.parked", data: { reason: expect.stringContaining("cannot_fold") } });
+});
+
+test("a snapshot that cannot be made, because its values come to more than a text can hold, is left out", () => {
+  const keeper = openRunSnapshots(store(), bench.subjects.snapshot, pino({ level: "silent" })).keep("r", {
+    n: 0,
+    bytes: 0,
+  });
+  let tries = 0;
+  const make = () => {
+    tries += 1;
+    throw new RangeError("Invalid string length");
+  };
+  keeper.stored(1_000, 1_000, make);
+  keeper.stored(1_001, 1_001, make);
+  expect(tries).toBe(1);
+});
+
+test("a long run whose input is a large value is taken over from its snapshot and still has it", async () => {
+  const agent = `agent-${nuid.next()}`;
+  const worker = await bench.worker(agent);
+  const steps = stepsOf(agent).map((step, i) => (i === STEPS - 1 ? { ...step, input: "{{ input }}" } : step));
+  const definition = defineWorkflow({ name: "chain", steps });
+  const host = await bench.host("a", [definition]);
+  let rests = true;
+  worker.answersWith(({ taskId }) =>
+    taskId === `s${STEPS - 1}-1` || (rests && taskId === AT_REST) ? undefined : "output",
+  );
+  const runId = await bench.start(host, "chain", { input: "x".repeat(2 * 1024 * 1024) });
+  await worker.gets(AT_REST);
+  await until("a snapshot", () => standing(runId));
+  host.stop();
+  const { from, taken } = await takeOver({ runId, definition } as LongRun);
+  expect([taken, from.length, from[0] === "the beginning"]).toEqual(["adopted", 1, false]);
+  rests = false;
+  await until("an owner for the outcome", () => worker.completes(AT_REST));
+  expect((await worker.gets(`s${STEPS - 1}-1`)).refs).toMatchObject([{ at: "/input", bytes: 2 * 1024 * 1024 + 2 }]);
 });
 
 test("a handoff run of many hops is taken over from its snapshot", async () => {
