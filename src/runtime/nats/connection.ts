@@ -98,6 +98,7 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
   let manager: Promise<JetStreamManager> | undefined;
   const restoredListeners = new Set<() => void>();
   writeOncePerTurn(nc);
+  fallSilentAtTheEnd(nc);
   guardCallbacks(nc, (error) => watcher.failed?.(error));
   const contact = watchContact(nc, isConnected);
   const requests = openRequests(nc, createInbox(options.inboxPrefix));
@@ -153,6 +154,17 @@ export async function connectBus(options: NatsOptions, watcher: ConnectionWatche
       }
     }
   }
+}
+
+/**
+ * What is published while the connection closes is dropped, as it would be a moment later. The client throws instead, wherever
+ * somebody has a last word: in timers, and in promises nobody waits for any more.
+ */
+function fallSilentAtTheEnd(nc: NatsConnection): void {
+  const publish = nc.publish.bind(nc);
+  nc.publish = (...said) => {
+    if (!nc.isDraining() && !nc.isClosed()) publish(...said);
+  };
 }
 
 /**

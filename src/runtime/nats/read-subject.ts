@@ -70,11 +70,19 @@ export function openSubjectReader(bus: Bus, stream: string): ReadSubject {
         ({ delivered, pending } = batch);
       }
     } finally {
-      // Its inactivity threshold removes it where this fails.
-      if (bus.connected()) nc.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`);
+      remove(name);
     }
     return messages;
   };
+
+  /** Its inactivity threshold removes a consumer where this cannot. */
+  function remove(name: string) {
+    try {
+      if (bus.connected()) nc.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`);
+    } catch {
+      // The connection is closing.
+    }
+  }
 
   /** Makes a consumer and says how much it has. */
   async function create(name: string, subject: string, from: number): Promise<number> {

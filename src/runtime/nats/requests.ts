@@ -9,7 +9,7 @@
  */
 import { PermissionError, TroupeError, UnavailableError } from "../../errors.ts";
 import { TransientMap } from "../transient-map.ts";
-import { Events, type Msg, type NatsConnection, rawHeaders } from "./nats.ts";
+import { Events, type Msg, type NatsConnection, NatsError, rawHeaders } from "./nats.ts";
 
 type RequestOptions = {
   /** How long to wait, in milliseconds; kept to within a quarter of a second. @default 5000 */
@@ -63,6 +63,10 @@ export function openRequests(nc: NatsConnection, inbox: string): Requests {
   return {
     request(subject, data, { timeoutMs = DEFAULT_TIMEOUT_MS, header } = {}) {
       return new Promise((resolve, reject) => {
+        if (nc.isClosed() || nc.isDraining()) {
+          reject(new NatsError(`${subject}: the connection is closed`, "CONNECTION_CLOSED"));
+          return;
+        }
         const token = (count++).toString(36);
         const askedAt = performance.now();
         pending.set(token, { subject, askedAt, dueAt: askedAt + timeoutMs, resolve, reject });
