@@ -18,19 +18,18 @@
  * D8  Who is presumed dead may only be unheard: it is asked before its tasks are sent again. And while a task is out again, the
  *     outcome of an earlier delivery is not answered: its worker stores it, which only one of the two can, before the other
  *     begins or after.
- * D9  A task that is too long for a message is sent without its large values, once they are stored; what is to be sent
- *     meanwhile is that.
  */
 import type { Logger } from "pino";
 import type { OutcomeMessage, OutcomeReceipt, OwnerNotice, Task, TaskControl } from "../../actors/task.ts";
 import type { Bus } from "../nats/connection.ts";
 import { UNHEARD_MS } from "../nats/contact.ts";
-import { type Msg, rawHeaders } from "../nats/nats.ts";
-import { LARGE, type Payloads } from "../nats/payloads.ts";
-import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
+import type { Msg } from "../nats/nats.ts";
+import type { Payloads } from "../nats/payloads.ts";
+import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
 import { crashPoints } from "./crash-points.ts";
 import { readTaskAnswer } from "./read-task-answer.ts";
+import { dispatcherOf } from "./task-dispatch.ts";
 import {
   askAfter,
   type Held,
@@ -116,8 +115,6 @@ export type TaskDesk = {
 type SoughtTask = { task: Task; traceparent: string };
 
 const TICK_MS = 100;
-// Room for the trace context and a mark.
-const HEADER_ROOM = 256;
 // How long is waited for somebody who does not say whether a task is with them: a daemon that died just now, or a foreign
 // worker, which need not answer.
 const WHEREABOUTS_MS = 600;
@@ -132,9 +129,17 @@ const UNSERVED_SAID_AFTER_MS = 1_000;
 export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
   const { bus, subjects, logger, payloads, inbox, listener, acceptTimeoutMs, silenceMs, workersOf } = options;
   const { nc } = bus;
-  const encoder = new TextEncoder();
   const tracked = new TransientMap<string, Tracked>();
   const stopping = new AbortController();
+  const publish = dispatcherOf({
+    bus,
+    subjects,
+    payloads,
+    inbox,
+    signal: stopping.signal,
+    isTracked: (entry) => tracked.get(keyOf(entry.task.runId, entry.task.taskId)) === entry,
+    unsendable,
+  });
   const reportWhole = reporterOfLarge({ payloads, logger, report });
   const inboxDepth = inbox.split(".").length;
   const subscription = nc.subscribe(`${inbox}.>`, { callback: (error, message) => error ?? hear(message) });
@@ -258,56 +263,9 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     nc.publish(subjects.owners, JSON.stringify(notice));
   }
 
-  function publish(entry: Tracked) {
-    const { task, made } = entry;
-    // D9
-    if (made === "being made") return;
-    try {
-      const body = made ?? encoder.encode(JSON.stringify(task));
-      if (body.length <= payloads.room(HEADER_ROOM)) return sendAs(entry, body);
-      entry.made = "being made";
-      void detach(entry, body.length);
-    } catch (error) {
-      // Values that are allowed one by one may come to more together than a text can hold.
-      unsendable(entry, error);
-    }
-  }
-
-  // D9
-  async function detach(entry: Tracked, bytes: number) {
-    const { runId, taskId, agent } = entry.task;
-    const what = `task ${taskId} for ${agent}`;
-    const about = { what, fields: LARGE.task, bytes, room: payloads.room(HEADER_ROOM), runId, signal: stopping.signal };
-    try {
-      const [left] = await payloads.detach([entry.task], about);
-      if (tracked.get(keyOf(runId, taskId)) !== entry) return;
-      entry.made = encoder.encode(JSON.stringify(left));
-      // Nobody could answer for it before now.
-      if (entry.state.is === "sent") entry.state = { is: "sent", at: performance.now(), tries: entry.state.tries };
-      if (entry.state.is === "sent" || entry.state.is === "held") sendAs(entry, entry.made);
-    } catch (error) {
-      delete entry.made;
-      if (tracked.get(keyOf(runId, taskId)) === entry && !stopping.signal.aborted) unsendable(entry, error);
-    }
-  }
-
-  function unsendable({ task: { runId, taskId } }: Pick<Tracked, "task">, error: unknown) {
+  function unsendable({ task: { runId, taskId } }: Tracked, error: unknown) {
     tracked.delete(keyOf(runId, taskId));
     listener.unsendable(runId, taskId, error);
-  }
-
-  function sendAs({ task, traceparent, again }: Tracked, body: Uint8Array) {
-    const trace = [TRACEPARENT_HEADER, traceparent] as const;
-    const sentAt = [SENT_AT_HEADER, String(Date.now())] as const;
-    // D5
-    const headers = again ? rawHeaders(trace, sentAt, [SENT_AGAIN_HEADER, "1"]) : rawHeaders(trace, sentAt);
-    try {
-      crashPoints.at("before-task-sent");
-      nc.publish(subjects.mailbox(task.agent), body, { headers, reply: `${inbox}.${task.runId}.${task.taskId}` });
-      crashPoints.onceSent("after-task-sent");
-    } catch (error) {
-      unsendable({ task }, error);
-    }
   }
 
   function hear(message: Msg) {
