@@ -102,14 +102,15 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     allWait: () => openTaskIds().every((taskId) => waiting.has(taskId)),
     recorded(events) {
       times.recorded(events);
-      for (const { type, data } of events) {
-        if (type !== "task.settled" && type !== "agent.handoff") continue;
+      const ended = events.filter((event) => event.type === "task.settled" || event.type === "agent.handoff");
+      for (const { type, data } of ended) {
         // The chart stopped it when the cancel came, and stops nothing twice.
         if (isCancelling()) leave(data.taskId);
         if (type !== "agent.handoff") continue;
         // Sent by its worker, and the run is being cancelled: who has it answers to an owner that may be gone.
         const { taskId, forwarded } = data.next;
-        if (forwarded && !openTask(taskId)) desk.callOff(runId, taskId);
+        const hasEnded = ended.some((event) => event.data.taskId === taskId);
+        if (forwarded && !hasEnded && !openTask(taskId)) desk.callOff(runId, taskId);
       }
     },
     accepted(taskId, worker) {

@@ -356,6 +356,41 @@ describe("a run that is cancelled", () => {
   });
 });
 
+test("nobody is asked for a task that came to its end in the same entry in which its handoff is on record", async () => {
+  const names = [agent, `${agent}-other`, `${agent}-last`];
+  const workers = [worker, await bench.worker(names[1] ?? ""), await bench.worker(names[2] ?? "")];
+  const agents = names.map((name, i) =>
+    defineAgent({ name, instructions: "i", model: "m", handoffs: names.slice(i + 1, i + 2) }),
+  );
+  const host = await bench.host("a", [defineWorkflow({ name: "team", entry: agent, agents })]);
+  const asked: string[] = [];
+  const listening = bench.bus.nc.subscribe(bench.subjects.owners, {
+    callback: (_, message) => asked.push(...message.json<{ tasks: string[] }>().tasks),
+  });
+  await bench.bus.nc.flush();
+  const runId = await bench.start(host, "team");
+  const first = await worker.gets("h0");
+  const [, other, last] = workers;
+  for (const [i, target] of [other, last].entries()) {
+    const task = { ...first, taskId: `h${i + 1}`, agent: names[i + 1] ?? "", forwarded: true };
+    target?.forward(task, worker.replyTo("h0").replace(/h0$/, task.taskId));
+  }
+  // While the first one is on its way to the journal the others wait for the next entry.
+  const receipts = await Promise.all([
+    worker.settle("h0", { type: "handoff", to: names[1], next: { taskId: "h1", forwarded: true } }),
+    other?.settle("h1", { type: "handoff", to: names[2], next: { taskId: "h2", forwarded: true } }),
+    last?.completes("h2"),
+  ]);
+  expect(receipts).toEqual(["recorded", "recorded", "recorded"]);
+  expect((await bench.end(runId)).type).toBe("run.completed");
+  const entries = await bench.journals.read(bench.subjects.run(runId));
+  expect(entries.at(-1)?.value.filter(({ type }) => type === "agent.handoff")).toHaveLength(1);
+  await bench.bus.nc.flush();
+  expect(asked).not.toContain("h2");
+  listening.unsubscribe();
+  for (const each of [other, last]) each?.stop();
+});
+
 describe("a run that is over", () => {
   test("stops a worker that still has a task of it, whenever it says so", async () => {
     const both = defineWorkflow({
