@@ -248,8 +248,8 @@ async function askUntilDead(runs: AskedRuns, { life }: DaemonHome, crashAt: stri
   expect(await life.exited).toEqual({ code: null, signal: "SIGKILL" });
 }
 
-/** Asks for more runs until the daemon owns one. */
-async function askUntilOwned({ journals }: Stage, runs: AskedRuns, { life }: DaemonHome): Promise<void> {
+/** Asks for more runs until the daemon owns one and is at work on it. */
+async function askUntilOwned({ journals, model }: Stage, runs: AskedRuns, { life }: DaemonHome): Promise<void> {
   for (let owned = false; !owned; ) {
     if (runs.runIds.length >= MOST_RUNS) throw new Error(`expected ${life.host} to own one of ${MOST_RUNS} runs`);
     await runs.ask(RUNS);
@@ -260,7 +260,9 @@ async function askUntilOwned({ journals }: Stage, runs: AskedRuns, { life }: Dae
       );
       return mine.length >= runs.runIds.length && mine;
     });
-    owned = claims.some(({ data }) => data.incarnation === life.incarnation);
+    const mine = new Set(claims.flatMap(({ runId, data }) => (data.incarnation === life.incarnation ? [runId] : [])));
+    // One that works for itself: what the heir works for it is not lost with it, and nothing of it is sent again.
+    owned = model.open().some(({ runId, pid }) => pid === life.pid && mine.has(runId));
   }
 }
 
