@@ -3,6 +3,8 @@ import type { OutcomeMessage, OutcomeReceipt, Task, TaskAnswer, TaskControl } fr
 import type { Bus } from "../../src/runtime/nats/connection.ts";
 import { createInbox, headers, type Msg } from "../../src/runtime/nats/nats.ts";
 import { type Subjects, TRACEPARENT_HEADER } from "../../src/runtime/subjects.ts";
+import type { RunEvent } from "../../src/workflows/run-events.ts";
+import { eventsOf } from "./run-events.ts";
 import { until } from "./until.ts";
 
 export type Heard = { taskId: string; type: string; answer: TaskAnswer; control: string | undefined };
@@ -25,6 +27,7 @@ export type OwnerPolicy = (outcome: OutcomeMessage) => OutcomeReceipt["type"] | 
 export function startFakeOwner(bus: Bus, subjects: Subjects, answer: OwnerPolicy = () => "recorded"): FakeOwner {
   const reply = createInbox();
   const heard: Heard[] = [];
+  const begun = new Set<string>();
   const subscription = bus.nc.subscribe(`${reply}.>`, {
     callback: (_, msg) => onAnswer(msg),
   });
@@ -32,6 +35,9 @@ export function startFakeOwner(bus: Bus, subjects: Subjects, answer: OwnerPolicy
     reply,
     heard,
     send(task, traceparent) {
+      // Journal, then act: a worker that may have been missed looks its run up.
+      if (!begun.has(task.runId)) bus.nc.publish(subjects.run(task.runId), JSON.stringify([acceptedOf(task)]));
+      begun.add(task.runId);
       const hdrs = headers();
       if (traceparent) hdrs.set(TRACEPARENT_HEADER, traceparent);
       const message = JSON.stringify(task);
@@ -66,6 +72,11 @@ export function startFakeOwner(bus: Bus, subjects: Subjects, answer: OwnerPolicy
     const type = answer(said);
     if (type !== "silence") msg.respond(JSON.stringify({ type }));
   }
+}
+
+function acceptedOf({ runId, workflow, input }: Task): RunEvent {
+  const trace = { traceId: "0".repeat(32), sampled: false };
+  return eventsOf(runId).next({ type: "run.accepted", data: { workflow, input, trace } });
 }
 
 function isOutcome(answer: TaskAnswer): answer is OutcomeMessage {

@@ -114,6 +114,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
   let draining = false;
+  let looking: Promise<void> | undefined;
 
   const delivery = {
     bus,
@@ -260,6 +261,20 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 
   function sayWorking(): void {
     for (const work of registry.all()) if (isTaken(work)) answers.say("working", work);
+    looking ??= stopTheUnwanted()
+      // Stopping: nobody is waited for.
+      .catch(() => {})
+      .finally(() => {
+        looking = undefined;
+      });
+  }
+
+  /** Stops what nobody waits for any more, where the word of it may have been lost (`standing.ts`, W3). */
+  async function stopTheUnwanted(): Promise<void> {
+    for (const work of registry.all()) {
+      if (!isTaken(work) || standing.isSure(work)) continue;
+      if ((await standing.lookUp(work, stopping.signal)) === "over") abandon(work, "nobody waits for it any more");
+    }
   }
 
   /** Another worker has the task, or this host stops: not a word more. */
@@ -273,9 +288,9 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   /** Another worker was quicker to write. If the run counts on this one all the same, it is given back to be gone on with. */
   function fenced(work: TaskWork, reason: string): void {
     abandon(work, reason);
-    standing.confirm(work, stopping.signal).then(
-      (isWanted) => {
-        if (isWanted) giveBack(work);
+    standing.lookUp(work, stopping.signal).then(
+      (stand) => {
+        if (stand === "here") giveBack(work);
       },
       // Stopping: nobody is waited for.
       () => {},

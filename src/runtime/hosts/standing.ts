@@ -5,8 +5,10 @@
  * Invariants
  * W1  Once this process may have been missed nothing is begun for a task that was here before, until the run's journal was read
  *     afterwards. While NATS is away that means: until it is back.
- * W2  The journal decides: a run that is over, an outcome, or a later delivery than the one that is here. What is lost only
- *     after that look was called before anything could be recorded of it elsewhere.
+ * W2  The journal decides: a run that is over or gone, an outcome, or a later delivery than the one that is here. What is lost
+ *     only after that look was called before anything could be recorded of it elsewhere.
+ * W3  What was at work while this process may have been missed is looked up as well, and stopped where nobody waits for it any
+ *     more: whoever called it off was not heard. What another worker has by now goes on to its next entry: it was paid for.
  */
 import { UnavailableError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
@@ -28,9 +30,12 @@ export type Standing = {
   isSure(work: TaskWork): boolean;
   /** The owner has just said that it counts on this worker. */
   assure(work: TaskWork): void;
-  /** Looks the task up, until it is known; false when somebody else has it or nobody waits for it. Rejects when `signal` aborts. */
-  confirm(work: TaskWork, signal: AbortSignal): Promise<boolean>;
+  /** Looks the task up, until it is known. Rejects when `signal` aborts. */
+  lookUp(work: TaskWork, signal: AbortSignal): Promise<Stand>;
 };
+
+/** Whose a task is: this worker's, another one's, or nobody's because nobody waits for it. */
+export type Stand = "here" | "elsewhere" | "over";
 
 const AGAIN_MS = 250;
 
@@ -41,8 +46,8 @@ export function openStanding({ bus, backlog, journals, subjectOf }: StandingOpti
   return {
     isSure: (work) => !backlog.missedSince(sureAt.get(work) ?? work.startedAt),
     assure: (work) => void sureAt.set(work, bus.heardAt()),
-    async confirm(work, signal) {
-      const { runId, taskId } = work.task;
+    async lookUp(work, signal) {
+      const { runId } = work.task;
       for (;;) {
         signal.throwIfAborted();
         const since = performance.now();
@@ -51,9 +56,10 @@ export function openStanding({ bus, backlog, journals, subjectOf }: StandingOpti
           const events = entries.flatMap(({ value }) => value);
           if (backlog.missedSince(since)) continue;
           // The owner was quicker.
-          if ((sureAt.get(work) ?? 0) >= since) return true;
-          sureAt.set(work, since);
-          return isWanted(events, taskId, work.delivery);
+          if ((sureAt.get(work) ?? 0) >= since) return "here";
+          const stand = standIn(events, work);
+          if (stand === "here") sureAt.set(work, since);
+          return stand;
         } catch {
           // The broker is away; so is whoever could record something.
           await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
@@ -76,10 +82,17 @@ export function openStanding({ bus, backlog, journals, subjectOf }: StandingOpti
 }
 
 /** W2 */
-function isWanted(events: readonly RunEvent[], taskId: string, delivery: number): boolean {
-  return !events.some((event) => {
-    if (event.type === "task.sent") return event.data.taskId === taskId && event.data.delivery > delivery;
-    if (event.type === "task.settled" || event.type === "agent.handoff") return event.data.taskId === taskId;
-    return isTerminal(event.type);
-  });
+function standIn(events: readonly RunEvent[], { task: { taskId }, delivery }: TaskWork): Stand {
+  // What was sent was on record before: without a journal the run is over, and past its retention.
+  const isOver =
+    events.length === 0 ||
+    events.some(({ type, data }) => {
+      if (type === "task.settled" || type === "agent.handoff") return data.taskId === taskId;
+      return isTerminal(type);
+    });
+  if (isOver) return "over";
+  const isElsewhere = events.some(
+    ({ type, data }) => type === "task.sent" && data.taskId === taskId && data.delivery > delivery,
+  );
+  return isElsewhere ? "elsewhere" : "here";
 }

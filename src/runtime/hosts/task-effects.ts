@@ -262,7 +262,7 @@ export function taskMachineWith(options: EffectsOptions) {
 
   /** E4 */
   async function confirm(work: TaskWork, signal: AbortSignal): Promise<void> {
-    if (await standing.confirm(work, signal)) return;
+    if ((await standing.lookUp(work, signal)) === "here") return;
     const reason = "its run went on without this worker";
     abandon(work, reason);
     throw new Error(reason);

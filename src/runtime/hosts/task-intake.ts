@@ -14,8 +14,8 @@
  * N6  A task whose large values are elsewhere is offered once it is whole. Where that takes a while its owner is told that it
  *     is here, or it would be sent to somebody else as well.
  * N7  A task that has taken down every worker that was at work on it is not begun once more, but fails (`beginnings.ts`).
- * N8  Only its owner's word, or the owner's message with it, lets go of the leaves of a forwarded task: whoever asks who has a
- *     task may ask in order to call it off.
+ * N8  Only its owner's word, or the owner's message with it, lets go of the leaves of a forwarded task, or makes a worker that
+ *     was missed sure of its task: whoever asks who has a task may ask in order to call it off.
  */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
@@ -62,7 +62,7 @@ export type IntakeOptions = {
   isDraining(): boolean;
   /** Whether what arrives now may be old. */
   isOld(): boolean;
-  standing: Pick<Standing, "confirm" | "assure">;
+  standing: Pick<Standing, "lookUp" | "assure">;
   /** Gives a task to its agent. */
   offer(work: TaskWork, start: TaskStart): void;
   /** Ends a task that has not begun. */
@@ -152,7 +152,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       const { task } = work;
       if (isFirst) return options.offer(work, { agent: () => agent, task });
       // N5
-      if (late && !(await options.standing.confirm(work, options.stopping))) {
+      if (late && (await options.standing.lookUp(work, options.stopping)) !== "here") {
         if (isHere(work)) registry.remove(work, "discard");
         return;
       }
@@ -224,12 +224,12 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       work.delivery = task.delivery;
       work.segment = segmentOf(msg);
     }
+    options.standing.assure(work);
     moveTo(work, msg.reply || undefined);
   }
 
   function moveTo(work: TaskWork, reply: string | undefined): void {
     work.reply = reply;
-    options.standing.assure(work);
     if (work.phase === "waiting" || work.phase === "running") answers.say("accepted", work);
     work.onMoved?.();
   }
@@ -258,6 +258,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     if (!control || control.taskId !== work.task.taskId) return;
     // N8: whoever cancels a task without ever having called it known has it in no journal.
     registry.letGo(work, control.type === "cancel" ? "discard" : "release");
+    if (control.type === "known") options.standing.assure(work);
     if (control.type !== "cancel") return;
     options.stopTask(work, { code: "cancelled", message: `cancelled: ${control.reason || "no reason given"}` });
   }

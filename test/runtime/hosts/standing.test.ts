@@ -58,6 +58,51 @@ test("nor one whose outcome is on record, nor one of a run that is over", async 
   }
 });
 
+test("nor one of a run whose journal is gone", async () => {
+  const { host } = await failOnce();
+  await bench.bus.js.publish(bench.subjects.run(task.runId), "[]");
+  const jsm = await bench.bus.jsm();
+  await jsm.streams.purge(bench.subjects.streams.runs, { filter: bench.subjects.run(task.runId) });
+  block();
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(host.calls).toHaveLength(1);
+});
+
+test("being asked for by somebody who may call it off does not make a task one's own again", async () => {
+  const { host, owner } = await failOnce({}, RETRY_MS);
+  await record({ type: "run.cancelled", data: {} });
+  block();
+  await bench.bus.nc.flush();
+  const notice = { v: 1, runId: task.runId, tasks: ["t1"], reply: `${owner.reply}` };
+  bench.bus.nc.publish(bench.subjects.owners, JSON.stringify(notice));
+  await owner.hears("t1", "accepted", 2);
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(host.calls).toHaveLength(1);
+});
+
+test("a call in flight for a run that ended unheard is stopped, and one for a run that goes on is not", async () => {
+  setting();
+  const stopped: string[] = [];
+  const host = await bench.host(
+    [agent],
+    ({ context }) => {
+      context.signal.addEventListener("abort", () => stopped.push(context.runId));
+      return new Promise<never>(() => {});
+    },
+    { options: { workingEveryMs: 100 } },
+  );
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  const other = { ...task, runId: nuid.next() };
+  owner.send(task);
+  owner.send(other);
+  await host.called(2);
+  await record({ type: "run.cancelled", data: {} });
+  block();
+  await until("the host has let go of it", () => host.taskIds().every(({ runId }) => runId !== task.runId));
+  expect(stopped).toEqual([task.runId]);
+  expect(host.taskIds()).toEqual([{ runId: other.runId, taskId: "t1" }]);
+});
+
 test("a worker that did not run for a while goes on with what is still its own", async () => {
   const { host, owner } = await failOnce();
   await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 1 } });
