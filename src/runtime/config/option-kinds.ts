@@ -84,12 +84,27 @@ const UNITS: { readonly [unit: string]: number } = { "": 1, ms: 1, s: 1_000, m: 
 
 /** A duration in milliseconds: `2500`, or with a unit `2500ms`, `2.5s`, `1m`, `1h`, `7d`. */
 export function duration({ least = 1, most = LONGEST_TIMER_MS } = {}): OptionKind<number> {
+  const examples = "2500, 2.5s, 1m, 1h or 7d";
+  return quantity({ name: "duration", examples, unit: "ms", least, most, parse: parseDuration });
+}
+
+type Quantity = {
+  name: string;
+  examples: string;
+  unit: string;
+  least: number;
+  most: number;
+  parse: (written: string) => number | undefined;
+};
+
+/** A whole number of some unit, which may be written with a larger one. */
+function quantity({ name, examples, unit, least, most, parse }: Quantity): OptionKind<number> {
   return {
-    expected: `a duration such as 2500, 2.5s, 1m, 1h or 7d, from ${least} to ${most} ms`,
-    shown: "duration",
-    placeholder: "duration",
+    expected: `a ${name} such as ${examples}, from ${least} to ${most} ${unit}`,
+    shown: name,
+    placeholder: name,
     read: (written) => {
-      const value = typeof written === "string" ? parseDuration(written) : written;
+      const value = typeof written === "string" ? parse(written) : written;
       return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
         ? (value as number)
         : undefined;
@@ -117,17 +132,7 @@ const SIZES: { readonly [unit: string]: number } = {
 
 /** A size in bytes: `1048576`, or with a unit `512MiB`, `1.5GiB`, `10GB`. */
 export function size({ least = 1, most = Number.MAX_SAFE_INTEGER } = {}): OptionKind<number> {
-  return {
-    expected: `a size such as 1048576, 512MiB or 10GB, from ${least} to ${most} bytes`,
-    shown: "size",
-    placeholder: "size",
-    read: (written) => {
-      const value = typeof written === "string" ? parseSize(written) : written;
-      return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
-        ? (value as number)
-        : undefined;
-    },
-  };
+  return quantity({ name: "size", examples: "1048576, 512MiB or 10GB", unit: "bytes", least, most, parse: parseSize });
 }
 
 function parseSize(written: string): number | undefined {

@@ -8,7 +8,7 @@
  * Invariants
  * H1  Every well-formed task is answered: `accepted`, later an outcome or `busy`; or `busy` at once. There is silence only where
  *     another worker has the task, or may have it because this process did not run for a while.
- * H2  Nothing is subscribed or ticking per task: one mailbox an agent, one control inbox, one ticker.
+ * H2  Nothing is subscribed or ticking per task: one mailbox an agent, one control inbox, two tickers.
  * H3  A task handed back (`busy`) writes nothing more: its journal is at rest before that is said.
  */
 import type { Logger } from "pino";
@@ -37,6 +37,7 @@ import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
 import { openStanding } from "./standing.ts";
+import { sweepEvery } from "./sweeping.ts";
 import { openTaskAnswers } from "./task-answers.ts";
 import { taskMachineWith } from "./task-effects.ts";
 import { openTaskIntake } from "./task-intake.ts";
@@ -114,7 +115,6 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
   let draining = false;
-  let looking: Promise<void> | undefined;
 
   const delivery = {
     bus,
@@ -189,6 +189,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
+  // It fails only where the host stops.
+  const looking = sweepEvery(workingEveryMs, stopTheUnwanted, () => {});
 
   return { load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
 
@@ -261,12 +263,6 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 
   function sayWorking(): void {
     for (const work of registry.all()) if (isTaken(work)) answers.say("working", work);
-    looking ??= stopTheUnwanted()
-      // Stopping: nobody is waited for.
-      .catch(() => {})
-      .finally(() => {
-        looking = undefined;
-      });
   }
 
   /** Stops what nobody waits for any more, where the word of it may have been lost (`standing.ts`, W3). */
@@ -353,6 +349,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     hurry.abort();
     stopping.abort();
     clearInterval(ticker);
+    looking.stop();
     acceptances.stop();
     backlog.stop();
     loop.stop();

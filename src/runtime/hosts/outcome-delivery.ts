@@ -117,7 +117,7 @@ function handOff(
   const send = options.mayBeStale?.(work) ? undefined : forwarding(work, outcome, taskId, limit, options);
   if (!send) return kept;
   const forwarded = encode(work, { ...outcome, next: { taskId, forwarded: true } }, options);
-  // An outcome that is too large will fail the run; a task sent along would be nobody's.
+  // One that has to be stored in part takes a while: its next task is sent by the owner, once the handoff is on record.
   return forwarded.bytes.length <= limit && send() ? forwarded : kept;
 }
 
@@ -152,7 +152,10 @@ function forwarding(
   };
 }
 
-/** One try; undefined when nobody answered. `absentMs` is how long an owner that is not there gets. A new owner that says where it listens ends the wait at once. */
+/**
+ * One try; undefined when nobody answered. `absentMs` is how long an owner that is not there gets; a new owner that says where
+ * it listens ends the wait at once.
+ */
 async function ask(
   work: TaskWork,
   bytes: Uint8Array,

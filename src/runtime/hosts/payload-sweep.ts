@@ -10,6 +10,7 @@ import type { Logger } from "pino";
 import type { PayloadAreas } from "../nats/payload-areas.ts";
 import { chooseOwner, type Presence } from "./presence.ts";
 import type { RunIndex } from "./run-index.ts";
+import { type Sweeping, sweepEvery } from "./sweeping.ts";
 
 export type PayloadSweepOptions = {
   areas: PayloadAreas;
@@ -29,41 +30,27 @@ const AGE_MS = 86_400_000;
 const PAUSE_MS = 20;
 
 /** Starts sweeping; of the living daemons one deletes what a run had, chosen as its owner would be. */
-export function startPayloadSweep(options: PayloadSweepOptions): { stop(): void } {
+export function startPayloadSweep(options: PayloadSweepOptions): Sweeping {
   const { areas, index, presence, incarnation, logger, ageMs = AGE_MS } = options;
-  let stopped = false;
-  let sweeping = false;
-  const timer = setInterval(() => void sweep(), EVERY_MS);
-  timer.unref();
-  return {
-    stop() {
-      stopped = true;
-      clearInterval(timer);
-    },
-  };
+  return sweepEvery(EVERY_MS, sweep, (error) => {
+    logger.debug({ err: error }, "large values that belong to no run will be looked for again");
+  });
 
-  async function sweep() {
-    if (sweeping || stopped || !mayGo()) return;
-    sweeping = true;
-    try {
-      let swept = 0;
-      for (const runId of await areas.list()) {
-        if (stopped || !mayGo()) return;
-        if (index.get(runId) || chooseOwner(runId, presence.living())?.incarnation !== incarnation) continue;
-        const storedAt = await areas.storedAt(runId);
-        if (storedAt === undefined || storedAt > Date.now() - ageMs || index.get(runId)) continue;
-        // That an index is damaged may be found out by asking it, and then it knows nothing.
-        if (!mayGo()) return;
-        await areas.remove(runId);
-        swept += 1;
-        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-      }
-      if (swept > 0) logger.warn({ runs: swept }, "deleted large values that belonged to no run");
-    } catch (error) {
-      logger.debug({ err: error }, "large values that belong to no run will be looked for again");
-    } finally {
-      sweeping = false;
+  async function sweep(isStopped: () => boolean) {
+    if (!mayGo()) return;
+    let swept = 0;
+    for (const runId of await areas.list()) {
+      if (isStopped() || !mayGo()) return;
+      if (index.get(runId) || chooseOwner(runId, presence.living())?.incarnation !== incarnation) continue;
+      const storedAt = await areas.storedAt(runId);
+      if (storedAt === undefined || storedAt > Date.now() - ageMs || index.get(runId)) continue;
+      // That an index is damaged may be found out by asking it, and then it knows nothing.
+      if (!mayGo()) return;
+      await areas.remove(runId);
+      swept += 1;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
+    if (swept > 0) logger.warn({ runs: swept }, "deleted large values that belonged to no run");
   }
 
   // Q1

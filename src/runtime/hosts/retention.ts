@@ -20,6 +20,7 @@ import type { Subjects } from "../subjects.ts";
 import type { Presence } from "./presence.ts";
 import { chooseOwner } from "./presence.ts";
 import type { RunIndex } from "./run-index.ts";
+import { type Sweeping, sweepEvery } from "./sweeping.ts";
 
 export type RetentionOptions = {
   bus: Bus;
@@ -49,40 +50,23 @@ const MEASURE_EVERY = 10;
 const SPARING = "retention.bytes";
 
 /** Starts deleting. */
-export function startRetention(options: RetentionOptions): { stop(): void } {
+export function startRetention(options: RetentionOptions): Sweeping {
   const { bus, index, subjects, presence, incarnation, logger, retentionBytes } = options;
-  let stopped = false;
-  let sweeping = false;
   let isFull = false;
-  const timer = setInterval(() => void sweep(), EVERY_MS);
-  timer.unref();
-  return {
-    stop() {
-      stopped = true;
-      clearInterval(timer);
-    },
-  };
+  return sweepEvery(EVERY_MS, sweep, (error) => logger.debug({ err: error }, "retention will try again"));
 
-  async function sweep() {
-    if (sweeping || stopped) return;
-    sweeping = true;
-    try {
-      await deleteOld();
-      if (isChosen(SPARING)) await spareRoom();
-      else await forgetDeleted();
-    } catch (error) {
-      logger.debug({ err: error }, "retention will try again");
-    } finally {
-      sweeping = false;
-    }
+  async function sweep(isStopped: () => boolean) {
+    await deleteOld(isStopped);
+    if (isChosen(SPARING)) await spareRoom(isStopped);
+    else await forgetDeleted(isStopped);
   }
 
-  async function deleteOld() {
+  async function deleteOld(isStopped: () => boolean) {
     let deleted = 0;
     for (;;) {
       const batch = endedBefore(options.retentionMs, BATCH);
       for (const runId of batch) {
-        if (stopped) return;
+        if (isStopped()) return;
         // D3
         if (isChosen(runId)) {
           await purge(runId);
@@ -96,7 +80,7 @@ export function startRetention(options: RetentionOptions): { stop(): void } {
     if (deleted > 0) logger.info({ runs: deleted }, "deleted finished runs past their retention");
   }
 
-  async function spareRoom() {
+  async function spareRoom(isStopped: () => boolean) {
     let deleted = 0;
     let held = await bytesHeld();
     const heldBefore = held;
@@ -104,7 +88,7 @@ export function startRetention(options: RetentionOptions): { stop(): void } {
       const batch = endedBefore(LEAST_AGE_MS, MEASURE_EVERY);
       if (batch.length === 0) break;
       for (const runId of batch) {
-        if (stopped) return;
+        if (isStopped()) return;
         await purge(runId);
         index.forget(runId);
         deleted += 1;
@@ -126,10 +110,10 @@ export function startRetention(options: RetentionOptions): { stop(): void } {
   }
 
   // D3: they go in the order they ended, so the first one that is there ends the search.
-  async function forgetDeleted() {
+  async function forgetDeleted(isStopped: () => boolean) {
     for (;;) {
       const [runId] = endedBefore(LEAST_AGE_MS, 1);
-      if (stopped || runId === undefined || (await options.runs.last(subjects.run(runId)))) return;
+      if (isStopped() || runId === undefined || (await options.runs.last(subjects.run(runId)))) return;
       index.forget(runId);
     }
   }

@@ -72,10 +72,12 @@ test("being asked for by somebody who may call it off does not make a task one's
   const { host, owner } = await failOnce({}, RETRY_MS);
   await record({ type: "run.cancelled", data: {} });
   block();
-  await bench.bus.nc.flush();
-  const notice = { v: 1, runId: task.runId, tasks: ["t1"], reply: `${owner.reply}` };
-  bench.bus.nc.publish(bench.subjects.owners, JSON.stringify(notice));
-  await owner.hears("t1", "accepted", 2);
+  const notice = { v: 1, runId: task.runId, tasks: ["t1"], reply: owner.reply };
+  // What comes first may count as old.
+  await until("an answer to the question", () => {
+    bench.bus.nc.publish(bench.subjects.owners, JSON.stringify(notice));
+    return owner.heard.length > 1;
+  });
   await until("the host has let go of it", () => host.taskIds().length === 0);
   expect(host.calls).toHaveLength(1);
 });
