@@ -5,6 +5,7 @@ import { defineAgent } from "../../src/actors/define-agent.ts";
 import { defineTool } from "../../src/actors/define-tool.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
 import type { WorkflowDefinition } from "../../src/workflows/definition.ts";
+import { LONG } from "./long-tests.ts";
 
 const lookup = defineTool({
   name: "lookup",
@@ -103,7 +104,10 @@ const branching = defineWorkflow({
 const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb, branching];
 
 /** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
-export const LONG_STEPS: { readonly [workflow: string]: number } = { long: 600, marathon: 10_000 };
+export const LONG_STEPS: { readonly [workflow: string]: number } = {
+  long: 600,
+  marathon: LONG ? 10_000 : 4_000,
+};
 
 /** The workflows with these names, or all but the long ones. */
 export function numberedWorkflowsNamed(names: readonly string[] | undefined): WorkflowDefinition[] {

@@ -35,7 +35,7 @@ export type Standing = {
 };
 
 /** Whose a task is: this worker's, another one's, or nobody's because nobody waits for it. */
-export type Stand = "here" | "elsewhere" | "over";
+type Stand = "here" | "elsewhere" | "over";
 
 const AGAIN_MS = 250;
 
