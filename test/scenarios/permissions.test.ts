@@ -17,8 +17,8 @@ const UNUSED = new Set([
   "_INBOX_client.>",
   "_INBOX_worker.>",
 ]);
-const WATCH_MS = 4_000;
-const AT_ONCE = 3;
+const WATCH_MS = 3_000;
+const AT_ONCE = 4;
 
 test("a daemon that NATS denies one of its subjects names it, says little and spins on nothing", {
   timeout: 180_000,
