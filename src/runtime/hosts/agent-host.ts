@@ -104,6 +104,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   } = given.options ?? {};
   const { nc } = bus;
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: given.maxPayloadBytes });
+  const taskJournals = openJournals<TaskEntry>(bus, subjects.streams.tasks);
   const stopping = new AbortController();
   const hurry = new AbortController();
   const registry = openTaskRegistry(tracing);
@@ -111,7 +112,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const acceptances = openAcceptances(answers, (work) => registry.byId(work.id) === work && isTaken(work));
   const sent = rememberOutcomes();
   const feed = openLiveFeed(bus, subjects);
-  const backlog = watchBacklog(bus);
+  const backlog = watchBacklog(bus, () => looking.soon());
   const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
   let draining = false;
@@ -132,13 +133,17 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const standing = openStanding({
     bus,
     backlog,
-    journals: openJournals<RunEvent[]>(bus, subjects.streams.runs),
-    subjectOf: subjects.run,
+    runs: openJournals<RunEvent[]>(bus, subjects.streams.runs),
+    tasks: taskJournals,
+    subjects,
+    here(work) {
+      if (registry.byId(work.id) === work && isTaken(work)) answers.say("working", work);
+    },
   });
   const intake = openTaskIntake({
     subjects,
     standing,
-    journals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
+    journals: taskJournals,
     payloads,
     registry,
     sent,
@@ -190,7 +195,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
   // It fails only where the host stops.
-  const looking = sweepEvery(workingEveryMs, stopTheUnwanted, () => {});
+  const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
+  const stopListening = bus.onRestored(() => looking.soon());
 
   return { load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
 
@@ -265,8 +271,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     for (const work of registry.all()) if (isTaken(work)) answers.say("working", work);
   }
 
-  /** Stops what nobody waits for any more, where the word of it may have been lost (`standing.ts`, W3). */
-  async function stopTheUnwanted(): Promise<void> {
+  /** W3 of `standing.ts` */
+  async function reviewTasks(): Promise<void> {
     for (const work of registry.all()) {
       if (!isTaken(work) || standing.isSure(work)) continue;
       if ((await standing.lookUp(work, stopping.signal)) === "over") abandon(work, "nobody waits for it any more");
@@ -286,7 +292,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     abandon(work, reason);
     standing.lookUp(work, stopping.signal).then(
       (stand) => {
-        if (stand === "here") giveBack(work);
+        if (stand === "here" || stand === "contested") giveBack(work);
       },
       // Stopping: nobody is waited for.
       () => {},
@@ -350,6 +356,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     stopping.abort();
     clearInterval(ticker);
     looking.stop();
+    stopListening();
     acceptances.stop();
     backlog.stop();
     loop.stop();

@@ -27,8 +27,8 @@ const PAUSED_MS = 500;
 // last answer; a busy broker answers well within the rest.
 const MISSED_MS = 1_200;
 
-/** Starts watching; its timer does not keep the process alive. */
-export function watchBacklog(bus: Bus): Backlog {
+/** Starts watching; its timer does not keep the process alive. `awake` is called when all that was old after a pause is through. */
+export function watchBacklog(bus: Bus, awake: () => void): Backlog {
   let lastLook = performance.now();
   let pauses = 0;
   let lastMissed = Number.NEGATIVE_INFINITY;
@@ -70,7 +70,9 @@ export function watchBacklog(bus: Bus): Backlog {
       .flush()
       .catch(() => {})
       .then(() => {
-        if (mine === pauses) old = false;
+        if (mine !== pauses) return;
+        old = false;
+        awake();
       });
   }
 }

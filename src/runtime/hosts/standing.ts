@@ -5,24 +5,30 @@
  * Invariants
  * W1  Once this process may have been missed nothing is begun for a task that was here before, until the run's journal was read
  *     afterwards. While NATS is away that means: until it is back.
- * W2  The journal decides: a run that is over or gone, an outcome, or a later delivery than the one that is here. What is lost
- *     only after that look was called before anything could be recorded of it elsewhere.
- * W3  What was at work while this process may have been missed is looked up as well, and stopped where nobody waits for it any
- *     more: whoever called it off was not heard. What another worker has by now goes on to its next entry: it was paid for.
+ * W2  The journals decide: a run that is over or gone, an outcome, a later delivery than the one that is here, or an entry of
+ *     another worker in the task's own journal. What is lost only after that look was called before anything could be recorded
+ *     of it elsewhere.
+ * W3  What was at work while this process may have been missed is looked up as well. Where nobody waits for it any more it is
+ *     stopped: whoever called it off was not heard. Where it is still this worker's its owner is told, who may not have heard
+ *     of it either and is about to send it elsewhere. What another worker has by now goes on to its next entry: it was paid for.
  */
+import type { TaskEntry } from "../../actors/task.ts";
 import { UnavailableError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
-import type { Entry, Journals } from "../nats/journal.ts";
+import type { Journals } from "../nats/journal.ts";
+import type { Subjects } from "../subjects.ts";
 import type { Backlog } from "./backlog.ts";
 import type { TaskWork } from "./task-work.ts";
 
 export type StandingOptions = {
   bus: Pick<Bus, "connected" | "onRestored" | "heardAt">;
   backlog: Pick<Backlog, "missedSince">;
-  journals: Pick<Journals<RunEvent[]>, "read">;
-  /** The subject of a run's journal. */
-  subjectOf(runId: string): string;
+  runs: Pick<Journals<RunEvent[]>, "read">;
+  tasks: Pick<Journals<TaskEntry>, "last">;
+  subjects: Pick<Subjects, "run" | "task">;
+  /** A task that was looked up is this worker's. */
+  here(work: TaskWork): void;
 };
 
 export type Standing = {
@@ -34,31 +40,34 @@ export type Standing = {
   lookUp(work: TaskWork, signal: AbortSignal): Promise<Stand>;
 };
 
-/** Whose a task is: this worker's, another one's, or nobody's because nobody waits for it. */
-type Stand = "here" | "elsewhere" | "over";
+/**
+ * Whose a task is: this worker's; its own by the run's journal, but another worker has written to the task's; another one's; or
+ * nobody's, because nobody waits for it.
+ */
+type Stand = "here" | "contested" | "elsewhere" | "over";
 
 const AGAIN_MS = 250;
 
 /** Keeps the standing of a worker's tasks. */
-export function openStanding({ bus, backlog, journals, subjectOf }: StandingOptions): Standing {
+export function openStanding({ bus, backlog, runs, tasks, subjects, here }: StandingOptions): Standing {
   /** When each task was last known to be here, where that was later than its arrival. */
   const sureAt = new WeakMap<TaskWork, number>();
   return {
     isSure: (work) => !backlog.missedSince(sureAt.get(work) ?? work.startedAt),
     assure: (work) => void sureAt.set(work, bus.heardAt()),
     async lookUp(work, signal) {
-      const { runId } = work.task;
       for (;;) {
         signal.throwIfAborted();
         const since = performance.now();
         try {
-          const entries = await readOver(runId);
-          const events = entries.flatMap(({ value }) => value);
+          const stand = await overThisConnection(() => standOf(work));
           if (backlog.missedSince(since)) continue;
           // The owner was quicker.
           if ((sureAt.get(work) ?? 0) >= since) return "here";
-          const stand = standIn(events, work);
-          if (stand === "here") sureAt.set(work, since);
+          if (stand === "here") {
+            sureAt.set(work, since);
+            here(work);
+          }
           return stand;
         } catch {
           // The broker is away; so is whoever could record something.
@@ -68,20 +77,34 @@ export function openStanding({ bus, backlog, journals, subjectOf }: StandingOpti
     },
   };
 
-  /** Reads a run's journal over the connection there is now: what was asked over one that was lost is not answered. */
-  async function readOver(runId: string): Promise<Entry<RunEvent[]>[]> {
+  // W2
+  async function standOf(work: TaskWork): Promise<Stand> {
+    const { runId, taskId } = work.task;
+    const entries = await runs.read(subjects.run(runId));
+    const stand = standIn(
+      entries.flatMap(({ value }) => value),
+      work,
+    );
+    if (stand !== "here") return stand;
+    const last = await tasks.last(subjects.task(runId, taskId));
+    // What this worker was just writing is not another one's.
+    await work.journal.settled();
+    return last && last.seq > work.journal.lastSeq() ? "contested" : "here";
+  }
+
+  /** What is asked over the connection there is now: over one that is lost there is no answer. */
+  async function overThisConnection<T>(ask: () => Promise<T>): Promise<T> {
     if (!bus.connected()) throw new UnavailableError("NATS is away");
     const { promise: lost, reject } = Promise.withResolvers<never>();
     const stopListening = bus.onRestored(() => reject(new UnavailableError("the connection was lost")));
     try {
-      return await Promise.race([journals.read(subjectOf(runId)), lost]);
+      return await Promise.race([ask(), lost]);
     } finally {
       stopListening();
     }
   }
 }
 
-/** W2 */
 function standIn(events: readonly RunEvent[], { task: { taskId }, delivery }: TaskWork): Stand {
   // What was sent was on record before: without a journal the run is over, and past its retention.
   const isOver =

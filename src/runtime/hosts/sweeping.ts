@@ -1,6 +1,10 @@
 /** Work that is done again and again in the background, never twice at once. */
 
-export type Sweeping = { stop(): void };
+export type Sweeping = {
+  /** Sweeps at once, or once more where it is at it. */
+  soon(): void;
+  stop(): void;
+};
 
 /**
  * Calls `sweep` every `everyMs` milliseconds, unless it is still at it; `isStopped` tells it when to end early. What it throws
@@ -13,9 +17,14 @@ export function sweepEvery(
 ): Sweeping {
   let stopped = false;
   let sweeping = false;
+  let again = false;
   const timer = setInterval(() => void once(), everyMs);
   timer.unref();
   return {
+    soon() {
+      again = true;
+      void once();
+    },
     stop() {
       stopped = true;
       clearInterval(timer);
@@ -25,12 +34,14 @@ export function sweepEvery(
   async function once() {
     if (sweeping || stopped) return;
     sweeping = true;
-    try {
-      await sweep(() => stopped);
-    } catch (error) {
-      failed(error);
-    } finally {
-      sweeping = false;
-    }
+    do {
+      again = false;
+      try {
+        await sweep(() => stopped);
+      } catch (error) {
+        failed(error);
+      }
+    } while (again && !stopped);
+    sweeping = false;
   }
 }

@@ -262,9 +262,12 @@ export function taskMachineWith(options: EffectsOptions) {
 
   /** E4 */
   async function confirm(work: TaskWork, signal: AbortSignal): Promise<void> {
-    if ((await standing.lookUp(work, signal)) === "here") return;
+    const stand = await standing.lookUp(work, signal);
+    if (stand === "here") return;
     const reason = "its run went on without this worker";
-    abandon(work, reason);
+    // E2
+    if (stand === "contested") options.fenced(work, reason);
+    else abandon(work, reason);
     throw new Error(reason);
   }
 

@@ -151,16 +151,17 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       if (!isHere(work)) return;
       const { task } = work;
       if (isFirst) return options.offer(work, { agent: () => agent, task });
+      const entries = await journals.read(subjects.task(task.runId, task.taskId));
+      if (!isHere(work)) return;
+      if (entries.length > 0) work.journal = journalOf(task, entries);
       // N5
       if (late && (await options.standing.lookUp(work, options.stopping)) !== "here") {
         if (isHere(work)) registry.remove(work, "discard");
         return;
       }
-      const entries = await journals.read(subjects.task(task.runId, task.taskId));
       if (!isHere(work)) return;
       // Most that are sent again were waiting for their turn.
       if (entries.length === 0) return options.offer(work, { agent: () => agent, task });
-      work.journal = journalOf(task, entries);
       const values: TaskEntry[] = [];
       for (const { value } of entries) {
         values.push(await payloads.resolve(value, { fields: LARGE.entry, of: task }));

@@ -18,6 +18,8 @@ export type TaskJournal = {
   append(body: TaskEntryBody): Promise<void>;
   /** Resolves once no append is under way. */
   settled(): Promise<void>;
+  /** The sequence of the newest entry this worker knows of; 0 where there is none. */
+  lastSeq(): number;
 };
 
 type TaskJournalOptions = {
@@ -65,6 +67,7 @@ export function openTaskJournal({
     async settled() {
       await tail;
     },
+    lastSeq: () => last,
   };
 
   /** What is too long is not kept while it is made smaller. */

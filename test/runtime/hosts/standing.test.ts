@@ -42,6 +42,26 @@ test("a worker that did not run for a while does not try a call again that is an
   expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
 });
 
+test("nor one that another worker has begun, of which the run's journal says nothing", async () => {
+  const { host, owner } = await failOnce();
+  await bench.journals.append(bench.subjects.task(task.runId, "t1"), Buffer.from(JSON.stringify(begunElsewhere)), {
+    expected: 0,
+    id: begunElsewhere.id,
+  });
+  block();
+  await until("the host has let go of it", () => host.taskIds().length === 0);
+  expect(host.calls).toHaveLength(1);
+  // Whichever of the two the run counts on, one of them goes on.
+  await owner.hears("t1", "busy");
+});
+
+test("a worker that did not run for a while tells the owner of what is still its own, which may have asked in vain", async () => {
+  const { host, owner } = await failOnce({ options: { workingEveryMs: 60_000 } }, RETRY_MS);
+  block();
+  await owner.hears("t1", "working");
+  expect(host.calls).toHaveLength(1);
+});
+
 test("nor one whose outcome is on record, nor one of a run that is over", async () => {
   const usage = { inputTokens: 1, outputTokens: 1, modelCalls: 1 };
   const outcome = { type: "completed", output: "by another worker", usage } as const;
@@ -201,6 +221,14 @@ test("a task that was long on its way is begun if its run still waits for it, an
   expect(host.calls).toHaveLength(1);
 });
 
+const begunElsewhere = {
+  v: 1,
+  id: nuid.next(),
+  at: new Date().toISOString(),
+  type: "begun",
+  delivery: 1,
+  worker: "another/1",
+};
 const failed = { type: "failed", error: { code: "cancelled", message: "the run was cancelled" } } as const;
 
 function setting(): void {
