@@ -202,6 +202,7 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
 type Enqueue = {
   assign(context: Partial<SupervisorContext>): void;
   emit(event: Decision): void;
+  stopChild(id: string): void;
   spawnChild(src: "askAgent", options: { id: string; input: OpenTask }): void;
   spawnChild(src: "timer", options: { id: string; input: { id: string; dueAt: string } }): void;
 };
@@ -226,6 +227,18 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
         timers[id] = dueAt;
         enqueue.emit({ type: "timer.set", data: { id, dueAt } });
         enqueue.spawnChild("timer", { id: timerChild(id), input: { id, dueAt } });
+        break;
+      }
+      case "callOff": {
+        const { taskId, timer } = move;
+        if (Object.hasOwn(open, taskId)) {
+          delete open[taskId];
+          enqueue.stopChild(taskId);
+        }
+        if (Object.hasOwn(timers, timer)) {
+          delete timers[timer];
+          enqueue.stopChild(timerChild(timer));
+        }
         break;
       }
       case "say":
