@@ -7,8 +7,8 @@ import { DEFAULT_RETRY, STEP_KEYS, type StepDraft } from "./definition-schema.ts
 export function checkShape(draft: StepDraft, place: Place): Problem[] {
   const { steps, forEach, repeat, concurrency, retry, timeoutMs } = draft;
   const problems: Problem[] = [];
-  const told = (key: string, expected: string, got: string) =>
-    problems.push(problemAt(placeAt(place, key), expected, got));
+  const told = (keys: string, expected: string, got: string) =>
+    problems.push(problemAt(placeAt(place, ...keys.split(".")), expected, got));
   const given = STEP_KEYS.filter((key) => draft[key] !== undefined);
   if (given.length !== 1) {
     const words = STEP_KEYS.map((key) => `\`${key}\``).join(", ");
@@ -17,6 +17,8 @@ export function checkShape(draft: StepDraft, place: Place): Problem[] {
   if (forEach !== undefined && repeat) {
     told("repeat", "no `repeat` beside `forEach`: one of them around `steps` with the other", showValue(repeat));
   }
+  if (repeat && repeat.until === undefined) told("repeat.until", "a condition in CEL", "nothing");
+  if (repeat && repeat.max === undefined) told("repeat.max", "how often at most, from 1 to 10000", "nothing");
   if (concurrency !== undefined && forEach === undefined) {
     told("concurrency", "no `concurrency` where there is no `forEach`", showValue(concurrency));
   }

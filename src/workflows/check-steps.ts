@@ -118,18 +118,18 @@ function handlersBefore(steps: readonly StepDefinition[], sorted: readonly StepD
 
 /** An expression may speak only of steps that are certain to have ended, so that a fold always gives the same. */
 function expressionProblems(
-  { drafts, sources }: Checked,
+  { steps, drafts, sources }: Checked,
   before: (id: string) => StepsBefore,
   around: Surroundings,
 ): Problem[] {
   return drafts.flatMap((draft, index) => {
     const { id, input, when, switch: choice, forEach, repeat } = draft;
-    if ([input, when, choice, forEach, repeat].every((source) => source === undefined)) return [];
+    const step = steps[index];
+    if (!step || [input, when, choice, forEach, repeat].every((source) => source === undefined)) return [];
     const own = before(id);
     const inner = draft.steps?.map((step) => step.id) ?? [];
-    const loops = { ...(forEach !== undefined && { forEach }), ...(repeat && { repeat }) };
     const previous = own[Symbol.iterator]().next().done !== true;
-    const { once, each, until } = contextsOf(loops, { own, previous, around, inner });
+    const { once, each, until } = contextsOf(step, { own, previous, around, inner });
     const at = (context: typeof once, ...keys: string[]): TemplateContext => ({
       ...placeAt(sources, "steps", index, ...keys),
       ...context,
@@ -142,7 +142,8 @@ function expressionProblems(
       check(() => checkSwitch(choice.on, at({ ...once, steps: known }, "switch", "on")));
     }
     if (forEach !== undefined) check(() => compileList(forEach, at(once, "forEach")));
-    if (repeat) check(() => compileCondition(repeat.until, at(until, "repeat", "until")));
+    const enough = repeat?.until;
+    if (enough !== undefined) check(() => compileCondition(enough, at(until, "repeat", "until")));
     if (input !== undefined) check(() => compileTemplate(input, at(each, "input")));
     return problems;
   });

@@ -45,9 +45,10 @@ const switchSchema = strict({
   default: nameSchema.optional(),
 });
 
+/** Both are needed; `check-shape.ts` says so, for what the schema misses keeps the rest from being read. */
 const repeatSchema = strict({
-  until: z.string().min(1),
-  max: z.number().int().min(1).max(10_000),
+  until: z.string().min(1).optional(),
+  max: z.number().int().min(1).max(10_000).optional(),
 });
 
 const concurrencySchema = z.number().int().min(1).max(MOST_OPEN_TASKS);
@@ -73,9 +74,12 @@ const stepShape = {
   repeat: repeatSchema.optional(),
 };
 
+const { id, agent, ...otherShape } = stepShape;
 const stepSchema: z.ZodType<StepDraft> = strict({
-  ...stepShape,
+  id,
+  agent,
   steps: z.lazy(() => z.array(stepSchema).min(1)).optional(),
+  ...otherShape,
 });
 
 const common = {

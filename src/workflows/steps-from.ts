@@ -42,11 +42,8 @@ export function stepsFrom(
     if (!draft.steps) return [];
     const place = placeAt(sources, "steps", index);
     if (around.before.length >= DEEPEST) return [problemAt(place, `at most ${DEEPEST} groups in each other`, "more")];
-    const made = stepsFrom(
-      draft.steps,
-      { ...sources, ...place },
-      { around: insideOf(plain(draft), before(draft.id), around), taken: ids },
-    );
+    const within = { around: insideOf(toStep(draft), before(draft.id), around), taken: ids };
+    const made = stepsFrom(draft.steps, { ...sources, ...place }, within);
     bodies.set(draft.id, made.sorted);
     return made.problems;
   });
@@ -56,8 +53,8 @@ export function stepsFrom(
   };
 }
 
-function plain({ forEach, repeat }: StepDraft): Parameters<typeof insideOf>[0] {
-  return { ...(forEach !== undefined && { forEach }), ...(repeat && { repeat }) };
+function repeated({ until = "", max = 1 }: NonNullable<StepDraft["repeat"]>): { until: string; max: number } {
+  return { until, max };
 }
 
 /** What says no more than the default is left out, so that it makes no other hash. The steps of a group come later. */
@@ -76,6 +73,6 @@ function toStep(draft: StepDraft): StepDefinition {
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(forEach === undefined ? {} : { forEach }),
     ...(concurrency === undefined ? {} : { concurrency }),
-    ...(repeat === undefined ? {} : { repeat }),
+    ...(repeat === undefined ? {} : { repeat: repeated(repeat) }),
   };
 }
