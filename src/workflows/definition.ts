@@ -46,7 +46,7 @@ type StepCommon = {
 type AgentStep = StepCommon & { kind: "agent"; agent: string };
 
 /** A step that is a graph of its own. */
-export type GroupStep = StepCommon & { kind: "group"; agent?: never; steps: StepDefinition[] };
+type GroupStep = StepCommon & { kind: "group"; agent?: never; steps: StepDefinition[] };
 
 /** One node of a deterministic workflow. */
 export type StepDefinition = AgentStep | GroupStep;

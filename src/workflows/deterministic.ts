@@ -29,6 +29,7 @@ import {
   instanceAt,
   instanceIn,
   instanceOf,
+  isMany,
   isUndecided,
   withBody,
   withEach,
@@ -263,7 +264,5 @@ function attemptOf({ states }: Making, instance: Instance): number {
 
 /** The task of a step that failed before it was asked. */
 function taskOf(instance: Instance): { taskId?: string } {
-  return instance.node.body || instance.node.step.forEach !== undefined || instance.node.step.repeat
-    ? {}
-    : { taskId: taskIdOf(instance, 1) };
+  return instance.node.body || isMany(instance.node) ? {} : { taskId: taskIdOf(instance, 1) };
 }

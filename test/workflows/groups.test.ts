@@ -441,6 +441,24 @@ describe("repeat", () => {
     expect(output(run)).toEqual({ done: true, text: "two" });
   });
 
+  test("may ask in its condition for any step of the iteration, also for those that others come after", () => {
+    const run = superviseRun(
+      graph({
+        id: "r",
+        repeat: { until: "steps.a.output == 7", max: 3 },
+        steps: [
+          { id: "a", agent: "x" },
+          { id: "b", agent: "x", after: "a", input: "b" },
+        ],
+      }),
+    );
+    run.completes("r/0/a-1", 6);
+    run.completes("r/0/b-1", "B");
+    run.completes("r/1/a-1", 7);
+    run.completes("r/1/b-1", "C");
+    expect(output(run)).toBe("C");
+  });
+
   test("whose condition cannot be told fails the step, not the iteration", () => {
     const run = superviseRun(graph({ id: "a", agent: "x", repeat: { until: "output.done", max: 3 } }));
     run.completes("a/0-1", "text");
