@@ -41,7 +41,7 @@ function viewsOfSteps(run: TrackedRun, replies: ReadonlyMap<string, RecordedRepl
   const outputs = new Map<string, number>();
   const turns = turnsOf(run);
   for (const event of eventsOf(run)) {
-    if (event.type === "step.completed") {
+    if (event.type === "step.completed" && event.data.taskId !== undefined) {
       const { step, taskId } = event.data;
       const reply = replies.get(replyKey({ taskId, turn: turns.get(taskId) ?? 0 }));
       if (reply) outputs.set(step, reply.n);

@@ -1,6 +1,6 @@
 /** `troupe agents` and `troupe workflows`: what the living daemons offer. */
 import type { Command } from "commander";
-import type { WorkflowDefinition } from "../workflows/definition.ts";
+import type { StepDefinition, WorkflowDefinition } from "../workflows/definition.ts";
 import { asksDaemon, does } from "./cli-command.ts";
 import { type Given, withClient } from "./open-client.ts";
 import { print, printJson } from "./print.ts";
@@ -81,14 +81,28 @@ function describeParts(workflow: WorkflowDefinition): string {
     ]);
     return renderTable(["AGENT", "HANDS OVER TO"], rows);
   }
-  const rows = workflow.steps.map(({ id, agent, after, needs, when, onError, retry, timeoutMs }) => [
-    id,
-    agent,
+  const rows = workflow.steps.flatMap((step) => rowsOf(step, 0));
+  return renderTable(["STEP", "AGENT", "AFTER", "WHEN", "ON ERROR", "RETRY", "TIMEOUT"], rows);
+}
+
+/** A step, and below it those it holds. */
+function rowsOf(step: StepDefinition, depth: number): string[][] {
+  const { id, after, needs, when, onError, retry, timeoutMs } = step;
+  const own = [
+    `${"  ".repeat(depth)}${id}`,
+    [...(step.agent === undefined ? [] : [step.agent]), ...timesOf(step)].join(" "),
     `${after.join(", ")}${needs === undefined ? "" : ` (${needs})`}`,
     when === undefined ? "" : cut(inline(when), 60),
     onError ?? "",
     retry.maxAttempts > 1 ? `${retry.maxAttempts} attempts` : "",
     timeoutMs === undefined ? "" : `${timeoutMs} ms`,
-  ]);
-  return renderTable(["STEP", "AGENT", "AFTER", "WHEN", "ON ERROR", "RETRY", "TIMEOUT"], rows);
+  ];
+  return [own, ...(step.kind === "group" ? step.steps.flatMap((inner) => rowsOf(inner, depth + 1)) : [])];
+}
+
+function timesOf({ forEach, repeat }: StepDefinition): string[] {
+  return [
+    ...(forEach === undefined ? [] : [dim(`for each of ${cut(inline(forEach), 40)}`)]),
+    ...(repeat ? [dim(`until ${cut(inline(repeat.until), 40)}, at most ${repeat.max} times`)] : []),
+  ];
 }

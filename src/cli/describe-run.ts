@@ -1,5 +1,6 @@
 /** A run in full, for people. */
-import type { RunRecord } from "../workflows/run-record.ts";
+import type { RunRecord, StepRecord } from "../workflows/run-record.ts";
+import { stepRows } from "./step-rows.ts";
 import { bold, dim, paintStatus, red } from "./style.ts";
 import { renderFacts, renderTable } from "./table.ts";
 import { cut, harmless } from "./terminal-text.ts";
@@ -29,9 +30,16 @@ export function describeRun(run: RunRecord): string {
   return [facts, ...sections].join("\n\n");
 }
 
-function describeSteps({ steps, kind }: RunRecord): string {
+function describeSteps(run: RunRecord): string {
+  const { steps, kind } = run;
   if (steps.length === 0) return "";
-  const rows = steps.map(({ id, agent, status, attempts, startedAt, endedAt, output, error, continued, reason }) => [
+  const rows = stepRows(run).map(({ step, done }) => describeStep(step, done));
+  return renderTable([kind === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
+}
+
+function describeStep(step: StepRecord, done: string | undefined): string[] {
+  const { id, agent = "", status, attempts, startedAt, endedAt, output, error, continued, reason } = step;
+  return [
     id,
     agent,
     `${paintStatus(status)}${continued ? dim(", went on") : ""}`,
@@ -41,9 +49,8 @@ function describeSteps({ steps, kind }: RunRecord): string {
       ? dim(cut(inline(reason), 60))
       : error && status !== "completed"
         ? red(cut(inline(error.message), 60))
-        : cut(inline(output ?? ""), 60),
-  ]);
-  return renderTable([kind === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
+        : (done ?? cut(inline(output ?? ""), 60)),
+  ];
 }
 
 function describeHandoffs({ handoffs }: RunRecord): string {

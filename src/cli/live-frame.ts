@@ -1,6 +1,7 @@
 /** What a run looks like at one moment, as lines for a terminal. */
 import type { RunRecord, StepRecord } from "../workflows/run-record.ts";
 import { isOver } from "../workflows/run-status.ts";
+import { stepRows } from "./step-rows.ts";
 import { bold, cyan, dim, green, paintStatus, red, yellow } from "./style.ts";
 import { cut, harmless, pad, widthOf } from "./terminal-text.ts";
 import { durationBetween, inline, tokens } from "./words.ts";
@@ -29,14 +30,16 @@ const WORDS_LINES = 3;
 
 /** Draws a run: its head, a line for each step or task, and under it its tools, its words and to whom it handed over. */
 export function drawRun(run: RunRecord, tasks: ReadonlyMap<string, TaskView>, screen: Screen): string[] {
-  const names = run.steps.map((step) => nameOf(step, run));
+  const rows = stepRows(run);
+  const names = rows.map(({ step, depth }) => `${"  ".repeat(depth)}${nameOf(step, run)}`);
   const width = Math.min(40, Math.max(10, ...names.map(widthOf)));
   const head = drawHead(run, screen);
-  const body = run.steps.flatMap((step, index) => {
+  const body = rows.flatMap(({ step, done }, index) => {
     const { status, startedAt, endedAt, attempts, error, continued, reason } = step;
     const mark = status === "running" && isOver(run.status) ? " " : markOf(status, screen);
     const took = startedAt === undefined ? "" : durationBetween(startedAt, endedAt);
     const notes = [
+      ...(done === undefined ? [] : [done]),
       ...(attempts > 1 ? [`attempt ${attempts}`] : []),
       ...(status === "retrying" ? [yellow("retrying")] : []),
       ...(reason === undefined ? [] : [dim(`skipped: ${inline(reason)}`)]),
@@ -65,7 +68,9 @@ function drawHead(
 }
 
 function nameOf({ id, agent }: StepRecord, { kind }: RunRecord): string {
-  return kind === "handoff" || id === agent ? agent : `${id} (${agent})`;
+  const name = id.slice(id.lastIndexOf("/") + 1);
+  if (agent === undefined) return name;
+  return kind === "handoff" || id === agent ? agent : `${name} (${agent})`;
 }
 
 function markOf(status: RunRecord["status"] | StepRecord["status"], { frame }: Screen): string {

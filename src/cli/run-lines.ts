@@ -2,14 +2,15 @@
 
 import type { TaskUsage } from "../actors/task.ts";
 import type { LiveEvent } from "../runtime/edges/run-feed.ts";
-import { isTerminal, type RunEvent } from "../workflows/run-events.ts";
+import { isTerminal, type RunEvent, type StepGroup } from "../workflows/run-events.ts";
+import { type LongLists, longLists } from "./long-lists.ts";
 import { bold, cyan, dim, green, red, yellow } from "./style.ts";
 import { cut, pad } from "./terminal-text.ts";
 import { count, durationBetween, inline, timeOfDay, tokens } from "./words.ts";
 
 export type RunTeller = (event: RunEvent | LiveEvent) => string | undefined;
 
-type Seen = { acceptedAt?: string; usage: TaskUsage };
+type Seen = { acceptedAt?: string; usage: TaskUsage; lists: LongLists };
 /** A word for what happened, and what there is to say about it. */
 type Told = { word: string; paint?: (text: string) => string; about?: string };
 
@@ -21,7 +22,10 @@ const WORD = 10;
 export function runTeller({ named = false }: { named?: boolean } = {}): RunTeller {
   const seen = new Map<string, Seen>();
   return (event) => {
-    const run = seen.get(event.runId) ?? { usage: { inputTokens: 0, outputTokens: 0, modelCalls: 0 } };
+    const run = seen.get(event.runId) ?? {
+      usage: { inputTokens: 0, outputTokens: 0, modelCalls: 0 },
+      lists: longLists(),
+    };
     seen.set(event.runId, run);
     if (event.n !== undefined) note(run, event);
     const told = event.n === undefined ? tellLive(event) : tell(event, run);
@@ -51,6 +55,9 @@ function note(run: Seen, event: RunEvent): void {
 }
 
 function tell(event: RunEvent, run: Seen): Told | undefined {
+  const progress = run.lists.take(event);
+  if (progress !== undefined) return { word: "progress", about: progress };
+  if (run.lists.hides(event)) return undefined;
   switch (event.type) {
     case "run.accepted":
       return { word: "accepted", paint: bold, about: `${event.data.workflow}: ${quoted(event.data.input)}` };
@@ -87,6 +94,14 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       if (!continued) return undefined;
       return { word: "goes on", paint: yellow, about: `without ${step}: ${inline(error.message)}` };
     }
+    case "step.started":
+      return event.data.group ? { word: "begun", about: `${event.data.step}: ${holds(event.data.group)}` } : undefined;
+    case "step.cancelled":
+      return event.data.taskId === undefined ? undefined : { word: "called off", paint: dim, about: event.data.step };
+    case "step.completed":
+      return event.data.exhausted
+        ? { word: "gives up", paint: yellow, about: `${event.data.step}: repeated as often as it may be` }
+        : undefined;
     case "timer.set":
       if (event.data.id !== "start") return undefined;
       return { word: "pending", about: `until ${timeOfDay(event.data.dueAt)}` };
@@ -101,13 +116,16 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
     case "run.cancelled":
       return { word: "cancelled", paint: red, about: summary(event, run) };
     // Told by the task of the step, or by the run's end, or of interest to nobody but the host.
-    case "step.started":
-    case "step.completed":
     case "timer.fired":
     case "run.exceeded":
     case "signal.received":
       return undefined;
   }
+}
+
+function holds({ type, size }: StepGroup): string {
+  if (type === "steps") return count(size, "step");
+  return type === "forEach" ? count(size, "item") : `up to ${count(size, "time")}`;
 }
 
 function tellSent({ agent, step, attempt, delivery, lost }: Extract<RunEvent, { type: "task.sent" }>["data"]): Told {

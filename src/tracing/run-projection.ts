@@ -138,6 +138,12 @@ export class StructuralFold {
         // What has not been done has no span.
         this.#stepsSkipped += 1;
         break;
+      case "step.cancelled": {
+        const { taskId } = event.data;
+        const error = { code: name.CANCELLED, message: "what it is a part of has failed" };
+        if (taskId !== undefined) this.#end(taskId, { at: event.at, error });
+        break;
+      }
       case "run.completed":
         this.#finish(event.at, "completed", undefined);
         break;

@@ -1,31 +1,39 @@
 /** What can be wrong with the steps of a deterministic workflow among each other, all of it at once. */
 import { type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
-import { checkSwitch, compileCondition } from "./conditions.ts";
+import { checkSwitch, compileCondition, compileList } from "./conditions.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { StepDraft } from "./definition-schema.ts";
 import { linkSteps, type StepsBefore, sortSteps, stepsBefore } from "./step-order.ts";
+import { contextsOf, type Surroundings } from "./step-surroundings.ts";
 import { compileTemplate, type TemplateContext } from "./templates.ts";
 import { unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
 
 /** What is checked: the steps, and in the same order what was written of them. */
 type Checked = { steps: readonly StepDefinition[]; drafts: readonly StepDraft[]; sources: WorkflowSources & Place };
 
-/** Sorts steps so that each stands after those it comes after and those it handles, or says what is wrong with them. */
+/**
+ * Sorts the steps of one group so that each stands after those it comes after and those it handles, or says what is wrong with
+ * them; `before` gives the steps that have ended before one, as far as that is known.
+ */
 export function checkSteps(
   steps: readonly StepDefinition[],
   drafts: readonly StepDraft[],
   sources: WorkflowSources & Place,
-): { sorted: StepDefinition[]; problems: Problem[] } {
+  around: Surroundings,
+): { sorted: StepDefinition[]; problems: Problem[]; before: (id: string) => StepsBefore } {
   const checked: Checked = { steps, drafts, sources };
-  const agents = steps.flatMap(({ agent }, index) =>
-    unknownAgent(agent, sources, placeAt(sources, "steps", index, "agent")),
+  const agents = drafts.flatMap(({ agent }, index) =>
+    agent === undefined ? [] : unknownAgent(agent, sources, placeAt(sources, "steps", index, "agent")),
   );
   const links = linkProblems(checked);
   const order = links.length > 0 ? { problems: links } : orderOf(checked);
   const sorted = order.sorted ?? [...steps];
-  const expressions = expressionProblems(checked, order.sorted);
-  return { sorted, problems: [...agents, ...order.problems, ...expressions] };
+  const all = new Set(steps.map(({ id }) => id));
+  // Where the order is not known the rest is still checked.
+  const before = order.sorted ? stepsBefore(linkSteps(order.sorted)) : () => all;
+  const expressions = expressionProblems(checked, before, around);
+  return { sorted, problems: [...agents, ...order.problems, ...expressions], before };
 }
 
 /** Where in the file each id stands, and where what is looked at does. */
@@ -108,28 +116,35 @@ function handlersBefore(steps: readonly StepDefinition[], sorted: readonly StepD
   });
 }
 
-/**
- * An expression may speak only of steps that are certain to have ended, so that a fold always gives the same. Where the order
- * is not known the rest is still checked.
- */
+/** An expression may speak only of steps that are certain to have ended, so that a fold always gives the same. */
 function expressionProblems(
   { steps, drafts, sources }: Checked,
-  sorted: readonly StepDefinition[] | undefined,
+  before: (id: string) => StepsBefore,
+  around: Surroundings,
 ): Problem[] {
-  const all = new Set(steps.map(({ id }) => id));
-  const before = sorted ? stepsBefore(linkSteps(sorted)) : () => all;
-  return drafts.flatMap(({ id, input, when, switch: choice }, index) => {
-    const context = (steps: StepsBefore, ...keys: string[]): TemplateContext => ({
+  return drafts.flatMap((draft, index) => {
+    const { id, input, when, switch: choice, forEach, repeat } = draft;
+    const step = steps[index];
+    if (!step || [input, when, choice, forEach, repeat].every((source) => source === undefined)) return [];
+    const own = before(id);
+    const inner = draft.steps?.map((step) => step.id) ?? [];
+    const previous = own[Symbol.iterator]().next().done !== true;
+    const { once, each, until } = contextsOf(step, { own, previous, around, inner });
+    const at = (context: typeof once, ...keys: string[]): TemplateContext => ({
       ...placeAt(sources, "steps", index, ...keys),
-      steps,
+      ...context,
     });
     const problems: Problem[] = [];
-    if (when !== undefined) problems.push(...problemsOf(() => compileCondition(when, context(before(id), "when"))));
+    const check = (compile: () => unknown) => problems.push(...problemsOf(compile));
+    if (when !== undefined) check(() => compileCondition(when, at(once, "when")));
     if (choice) {
-      const known = new Set([...before(id), id]);
-      problems.push(...problemsOf(() => checkSwitch(choice.on, context(known, "switch", "on"))));
+      const known = new Set([...once.steps, id]);
+      check(() => checkSwitch(choice.on, at({ ...once, steps: known }, "switch", "on")));
     }
-    if (input !== undefined) problems.push(...problemsOf(() => compileTemplate(input, context(before(id), "input"))));
+    if (forEach !== undefined) check(() => compileList(forEach, at(once, "forEach")));
+    const enough = repeat?.until;
+    if (enough !== undefined) check(() => compileCondition(enough, at(until, "repeat", "until")));
+    if (input !== undefined) check(() => compileTemplate(input, at(each, "input")));
     return problems;
   });
 }

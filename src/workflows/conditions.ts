@@ -19,6 +19,35 @@ export function compileCondition(source: string, context: TemplateContext): Cond
 }
 
 /**
+ * Compiles the expression a `forEach` goes by.
+ *
+ * @throws DefinitionError with every mistake in it.
+ */
+export function compileList(source: string, context: TemplateContext): Condition {
+  const expression = compileSource(source, context);
+  check(expression, context, { type: "list", expected: "an expression whose value is a list" });
+  return { path: context.path, expression };
+}
+
+/**
+ * The items of the list.
+ *
+ * @throws TroupeError `bad_list`, saying where it stands and what came, when it has no value or is no list.
+ */
+export function itemsOf({ path, expression }: Condition, scope: ExpressionScope): readonly unknown[] {
+  const bad = (got: string, cause?: unknown) =>
+    new TroupeError("bad_list", `${path}: expected ${expression.source} to be a list, got: ${got}`, { cause });
+  let value: unknown;
+  try {
+    value = evaluateExpression(expression, scope);
+  } catch (error) {
+    throw bad(error instanceof Error ? error.message : String(error), error);
+  }
+  if (!Array.isArray(value)) throw bad(showValue(value));
+  return value;
+}
+
+/**
  * Checks the expression a switch goes by.
  *
  * @throws DefinitionError with every mistake in it.
@@ -39,7 +68,8 @@ function check(
   { type, expected }: { type: string; expected: string },
 ) {
   const problems: Problem[] = unknownReferences(expression, context);
-  if (expression.type !== type && expression.type !== "dyn") {
+  // A list says of what: `list<int>`.
+  if (expression.type.replace(/<.*/s, "") !== type && expression.type !== "dyn") {
     const got = `${showValue(expression.source)}, which is ${expression.type}`;
     problems.push(problemAt(placeAt(context), expected, got));
   }

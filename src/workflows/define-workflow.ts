@@ -17,10 +17,12 @@ type CommonOptions = {
   timeoutMs?: number;
 };
 
+/** What a step does: it asks an agent, or is a graph of steps itself. */
+type StepWork = { agent: Agent | string; steps?: never } | { steps: readonly StepOptions[]; agent?: never };
+
 /** A step of a deterministic workflow. Steps run at once unless `after` says what they wait for. */
-export type StepOptions = {
+export type StepOptions = StepWork & {
   id: string;
-  agent: Agent | string;
   /** The id of a step, or several, that must have ended before. */
   after?: string | readonly string[];
   /** A condition in CEL, without braces; where it is false the step is skipped. */
@@ -48,12 +50,25 @@ export type StepOptions = {
   input?: unknown;
   retry?: Partial<RetryPolicy>;
   timeoutMs?: number;
+  /**
+   * A list in CEL: the step is done once for each item, with `item` and `index` in scope, and its output is the list of what
+   * they gave, in order. With `onError: "continue"` an item that fails has `{error}` in its place.
+   */
+  forEach?: string;
+  /** How many items are at work at once, at most 500. @default 32 */
+  concurrency?: number;
+  /**
+   * The step is done again until `until`, a condition in CEL, holds, at most `max` times (up to 10,000). `index` and `last`, the
+   * output of the iteration before, are in scope; `until` also sees `output` and the steps of the iteration.
+   */
+  repeat?: { until: string; max: number };
 };
 
-export type DeterministicWorkflowOptions = CommonOptions & { kind?: "deterministic" } & (
-    | { agents: readonly (Agent | string)[]; steps?: never }
-    | { steps: readonly StepOptions[]; agents?: never }
-  );
+export type DeterministicWorkflowOptions = CommonOptions & {
+  kind?: "deterministic";
+  /** How many tasks of a run are open at once, at most 500. @default 500 */
+  concurrency?: number;
+} & ({ agents: readonly (Agent | string)[]; steps?: never } | { steps: readonly StepOptions[]; agents?: never });
 
 export type HandoffWorkflowOptions = CommonOptions & {
   kind?: "handoff";
@@ -104,7 +119,12 @@ export function withNames(options: unknown, found: (agent: Agent) => void): unkn
 }
 
 function namedStep(step: unknown, named: (value: unknown) => unknown): unknown {
-  return typeof step === "object" && step !== null && "agent" in step ? { ...step, agent: named(step.agent) } : step;
+  if (typeof step !== "object" || step === null) return step;
+  return {
+    ...step,
+    ...("agent" in step && { agent: named(step.agent) }),
+    ...("steps" in step && Array.isArray(step.steps) && { steps: step.steps.map((inner) => namedStep(inner, named)) }),
+  };
 }
 
 function isAgent(value: unknown): value is Agent {

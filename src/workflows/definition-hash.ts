@@ -1,5 +1,5 @@
 /** The fingerprint by which a run finds out whether a definition is still the one it was folded with. */
-import type { DeterministicDefinition, HandoffDefinition } from "./definition.ts";
+import type { DeterministicDefinition, HandoffDefinition, StepDefinition } from "./definition.ts";
 
 type Unhashed<Definition> = Omit<Definition, "hash">;
 
@@ -12,8 +12,9 @@ export function hashDefinition(definition: Unhashed<DeterministicDefinition> | U
   return fnv1a64(canonicalJson(withoutWords(decisive)));
 }
 
-/** What a model is told about a handoff decides nothing; where it may go does. */
+/** What a model is told about a handoff decides nothing; where it may go does. The kind of a step follows from its keys. */
 function withoutWords(decisive: object): object {
+  if ("steps" in decisive) return { ...decisive, steps: (decisive.steps as StepDefinition[]).map(withoutKind) };
   if (!("agents" in decisive)) return decisive;
   const agents = decisive.agents as HandoffDefinition["agents"];
   const edges = Object.entries(agents).map(([from, options]) => [
@@ -21,6 +22,10 @@ function withoutWords(decisive: object): object {
     options.map(({ to, context }) => ({ to, context })),
   ]);
   return { ...decisive, agents: Object.fromEntries(edges) };
+}
+
+function withoutKind({ kind: _kind, ...step }: StepDefinition): object {
+  return "steps" in step && step.steps ? { ...step, steps: step.steps.map(withoutKind) } : step;
 }
 
 /** JSON with its keys in order, so that equal data gives equal text. */

@@ -4,6 +4,7 @@ import { durationSchema } from "../actors/durations.ts";
 import type { JsonSchema } from "../actors/model.ts";
 import { nameSchema } from "../actors/names.ts";
 import { strict } from "../actors/strict.ts";
+import { MOST_OPEN_TASKS } from "./definition.ts";
 
 export const KINDS = ["deterministic", "handoff"] as const;
 
@@ -44,9 +45,20 @@ const switchSchema = strict({
   default: nameSchema.optional(),
 });
 
-const stepSchema = strict({
+/** Both are needed; `check-shape.ts` says so, for what the schema misses keeps the rest from being read. */
+const repeatSchema = strict({
+  until: z.string().min(1).optional(),
+  max: z.number().int().min(1).max(10_000).optional(),
+});
+
+const concurrencySchema = z.number().int().min(1).max(MOST_OPEN_TASKS);
+
+/** What says what a step does: one of these. */
+export const STEP_KEYS = ["agent", "steps"] as const;
+
+const stepShape = {
   id: nameSchema,
-  agent: nameSchema,
+  agent: nameSchema.optional(),
   after: z
     .union([nameSchema, z.array(nameSchema)], { error: "expected the id of a step, or a list of them" })
     .optional(),
@@ -57,6 +69,17 @@ const stepSchema = strict({
   input: jsonSchema.optional(),
   retry: retrySchema.prefault({}),
   timeoutMs: durationSchema.optional(),
+  forEach: z.string().min(1).optional(),
+  concurrency: concurrencySchema.optional(),
+  repeat: repeatSchema.optional(),
+};
+
+const { id, agent, ...otherShape } = stepShape;
+const stepSchema: z.ZodType<StepDraft> = strict({
+  id,
+  agent,
+  steps: z.lazy(() => z.array(stepSchema).min(1)).optional(),
+  ...otherShape,
 });
 
 const common = {
@@ -81,6 +104,7 @@ export const deterministicSchema = strict({
   kind: z.literal("deterministic").default("deterministic"),
   agents: agentsSchema.optional(),
   steps: z.array(stepSchema).min(1).optional(),
+  concurrency: concurrencySchema.optional(),
 });
 
 export const handoffSchema = strict({
@@ -92,6 +116,6 @@ export const handoffSchema = strict({
   maxVisits: z.number().int().min(1).max(10_000).default(8),
 });
 
-export type StepDraft = z.output<typeof stepSchema>;
+export type StepDraft = z.output<z.ZodObject<typeof stepShape>> & { steps?: StepDraft[] | undefined };
 export type DeterministicDraft = z.output<typeof deterministicSchema>;
 export type HandoffDraft = z.output<typeof handoffSchema>;

@@ -1,6 +1,12 @@
 /** What a workflow is once it is checked: plain data, the same whichever of YAML, JSON or TypeScript it was written in. */
 import type { HandoffOption } from "../actors/task.ts";
 
+/** As many tasks as can be begun in one entry of a journal, far below what a broker takes in one message. */
+export const MOST_OPEN_TASKS = 500;
+
+/** How many items of a `forEach` are at work at once where nothing else is said. */
+export const DEFAULT_ITEMS_AT_ONCE = 32;
+
 /** How failed attempts at a step are repeated. */
 export type RetryPolicy = {
   /** Attempts in all, the first included. @default 1 */
@@ -13,10 +19,8 @@ export type RetryPolicy = {
   maxDelayMs: number;
 };
 
-/** One node of a deterministic workflow. */
-export type StepDefinition = {
+type StepCommon = {
   id: string;
-  agent: string;
   /** Steps that must have ended before; none means at once. */
   after: string[];
   /** A condition in CEL; where it is false the step is skipped. */
@@ -30,7 +34,22 @@ export type StepDefinition = {
   retry: RetryPolicy;
   /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
   timeoutMs?: number;
+  /** A list in CEL: the step is done once for each item of it, and gives a list. Not together with `repeat`. */
+  forEach?: string;
+  /** How many items of `forEach` are at work at once. */
+  concurrency?: number;
+  /** The step is done again until `until`, a condition in CEL, holds, at most `max` times. */
+  repeat?: { until: string; max: number };
 };
+
+/** A step an agent is asked for. */
+type AgentStep = StepCommon & { kind: "agent"; agent: string };
+
+/** A step that is a graph of its own. */
+type GroupStep = StepCommon & { kind: "group"; agent?: never; steps: StepDefinition[] };
+
+/** One node of a deterministic workflow. */
+export type StepDefinition = AgentStep | GroupStep;
 
 type Common = {
   name: string;
@@ -49,6 +68,8 @@ export type DeterministicDefinition = Common & {
   kind: "deterministic";
   /** In an order in which every step stands after those it depends on. */
   steps: StepDefinition[];
+  /** How many tasks of a run are open at once; absent means {@link MOST_OPEN_TASKS}. */
+  concurrency?: number;
 };
 
 export type HandoffDefinition = Common & {

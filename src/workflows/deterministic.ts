@@ -1,159 +1,239 @@
 /**
- * The plan of deterministic workflows: a graph of steps, each decided on as soon as all it comes after have ended. It is asked,
- * or skipped, as its `needs` and its condition say. A chain is the graph in which every step comes after the one before.
+ * The plan of deterministic workflows: a graph of steps, each decided on as soon as all it comes after have ended. It is begun,
+ * or skipped, as its `needs` and its condition say. A chain is the graph in which every step comes after the one before; a
+ * group is a step that is such a graph itself, and `forEach` and `repeat` do a step many times.
+ *
+ * `step-states.ts` is what is remembered, `step-instances.ts` finds a place in it by its path, `step-points.ts` says what can be
+ * seen from there, and `step-ends.ts` says what follows from an end. Here things are begun.
  *
  * Invariants
- * P1  A step ends once: completed, skipped, or failed where the run goes on; the run completes when all have ended.
+ * P1  The run completes when all steps have ended (E1 to E3 in `step-ends.ts`).
  * P2  A step is decided on once, by the end of the last step it comes after, so that a fold finds the same ends in scope.
  * P3  What is kept of an end is dropped when all that may speak of it have ended; what a sink gave is kept for the result.
+ * P4  No more tasks are open than the workflow's `concurrency` says; what waits for room goes in the order it became ready.
+ * P5  One fact leads to so many moves at most; what is due beyond that waits for a timer that is due at once. So an entry fits
+ *     into a message, whatever a fact makes due.
  */
 import type { Task } from "../actors/task.ts";
-import { type ErrorRecord, toErrorRecord } from "../errors.ts";
+import { toErrorRecord } from "../errors.ts";
 import { backoff } from "./backoff.ts";
-import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
-import type { StepEnd } from "./expressions.ts";
-import { deadlineOf, ENTRY_TOO_LARGE, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { DEFAULT_ITEMS_AT_ONCE, type DeterministicDefinition, MOST_OPEN_TASKS } from "./definition.ts";
+import { deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
 import type { Fact } from "./run-events.ts";
-import { graphOf, type Node } from "./step-graph.ts";
+import { complete, endStep, fail, type Making, RETRY_TIMER, say, taskIdOf } from "./step-ends.ts";
+import { graphOf } from "./step-graph.ts";
 import {
-  atAttempt,
-  attemptOf,
-  endOf,
-  forget,
-  haveEnded,
-  notBegun,
-  type StepStates,
-  statusOf,
-  withEnd,
-} from "./step-states.ts";
-import { endIn, judge } from "./step-verdict.ts";
+  bodyOf,
+  frameAround,
+  type Instance,
+  instanceAt,
+  instanceIn,
+  instanceOf,
+  isMany,
+  isUndecided,
+  withBody,
+  withEach,
+  withLoop,
+} from "./step-instances.ts";
+import { pointAt, rememberList } from "./step-points.ts";
+import { beforeAll, noneOf, notBegun, type StepStates } from "./step-states.ts";
+import { judge } from "./step-verdict.ts";
+import { headOf, isEmptyLine, withLast, withoutHead } from "./waiting-line.ts";
 
-type Progress = { state: StepStates; moves: Move[] };
+/** The timer that what was too much for one entry goes on with. */
+const GO_ON_TIMER = "go-on";
 
-/** A progress that is being made; `due` are steps to be decided on. */
-type Making = { readonly setup: RunSetup; state: StepStates; readonly moves: Move[]; readonly due: Node[] };
-
-const RETRY_TIMER = "retry.";
+// Some 400 bytes each in an entry, of which a broker takes a megabyte where nothing else is said.
+const MOST_MOVES = 1_000;
 
 /** Plans a deterministic workflow. */
 export function deterministicPlan(definition: DeterministicDefinition): Plan<StepStates> {
   const graph = graphOf(definition);
-  const first = [...graph.nodes.values()].filter(({ before }) => before.length === 0);
+  const mostOpen = definition.concurrency ?? MOST_OPEN_TASKS;
   return {
     begin(setup) {
-      return proceedFrom(setup, notBegun(definition.steps.length), (making) => making.due.push(...first));
+      const making = makingOf(setup, setup.acceptedAt, beforeAll(definition.steps.length));
+      for (const node of graph.first) making.ready.push(instanceIn(undefined, node));
+      return goOn(making, false);
     },
 
-    proceed(setup, state, fact, open) {
-      return proceedFrom(setup, state, (making) => {
-        if (fact.type === "timer.fired") askAgain(making, fact.data.id);
-        else if (open?.step === undefined) return;
-        else if (fact.type === "agent.handoff") {
+    proceed(setup, states, fact, open) {
+      const making = makingOf(setup, fact.at, states);
+      if (fact.type === "timer.fired") {
+        if (fact.data.id === GO_ON_TIMER) return goOn(making, true);
+        askAgain(making, fact.data.id);
+      } else if (open?.step !== undefined) {
+        const instance = instanceOf(graph, open.step);
+        making.states = { ...making.states, open: making.states.open - 1 };
+        if (fact.type === "agent.handoff") {
           const error = { code: "handoff_not_allowed", message: "a deterministic workflow has no handoffs" };
-          fail(making, nodeOf(open.step), { taskId: open.task.taskId, error });
-        } else settle(making, nodeOf(open.step), fact);
-      });
+          fail(making, instance, { taskId: open.task.taskId, error });
+        } else settle(making, instance, fact);
+      }
+      return goOn(making, false);
     },
   };
 
-  /** Does one thing, and then decides on every step it makes due, in turn. */
-  function proceedFrom(setup: RunSetup, before: StepStates, act: (making: Making) => void): Progress {
-    const making: Making = { setup, state: before, moves: [], due: [] };
-    act(making);
-    // Skipped steps make others due meanwhile; a chain of thousands of them must not become as many calls.
-    for (const node of making.due) decide(making, node);
-    const { state, moves } = making;
-    if (state.ended > before.ended && state.ended === graph.nodes.size)
-      moves.push({ type: "complete", output: resultOf(state) });
-    return { state, moves };
+  function makingOf(setup: RunSetup, at: string, states: StepStates): Making {
+    return { setup, graph, at, states, moves: [], ready: [], isOver: false };
   }
 
-  function settle(making: Making, node: Node, { at, data }: Fact & { type: "task.settled" }): void {
+  /** Decides on what is due, in turn, and fills the room there is; `due` whether what was left over before is to be gone on with. */
+  function goOn(making: Making, due: boolean): { state: StepStates; moves: Move[] } {
+    const { moves, ready } = making;
+    const mayDecide = due || isEmptyLine(making.states.due);
+    // What one decision makes due comes behind; a chain of thousands of skipped steps must not become as many calls.
+    let next = 0;
+    while (!making.isOver && moves.length < MOST_MOVES) {
+      const instance = (mayDecide ? nextDue(making) : undefined) ?? (mayDecide ? ready[next++] : undefined);
+      if (instance) decide(making, instance);
+      else if (!fillRoom(making)) break;
+    }
+    if (making.isOver) return { state: making.states, moves };
+    // P5
+    for (const { path } of ready.slice(next)) {
+      making.states = { ...making.states, due: withLast(making.states.due, path) };
+    }
+    const isSet = !mayDecide;
+    if (!isSet && !isEmptyLine(making.states.due)) moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
+    return { state: making.states, moves };
+  }
+
+  function nextDue(making: Making): Instance | undefined {
+    const path = headOf(making.states.due);
+    if (path === undefined) return undefined;
+    making.states = { ...making.states, due: withoutHead(making.states.due) };
+    return instanceOf(graph, path);
+  }
+
+  /** Asks for what waits longest, where there is room. False where there is none, or nobody waits. */
+  function fillRoom(making: Making): boolean {
+    const { open, line } = making.states;
+    const path = headOf(line);
+    if (path === undefined || open >= mostOpen) return false;
+    making.states = { ...making.states, line: withoutHead(line) };
+    const instance = instanceOf(graph, path);
+    const body = bodyOf(making.states, instance);
+    // It may have been called off meanwhile.
+    if (typeof body === "number" && body < 0) ask(making, instance, -body);
+    return true;
+  }
+
+  function settle(making: Making, instance: Instance, { at, data }: Fact & { type: "task.settled" }): void {
     const { taskId, outcome } = data;
     if (outcome.type === "completed") {
-      const said: Move = { type: "say", event: { type: "step.completed", data: { step: node.step.id, taskId } } };
-      end(making, node, { end: { status: "completed", output: outcome.output }, said });
+      complete(making, instance, outcome.output, taskId);
       return;
     }
-    const { id, retry } = node.step;
-    const attempt = attemptOf(making.state, node);
+    const { retry } = instance.node.step;
+    const attempt = attemptOf(making, instance);
     const { error } = outcome;
     if (error.retryable === false || attempt >= retry.maxAttempts) {
-      fail(making, node, { taskId, error });
+      fail(making, instance, { taskId, error });
       return;
     }
     const dueAt = later(at, backoff(retry, attempt, `${making.setup.runId}/${taskId}`));
-    making.state = atAttempt(making.state, node, attempt + 1);
-    making.moves.push(
-      { type: "say", event: { type: "step.retrying", data: { step: id, attempt: attempt + 1, dueAt, error } } },
-      { type: "timer", id: `${RETRY_TIMER}${id}`, dueAt },
-    );
-  }
-
-  // P1
-  function end(making: Making, node: Node, { end, said }: { end: StepEnd; said: Move }): void {
-    making.state = withEnd(making.state, node, end);
-    making.moves.push(said);
-    for (const follower of node.followers) if (haveEnded(making.state, follower.before)) making.due.push(follower); // P2
-    const over = [node, ...node.uses].filter((used) => !graph.sinks.has(used) && haveEnded(making.state, used.users));
-    making.state = forget(making.state, over); // P3
-  }
-
-  function decide(making: Making, node: Node): void {
-    const { setup, state } = making;
-    const { id, agent } = node.step;
-    const verdict = judge(graph, node, { states: state, setup });
-    if (verdict.type === "skip") {
-      const said: Move = {
-        type: "say",
-        event: { type: "step.skipped", data: { step: id, agent, reason: verdict.reason } },
-      };
-      end(making, node, { end: { status: "skipped" }, said });
-      return;
-    }
-    making.state = atAttempt(state, node, 1);
-    making.moves.push({ type: "say", event: { type: "step.started", data: { step: id, agent } } });
-    if (verdict.type === "start") ask(making, node, 1);
-    else fail(making, node, { taskId: taskIdOf(node, 1), error: verdict.error });
+    making.states = withBody(making.states, instance, -(attempt + 1));
+    say(making, { type: "step.retrying", data: { step: instance.path, attempt: attempt + 1, dueAt, error } });
+    making.moves.push({ type: "timer", id: `${RETRY_TIMER}${instance.path}`, dueAt });
   }
 
   function askAgain(making: Making, timer: string): void {
     if (!timer.startsWith(RETRY_TIMER)) return;
-    const node = nodeOf(timer.slice(RETRY_TIMER.length));
-    ask(making, node, attemptOf(making.state, node));
+    const instance = instanceOf(graph, timer.slice(RETRY_TIMER.length));
+    lineUp(making, instance, attemptOf(making, instance));
   }
 
-  function ask(making: Making, node: Node, attempt: number): void {
-    const { setup, state, moves } = making;
-    const { step } = node;
-    const taskId = taskIdOf(node, attempt);
+  function decide(making: Making, instance: Instance) {
+    // It may have been called off since it became due.
+    if (!isUndecided(making.states, instance)) return;
+    if (instance.index !== undefined) return beginBody(making, instance);
+    const { node, path } = instance;
+    const { agent } = node.step;
+    const frame = frameAround(making.states, instance);
+    if (!frame) return;
+    const verdict = judge(node, frame, pointAt(making, instance));
+    if (verdict.type === "start") return begin(making, instance);
+    const known = { step: path, ...(agent !== undefined && { agent }) };
+    if (verdict.type === "skip") {
+      const said = { type: "step.skipped", data: { ...known, reason: verdict.reason } } as const;
+      return endStep(making, instance, { status: "skipped" }, said);
+    }
+    say(making, { type: "step.started", data: known });
+    fail(making, instance, { ...taskOf(instance), error: verdict.error });
+  }
+
+  function begin(making: Making, whole: Instance) {
+    const { step } = whole.node;
+    if (step.forEach !== undefined) return beginItems(making, whole);
+    if (!step.repeat) return beginBody(making, whole);
+    const group = { type: "repeat", size: step.repeat.max } as const;
+    say(making, { type: "step.started", data: { step: whole.path, group } });
+    making.states = withLoop(making.states, whole, { index: 0, body: 0 });
+    making.ready.push(instanceAt(whole, 0));
+  }
+
+  function beginItems(making: Making, whole: Instance) {
+    const { scope, step } = whole.node;
+    let items: readonly unknown[];
     try {
-      const input = graph.scopes.inputOf(step.id, { endOf: (id) => endIn(graph, state, id), setup });
-      const task = taskFor(step, { taskId, attempt, input, setup });
-      moves.push({ type: "ask", open: { task, step: step.id, forwarded: false } });
+      items = scope.itemsOf(pointAt(making, whole));
+    } catch (error) {
+      say(making, { type: "step.started", data: { step: whole.path } });
+      return fail(making, whole, { error: toErrorRecord(error, "bad_list") });
+    }
+    const group = { type: "forEach", size: items.length } as const;
+    say(making, { type: "step.started", data: { step: whole.path, group } });
+    if (items.length === 0) return complete(making, whole, []);
+    const begun = Math.min(items.length, step.concurrency ?? DEFAULT_ITEMS_AT_ONCE);
+    const first = Array.from({ length: begun }, (_, index) => [index, 0] as const);
+    const each = { ...noneOf(items.length), begun, items: first };
+    rememberList(each, items);
+    making.states = withEach(making.states, whole, each);
+    for (const [index] of first) making.ready.push(instanceAt(whole, index));
+  }
+
+  /** Begins a step, or one item or iteration of it. */
+  function beginBody(making: Making, instance: Instance) {
+    const { body } = instance.node;
+    if (!body) return lineUp(making, instance, 1);
+    const size = body.nodes.size;
+    say(making, { type: "step.started", data: { step: instance.path, group: { type: "steps", size } } });
+    making.states = withBody(making.states, instance, notBegun(size));
+    for (const node of body.first) making.ready.push(instanceIn(instance, node));
+  }
+
+  // P4
+  function lineUp(making: Making, instance: Instance, attempt: number) {
+    const { open, line } = making.states;
+    if (open < mostOpen && isEmptyLine(line)) return ask(making, instance, attempt);
+    const states = withBody(making.states, instance, -attempt);
+    making.states = { ...states, line: withLast(line, instance.path) };
+  }
+
+  function ask(making: Making, instance: Instance, attempt: number) {
+    const { setup } = making;
+    const { path, node } = instance;
+    const { agent } = node.step;
+    const known = { step: path, ...(agent !== undefined && { agent }) };
+    if (attempt === 1) say(making, { type: "step.started", data: known });
+    const taskId = taskIdOf(instance, attempt);
+    let input: unknown;
+    try {
+      input = node.scope.inputOf(pointAt(making, instance));
     } catch (error) {
       // A template that finds nothing is the definition's or the input's fault; asking again would not help.
-      fail(making, node, { taskId, error: toErrorRecord(error, "template_failed") });
+      return fail(making, instance, { taskId, error: toErrorRecord(error, "template_failed") });
     }
+    const states = withBody(making.states, instance, attempt);
+    making.states = { ...states, open: states.open + 1 };
+    const task = taskFor(instance, { taskId, attempt, input, setup });
+    making.moves.push({ type: "ask", open: { task, step: path, forwarded: false } });
   }
 
-  function fail(making: Making, node: Node, { taskId, error }: { taskId: string; error: ErrorRecord }): void {
-    const { id, onError } = node.step;
-    const data = { step: id, taskId, error };
-    if (onError !== undefined && error.code !== ENTRY_TOO_LARGE) {
-      const said: Move = { type: "say", event: { type: "step.failed", data: { ...data, continued: true } } };
-      end(making, node, { end: { status: "failed", error }, said });
-      return;
-    }
-    making.moves.push(
-      { type: "say", event: { type: "step.failed", data } },
-      { type: "fail", error: { ...error, message: `step ${id}: ${error.message}` } },
-    );
-  }
+  type Asked = { taskId: string; attempt: number; input: unknown; setup: RunSetup };
 
-  type Attempt = { taskId: string; attempt: number; input: unknown; setup: RunSetup };
-
-  function taskFor(step: StepDefinition, { taskId, attempt, input, setup }: Attempt): OpenTask["task"] {
+  function taskFor({ node: { step } }: Instance, { taskId, attempt, input, setup }: Asked): OpenTask["task"] {
     const deadline = deadlineOf(setup);
     const task: Task = {
       v: 1,
@@ -161,7 +241,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
       runId: setup.runId,
       workflow: definition.name,
       definition: definition.hash,
-      agent: step.agent,
+      agent: step.agent ?? "",
       attempt,
       delivery: 1,
       input,
@@ -174,27 +254,15 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     if (deadline !== undefined) task.deadline = deadline;
     return task;
   }
-
-  function nodeOf(id: string): Node {
-    const node = graph.nodes.get(id);
-    if (!node) throw new Error(`${definition.name}: no step ${JSON.stringify(id)}`);
-    return node;
-  }
-
-  /** What the sinks that completed gave: by id where there are several of them in the definition, whichever completed. */
-  function resultOf(state: StepStates): unknown {
-    const completed = [...graph.sinks].filter((node) => statusOf(state, node) === "completed");
-    if (completed.length === 0) return null;
-    const outputs = completed.map((node) => [node.step.id, outputIn(state, node)] as const);
-    return graph.sinks.size === 1 ? outputs[0]?.[1] : Object.fromEntries(outputs);
-  }
 }
 
-function outputIn(state: StepStates, node: Node): unknown {
-  const end = endOf(state, node);
-  return end.status === "completed" ? end.output : undefined;
+/** The attempt an instance is at, or is to begin. */
+function attemptOf({ states }: Making, instance: Instance): number {
+  const body = bodyOf(states, instance);
+  return typeof body === "number" && body !== 0 ? Math.abs(body) : 1;
 }
 
-function taskIdOf({ step }: Node, attempt: number): string {
-  return `${step.id}-${attempt}`;
+/** The task of a step that failed before it was asked. */
+function taskOf(instance: Instance): { taskId?: string } {
+  return instance.node.body || isMany(instance.node) ? {} : { taskId: taskIdOf(instance, 1) };
 }

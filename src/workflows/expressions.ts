@@ -4,12 +4,25 @@ import { TroupeError } from "../errors.ts";
 
 /** How a step has ended: all that steps after it can see of it. */
 export type StepEnd =
-  | { readonly status: "completed"; readonly output: unknown }
+  /** `exhausted` is there for steps that repeat: whether the last iteration was the last allowed, and not yet what was wanted. */
+  | { readonly status: "completed"; readonly output: unknown; readonly exhausted?: boolean }
   | { readonly status: "failed"; readonly error: { readonly code: string; readonly message: string } }
   | { readonly status: "skipped" };
 
+/** What there is to speak of inside of `forEach` and `repeat`. */
+export type LoopScope = {
+  /** The item of the nearest `forEach`. */
+  item?: unknown;
+  /** Of the nearest item or iteration, from 0; an integer of CEL. */
+  index?: bigint;
+  /** What the iteration before gave, null in the first. */
+  last?: unknown;
+  /** What the iteration gave, for `until`. */
+  output?: unknown;
+};
+
 /** What expressions can speak of. */
-export type ExpressionScope = {
+export type ExpressionScope = LoopScope & {
   /** The run's input. */
   input: unknown;
   /** The steps that have ended. */
@@ -22,6 +35,11 @@ export type ExpressionScope = {
 
 const VARIABLES = ["input", "steps", "previous", "session", "run"] as const;
 
+/** Variables that are there only inside of `forEach` and `repeat`. */
+const LOOP_VARIABLES = ["item", "index", "last", "output"] as const;
+
+export type LoopVariable = (typeof LOOP_VARIABLES)[number];
+
 /** A compiled expression and what it speaks of. */
 export type Expression = {
   source: string;
@@ -30,6 +48,8 @@ export type Expression = {
   usesPrevious: boolean;
   /** Whether it may look at any step: `steps[<something computed>]`, `steps` as a whole. */
   usesAnyStep: boolean;
+  /** Variables of `forEach` and `repeat` it names, each once. */
+  loopVariables: readonly LoopVariable[];
   /** The type of its value as CEL names it; `dyn` where only running it tells. */
   type: string;
   run: ParseResult;
@@ -39,7 +59,7 @@ const environment = createEnvironment();
 
 function createEnvironment(): Environment {
   const made = new Environment({ homogeneousAggregateLiterals: false, enableOptionalTypes: true });
-  for (const name of VARIABLES) made.registerVariable(name, "dyn");
+  for (const name of [...VARIABLES, ...LOOP_VARIABLES]) made.registerVariable(name, "dyn");
   // JSON has one kind of number, CEL has two and does not mix them: without these, `input.count + 1` fails.
   const operators: [string, (a: number, b: number) => number][] = [
     ["+", (a, b) => a + b],
@@ -76,9 +96,10 @@ function compile(source: string): Expression {
   const run = parse(source);
   const { valid, error, type = "dyn" } = run.check();
   if (!valid) throw new TroupeError("invalid_expression", summaryOf(error));
-  const found: Found = { steps: new Set(), usesPrevious: false, usesAnyStep: false };
-  collect(run.ast, found);
-  return { source, run, type, ...found, steps: [...found.steps] };
+  const found: Found = { steps: new Set(), usesPrevious: false, usesAnyStep: false, loopVariables: new Set() };
+  collect(run.ast, found, []);
+  const loopVariables = LOOP_VARIABLES.filter((name) => found.loopVariables.has(name));
+  return { source, run, type, ...found, steps: [...found.steps], loopVariables };
 }
 
 function parse(source: string): ParseResult {
@@ -89,15 +110,28 @@ function parse(source: string): ParseResult {
   }
 }
 
-type Found = { steps: Set<string>; usesPrevious: boolean; usesAnyStep: boolean };
+type Found = { steps: Set<string>; usesPrevious: boolean; usesAnyStep: boolean; loopVariables: Set<string> };
 
-/** Finds what an expression speaks of: `steps.a`, `steps["a"]`, `previous`, and `steps` in any other way. */
-function collect(node: unknown, found: Found): void {
+/** Macros that give their first argument, a name, to the others. */
+const BINDING = new Set(["map", "filter", "all", "exists", "exists_one"]);
+
+/**
+ * Finds what an expression speaks of: `steps.a`, `steps["a"]`, `previous`, `steps` in any other way, and the variables of
+ * loops. `bound` are names that mean something of its own, as `item` in `input.list.map(item, item.x)`.
+ */
+function collect(node: unknown, found: Found, bound: readonly string[]): void {
   if (Array.isArray(node)) {
-    for (const part of node) collect(part, found);
+    for (const part of node) collect(part, found, bound);
     return;
   }
   if (!isNode(node)) return;
+  if (node.op === "rcall" && BINDING.has(node.args[0])) {
+    const [, receiver, [variable, ...rest]] = node.args;
+    collect(receiver, found, bound);
+    if (variable?.op === "id") collect(rest, found, [...bound, variable.args]);
+    else collect([variable, ...rest], found, bound);
+    return;
+  }
   const step = namedStep(node);
   if (step !== undefined) {
     found.steps.add(step);
@@ -105,7 +139,8 @@ function collect(node: unknown, found: Found): void {
   }
   if (node.op === "id" && node.args === "previous") found.usesPrevious = true;
   if (node.op === "id" && node.args === "steps") found.usesAnyStep = true;
-  collect(node.args, found);
+  if (node.op === "id" && !bound.includes(node.args)) found.loopVariables.add(node.args);
+  collect(node.args, found, bound);
 }
 
 function namedStep({ op, args }: ASTNode): string | undefined {

@@ -3,11 +3,10 @@
 import type { Read } from "../actors/read-by-schema.ts";
 import { type Place, placeAt, problemAt } from "../actors/schema-problems.ts";
 import type { Problem } from "../errors.ts";
-import { checkSteps } from "./check-steps.ts";
 import type { StepDefinition, WorkflowDefinition } from "./definition.ts";
 import { hashDefinition } from "./definition-hash.ts";
-import { DEFAULT_RETRY, type DeterministicDraft, type StepDraft } from "./definition-schema.ts";
-import { expandSwitches } from "./expand-switches.ts";
+import { DEFAULT_RETRY, type DeterministicDraft } from "./definition-schema.ts";
+import { NO_GROUP, stepsFrom } from "./steps-from.ts";
 import { type CommonParts, unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
 
 /** Makes the definition of a deterministic workflow, or says what is wrong with it. */
@@ -16,14 +15,15 @@ export function finishDeterministic(
   common: CommonParts,
   sources: WorkflowSources & Place,
 ): Read<WorkflowDefinition> {
-  const { agents, steps } = draft;
+  const { agents, steps, concurrency } = draft;
   if ((agents === undefined) === (steps === undefined)) {
     const got = agents === undefined ? "neither" : "both";
     return { problems: [problemAt(placeAt(sources), "either `agents`, one after the other, or `steps`", got)] };
   }
-  const { sorted, problems } = steps ? fromSteps(steps, sources) : fromAgents(agents ?? [], sources);
+  const { sorted, problems } = steps ? stepsFrom(steps, sources, NO_GROUP) : fromAgents(agents ?? [], sources);
   if (problems.length > 0) return { problems };
-  const definition = { ...common, kind: "deterministic" as const, steps: sorted };
+  const bound = concurrency !== undefined && { concurrency };
+  const definition = { ...common, kind: "deterministic" as const, steps: sorted, ...bound };
   return { value: { ...definition, hash: hashDefinition(definition) }, problems: [] };
 }
 
@@ -35,7 +35,7 @@ function fromAgents(agents: readonly string[], sources: WorkflowSources & Place)
   const ids = uniqueIds(agents);
   const sorted = agents.map((agent, index) => {
     const after = index === 0 ? [] : ids.slice(index - 1, index);
-    return { id: ids[index] ?? agent, agent, after, retry: DEFAULT_RETRY };
+    return { kind: "agent" as const, id: ids[index] ?? agent, agent, after, retry: DEFAULT_RETRY };
   });
   return { sorted, problems };
 }
@@ -56,26 +56,4 @@ function uniqueIds(agents: readonly string[]): string[] {
     taken.add(id);
     return id;
   });
-}
-
-function fromSteps(drafts: readonly StepDraft[], sources: WorkflowSources & Place): Steps {
-  const steps = drafts.map(toStep);
-  const expanded = expandSwitches(steps, drafts, placeAt(sources, "steps"));
-  const { sorted, problems } = checkSteps(expanded.steps, drafts, sources);
-  return { sorted, problems: [...expanded.problems, ...problems] };
-}
-
-/** What says no more than the default is left out, so that it makes no other hash. */
-function toStep({ id, agent, after = [], when, needs, onError, input, retry, timeoutMs }: StepDraft): StepDefinition {
-  return {
-    id,
-    agent,
-    after: typeof after === "string" ? [after] : [...new Set(after)],
-    ...(when === undefined ? {} : { when }),
-    ...(needs === "all" ? {} : { needs }),
-    ...(onError === "fail" ? {} : { onError }),
-    ...(input === undefined ? {} : { input }),
-    retry,
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  };
 }

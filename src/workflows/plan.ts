@@ -23,6 +23,7 @@ export type Decision = Extract<
       | "step.failed"
       | "step.skipped"
       | "step.retrying"
+      | "step.cancelled"
       | "task.sent"
       | "timer.set"
       | "run.completed"
@@ -42,6 +43,8 @@ export type OpenTask = {
 export type Move =
   | { type: "ask"; open: OpenTask }
   | { type: "timer"; id: string; dueAt: string }
+  /** Nobody waits for this task and this timer any more, where there are such. */
+  | { type: "callOff"; taskId: string; timer: string }
   | { type: "say"; event: Decision }
   | { type: "complete"; output: unknown }
   | { type: "fail"; error: ErrorRecord };

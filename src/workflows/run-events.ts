@@ -18,6 +18,9 @@ export type RunTrace = {
   sampled: boolean;
 };
 
+/** What a step holds. */
+export type StepGroup = { type: "steps" | "forEach" | "repeat"; size: number };
+
 export type RunRequest = {
   input: unknown;
   sessionId?: string;
@@ -80,12 +83,16 @@ export type RunEventBody =
   /** The journal has come to the limit of `most` events or bytes; the run ends in the same entry. */
   | { type: "run.exceeded"; data: { limit: "events" | "bytes"; most: number; got: number } }
   // Decisions
-  | { type: "step.started"; data: { step: string; agent: string } }
-  | { type: "step.completed"; data: { step: string; taskId: string } }
+  /** `step` is a path, as in `revise/2/score`. `group` is there for what holds others: how many steps, items, or at most iterations. */
+  | { type: "step.started"; data: { step: string; agent?: string; group?: StepGroup } }
+  /** `exhausted`: it was repeated as often as it may be, and is not what was wanted yet. */
+  | { type: "step.completed"; data: { step: string; taskId?: string; exhausted?: true } }
   /** `continued`: the run goes on without it. */
-  | { type: "step.failed"; data: { step: string; taskId: string; error: ErrorRecord; continued?: true } }
+  | { type: "step.failed"; data: { step: string; taskId?: string; error: ErrorRecord; continued?: true } }
   /** `reason` is in words. */
-  | { type: "step.skipped"; data: { step: string; agent: string; reason: string } }
+  | { type: "step.skipped"; data: { step: string; agent?: string; reason: string } }
+  /** What it is a part of has failed, and the run goes on: it is called off, with its task and its timer where it has any. */
+  | { type: "step.cancelled"; data: { step: string; agent?: string; taskId?: string; timer?: string } }
   | { type: "step.retrying"; data: { step: string; attempt: number; dueAt: string; error: ErrorRecord } }
   | {
       type: "task.sent";

@@ -7,15 +7,20 @@
 import type { TaskUsage } from "../actors/task.ts";
 import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
-import { isTerminal, type RunEvent } from "./run-events.ts";
+import { isTerminal, type RunEvent, type StepGroup } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStanding } from "./run-status.ts";
 
-/** One node of a deterministic run, or one task of a handoff run. */
+/** One node of a deterministic run, an item or an iteration of one, or one task of a handoff run. */
 export type StepRecord = {
-  /** The step's id; in handoff runs the task's. */
+  /** The step's path: its id, in groups as in `revise/2/score`; in handoff runs the task's. */
   id: string;
-  agent: string;
-  /** `cancelled`: the run ended before it did. */
+  /** Absent where it is a group, a list or a repetition. */
+  agent?: string;
+  /** What it holds; the steps in it are others, with its path before theirs. */
+  group?: StepGroup;
+  /** It was repeated as often as it may be, and is not what was wanted yet. */
+  exhausted?: true;
+  /** `cancelled`: the run, or what it is a part of, ended before it did. */
   status: "running" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
   /** 0 where it was skipped. */
   attempts: number;
@@ -46,7 +51,7 @@ export type RunRecord = RunStanding & {
   error?: ErrorRecord;
   /**
    * `completed` counts what is done with, also steps that were skipped or without which the run went on. A handoff run counts
-   * as one thing to do: how many tasks it takes is known at its end.
+   * as one thing to do: how many tasks it takes is known at its end. `total` grows as it becomes known what groups hold.
    */
   progress: { completed: number; total: number; percent: number };
   steps: StepRecord[];
@@ -175,11 +180,11 @@ function take(to: Unfolded, event: RunEvent): void {
   const { run } = to;
   switch (event.type) {
     case "step.started":
-      start(to, event.data.step, event.data.agent, event.at);
+      begin(to, event);
       break;
     case "task.sent": {
       const { step, taskId, agent, attempt } = event.data;
-      const row = start(to, step ?? taskId, agent, event.at);
+      const row = start(to, step ?? taskId, { agent }, event.at);
       row.status = "running";
       row.attempts = Math.max(row.attempts, attempt);
       break;
@@ -192,15 +197,21 @@ function take(to: Unfolded, event: RunEvent): void {
       break;
     case "step.completed":
       finish(to, event.data.step, { status: "completed", at: event.at });
+      if (event.data.exhausted) Object.assign(to.row(event.data.step) ?? {}, { exhausted: true });
       break;
     case "step.failed": {
       const { step, error, continued } = event.data;
       finish(to, step, { status: "failed", at: event.at, error, ...given({ continued }) });
+      if (continued) run.progress.completed += unfinishedIn(run.steps, step);
       break;
     }
+    case "step.cancelled":
+      finish(to, event.data.step, { status: "cancelled", at: event.at });
+      run.progress.completed += 1;
+      break;
     case "step.skipped": {
       const { step, agent, reason } = event.data;
-      to.add({ id: step, agent, status: "skipped", attempts: 0, endedAt: event.at, reason });
+      to.add({ id: step, ...given({ agent }), status: "skipped", attempts: 0, endedAt: event.at, reason });
       run.progress.completed += 1;
       break;
     }
@@ -229,13 +240,51 @@ function take(to: Unfolded, event: RunEvent): void {
   if (isTerminal(event.type)) end(to, event.at);
 }
 
-function start({ run, row, add }: Unfolded, id: string, agent: string, at: string): StepRecord {
+function begin(to: Unfolded, { data: { step, agent, group }, at }: Extract<RunEvent, { type: "step.started" }>): void {
+  start(to, step, { ...given({ agent, group }) }, at);
+  const { run } = to;
+  if (group && group.type !== "repeat") run.progress.total += group.size;
+  // How many iterations there will be is known when there are.
+  const isIteration =
+    step.includes("/") && rowOf(run.steps, step.slice(0, step.lastIndexOf("/")))?.group?.type === "repeat";
+  if (isIteration) run.progress.total += 1;
+}
+
+function rowOf(steps: readonly StepRecord[], id: string): StepRecord | undefined {
+  return steps.findLast((row) => row.id === id);
+}
+
+function start(
+  { run, row, add }: Unfolded,
+  id: string,
+  what: Pick<StepRecord, "agent" | "group">,
+  at: string,
+): StepRecord {
   run.startedAt ??= at;
   const known = row(id);
   if (known) return known;
-  const made: StepRecord = { id, agent, status: "running", attempts: 1, startedAt: at };
+  const made: StepRecord = { id, ...what, status: "running", attempts: 1, startedAt: at };
   add(made);
   return made;
+}
+
+/** How much of what a group holds has neither ended nor been begun, now that the run goes on without it. */
+function unfinishedIn(steps: readonly StepRecord[], path: string): number {
+  const isGivenUp = (row: StepRecord) => row.continued === true && row.group !== undefined;
+  /** Groups in it that were given up before, and are done with. */
+  const closed = steps.filter((row) => isGivenUp(row) && row.id.startsWith(`${path}/`)).map(({ id }) => `${id}/`);
+  let left = 0;
+  for (const row of steps) {
+    if (row.id !== path && !row.id.startsWith(`${path}/`)) continue;
+    if (closed.some((prefix) => row.id.startsWith(prefix))) continue;
+    const isClosed = row.id !== path && isGivenUp(row);
+    if (row.group && row.group.type !== "repeat" && !isClosed) left += row.group.size;
+    if (row.id === path) continue;
+    if (rowOf(steps, row.id.slice(0, row.id.lastIndexOf("/")))?.group?.type === "repeat") left += 1;
+    const isDone = row.status !== "running" && row.status !== "retrying" && (row.status !== "failed" || row.continued);
+    if (isDone) left -= 1;
+  }
+  return left;
 }
 
 function settle(to: Unfolded, { data: { taskId, outcome }, at }: Settled): void {

@@ -112,6 +112,10 @@ function take(standing: RunStanding, event: RunEvent): void {
     case "agent.handoff":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
       break;
+    case "step.cancelled":
+      standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
+      standing.timers = standing.timers.filter(({ id }) => id !== event.data.timer);
+      break;
     case "timer.set":
       standing.timers = [...standing.timers.filter(({ id }) => id !== event.data.id), { ...event.data }];
       break;

@@ -1,12 +1,16 @@
-/** The graph of a deterministic workflow, made once per definition. */
+/** The graph of a deterministic workflow, and of each group in it, made once per definition. */
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
-import { linkSteps } from "./step-order.ts";
-import { compileStepScopes, type StepScopes } from "./step-scope.ts";
+import { linkSteps, type StepsBefore, stepsBefore } from "./step-order.ts";
+import { compileStepScope, type NamedStep, type StepScope } from "./step-scope.ts";
+import { insideOf, NOTHING_AROUND, type Surroundings } from "./step-surroundings.ts";
 
 /** A step, and what its place among the others means. */
 export type Node = {
   readonly step: StepDefinition;
   readonly index: number;
+  readonly scope: StepScope;
+  /** The steps of a group. */
+  readonly body: Graph | undefined;
   /** The steps it comes directly after, without those it handles. */
   readonly after: Node[];
   /** The steps whose errors it handles. */
@@ -15,30 +19,64 @@ export type Node = {
   readonly before: Node[];
   /** The steps that come directly after it, also to handle its errors. */
   readonly followers: Node[];
-  /** The steps of which its input or its condition speaks. */
+  /** The steps beside it of which its expressions speak, and those of the steps in it. */
   readonly uses: Node[];
-  /** The steps whose input or condition speaks of it. */
+  /** The steps beside it whose expressions speak of it. */
   readonly users: Node[];
 };
 
 export type Graph = {
+  /** The workflow's name. */
+  readonly name: string;
   readonly nodes: ReadonlyMap<string, Node>;
-  readonly scopes: StepScopes;
-  /** Steps nothing comes after, unless to handle their errors: their outputs are the run's. */
+  /** Steps that come after none. */
+  readonly first: readonly Node[];
+  /** Steps nothing comes after, unless to handle their errors: their outputs are the run's, or the group's. */
   readonly sinks: ReadonlySet<Node>;
+  /** Steps whose ends are asked for when all have ended: the sinks, and those of which an `until` speaks. */
+  readonly kept: ReadonlySet<Node>;
+  /** The steps outside of which these steps speak. */
+  readonly outer: readonly NamedStep[];
 };
 
 /** Makes the graph of a definition. */
-export function graphOf(definition: DeterministicDefinition): Graph {
-  const scopes = compileStepScopes(definition);
+export function graphOf({ name, steps }: DeterministicDefinition): Graph {
+  return makeGraph(steps, { workflow: name, path: `workflows.${name}`, around: NOTHING_AROUND, asked: new Set() });
+}
+
+type Place = {
+  workflow: string;
+  /** Where the steps stand. */
+  path: string;
+  around: Surroundings;
+  /** Steps of which the `until` around them speaks. */
+  asked: ReadonlySet<string>;
+};
+
+function makeGraph(steps: readonly StepDefinition[], { workflow, path, around, asked }: Place): Graph {
+  const links = linkSteps(steps);
+  const before = stepsBefore(links);
   const nodes = new Map(
-    definition.steps.map((step, index): [string, Node] => [
-      step.id,
-      { step, index, after: [], handles: [], before: [], followers: [], uses: [], users: [] },
-    ]),
+    steps.map((step, index): [string, Node] => {
+      const at = `${path}.steps[${index}]`;
+      // Most definitions have no expression, and never ask.
+      const own: StepsBefore = {
+        has: (id) => before(step.id).has(id),
+        [Symbol.iterator]: () => before(step.id)[Symbol.iterator](),
+      };
+      const direct = links[index]?.after ?? step.after;
+      const scope = compileStepScope(step, { workflow, path: at, direct, own, around });
+      const inner = new Set(scope.uses.filter(({ up }) => up < 0).map(({ id }) => id));
+      const body =
+        step.kind === "group"
+          ? makeGraph(step.steps, { workflow, path: at, around: insideOf(step, own, around), asked: inner })
+          : undefined;
+      const linked = { after: [], handles: [], before: [], followers: [], uses: [], users: [] };
+      return [step.id, { step, index, scope, body, ...linked }];
+    }),
   );
   const sinks = new Set(nodes.values());
-  for (const { id, after, handles } of linkSteps(definition.steps)) {
+  for (const { id, after, handles } of links) {
     const node = nodes.get(id);
     if (!node) continue;
     const handled = new Set(handles);
@@ -51,14 +89,33 @@ export function graphOf(definition: DeterministicDefinition): Graph {
         sinks.delete(before);
       }
     }
-    for (const used of nodesOf(scopes.usedBy(id))) {
-      node.uses.push(used);
-      used.users.push(node);
+    const used = namesIn(node).filter(({ up }) => up === 0);
+    for (const other of nodesOf(used.map((named) => named.id))) {
+      node.uses.push(other);
+      other.users.push(node);
     }
   }
-  return { nodes, scopes, sinks };
+  const all = [...nodes.values()];
+  return {
+    name: workflow,
+    nodes,
+    first: all.filter(({ before }) => before.length === 0),
+    sinks,
+    kept: new Set([...sinks, ...nodesOf([...asked])]),
+    outer: unique(all.flatMap(namesIn).filter(({ up }) => up > 0)).map(({ id, up }) => ({ id, up: up - 1 })),
+  };
 
   function nodesOf(ids: readonly string[]): Node[] {
     return ids.flatMap((id) => nodes.get(id) ?? []);
   }
+}
+
+/** The steps of which a step and the steps in it speak, as seen from beside it. */
+function namesIn({ scope, body }: Node): NamedStep[] {
+  return body ? unique([...scope.uses, ...body.outer]) : [...scope.uses];
+}
+
+/** Ids are unique among all that can be seen from one place. */
+function unique(names: readonly NamedStep[]): NamedStep[] {
+  return [...new Map(names.map((named) => [named.id, named])).values()];
 }

@@ -1,104 +1,126 @@
-/** What each step of a deterministic workflow is given and depends on, and whose ends that takes. */
+/** What one step of a deterministic workflow is given and depends on, and whose ends that takes. */
 import { defaultChainInput, type PreviousStep, previousInScope } from "./chain-input.ts";
-import { type Condition, compileCondition, holds } from "./conditions.ts";
-import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
-import type { Expression, ExpressionScope, StepEnd } from "./expressions.ts";
+import { type Condition, compileCondition, compileList, holds, itemsOf } from "./conditions.ts";
+import type { StepDefinition } from "./definition.ts";
+import type { Expression, ExpressionScope, LoopScope, StepEnd } from "./expressions.ts";
 import type { RunSetup } from "./plan.ts";
-import { type LinkedStep, linkSteps, type StepsBefore, stepsBefore } from "./step-order.ts";
+import type { StepsBefore } from "./step-order.ts";
+import { contextsOf, type Surroundings } from "./step-surroundings.ts";
 import { compileTemplate, evaluateTemplate, expressionsIn, type Template } from "./templates.ts";
 
-/** Where a step stands in a run; `endOf` gives the ends of the steps in `usedBy`. */
-type StepAt = { endOf: (step: string) => StepEnd; setup: RunSetup };
+/** A step as an expression names it, and how many groups further out it stands; -1 is inside of the step itself. */
+export type NamedStep = { readonly id: string; readonly up: number };
 
-export type StepScopes = {
-  /** Makes a step's input; throws `template_failed` where it cannot. */
-  inputOf(step: string, at: StepAt): unknown;
-  /** Whether a step's condition holds; throws `condition_failed` where that cannot be told. */
-  mayRun(step: string, at: StepAt): boolean;
-  /** The steps of which the input or the condition of a step may speak. */
-  usedBy(step: string): readonly string[];
+/** Where a step stands in a run; `endOf` gives the ends of the steps it `uses`. */
+export type StepAt = {
+  setup: RunSetup;
+  endOf: (step: NamedStep) => StepEnd;
+  loop: LoopScope;
+  /** What the first steps beside it are given where they do not say. */
+  given: () => unknown;
 };
 
-/** What an input or a condition takes. */
-type Used = {
-  /** Steps in `steps`. */
-  named: readonly string[];
-  usesPrevious: boolean;
+export type StepScope = {
+  /** Makes its input; throws `template_failed` where it cannot. */
+  inputOf(at: StepAt): unknown;
+  /** Whether its condition holds; throws `condition_failed` where that cannot be told. */
+  mayRun(at: StepAt): boolean;
+  /** The list it is done for; throws `bad_list` where there is none. */
+  itemsOf(at: StepAt): readonly unknown[];
+  /** Whether it need not be done again; throws `condition_failed` where that cannot be told. */
+  isEnough(at: StepAt): boolean;
+  /** The steps of which all of these may speak. */
+  uses: readonly NamedStep[];
 };
 
-type Entry = {
-  before: readonly string[];
-  used: readonly string[];
-  input: (Used & { template: Template }) | undefined;
-  when: (Used & { condition: Condition }) | undefined;
+/** What an expression takes. */
+type Used = { named: readonly NamedStep[]; usesPrevious: boolean };
+
+type Around = {
+  workflow: string;
+  /** Where the step stands in the definition. */
+  path: string;
+  /** The steps it comes directly after. */
+  direct: readonly string[];
+  /** The steps beside it that have ended before. */
+  own: StepsBefore;
+  around: Surroundings;
 };
 
-/** Compiles the inputs and conditions of all steps, once per definition. */
-export function compileStepScopes({ name, steps }: DeterministicDefinition): StepScopes {
-  const linked = linkSteps(steps);
-  const before = stepsBefore(linked);
-  const compiled = new Map(
-    steps.map((step, index) => {
-      const path = `workflows.${name}.steps[${index}]`;
-      return [step.id, compileStep(step, { link: linked[index], before: () => before(step.id), path })];
-    }),
-  );
-  const entryOf = (step: string) => {
-    const entry = compiled.get(step);
-    if (!entry) throw new Error(`${name}: no step ${JSON.stringify(step)}`);
-    return entry;
-  };
+/** Compiles what a step is given and depends on, once per definition. */
+export function compileStepScope(step: StepDefinition, { workflow, path, direct, own, around }: Around): StepScope {
+  const { input, when, forEach, repeat } = step;
+  const inner = step.kind === "group" ? step.steps.map(({ id }) => id) : [];
+  const contexts = contextsOf(step, { own, previous: direct.length > 0, around, inner });
+  const levels = [own, ...around.before];
+  const levelOf = (id: string) => (inner.includes(id) ? -1 : levels.findIndex((level) => level.has(id)));
+
+  const template =
+    input === undefined ? undefined : withUse(compileTemplate(input, { path: `${path}.input`, ...contexts.each }));
+  const condition = when === undefined ? undefined : compiled(compileCondition, when, "when", contexts.once);
+  const list = forEach === undefined ? undefined : compiled(compileList, forEach, "forEach", contexts.once);
+  const until = repeat && compiled(compileCondition, repeat.until, "repeat.until", contexts.until);
+  const before: Used = { named: direct.map((id) => ({ id, up: 0 })), usesPrevious: false };
+
   return {
-    inputOf(step, at) {
-      const { before, input } = entryOf(step);
-      if (!input) return defaultChainInput(at.setup.request.input, endsOf(before, at));
-      return evaluateTemplate(input.template, scopeOf(before, input, at));
+    inputOf(at) {
+      if (template) return evaluateTemplate(template.template, scopeOf(template, at));
+      // An item is all there is to say about it.
+      if (forEach !== undefined) return at.given();
+      return defaultChainInput(at.given(), [...endsOf(at), ...iterationBefore(at)]);
     },
-    mayRun(step, at) {
-      const { before, when } = entryOf(step);
-      return !when || holds(when.condition, scopeOf(before, when, at));
-    },
-    usedBy(step) {
-      return entryOf(step).used;
-    },
+    mayRun: (at) => !condition || holds(condition.condition, scopeOf(condition, at)),
+    itemsOf: (at) => (list ? itemsOf(list.condition, scopeOf(list, at)) : []),
+    isEnough: (at) => !until || holds(until.condition, scopeOf(until, at)),
+    uses: usesOf([template ?? (forEach === undefined ? before : undefined), condition, list, until]),
   };
 
-  function scopeOf(before: readonly string[], { named, usesPrevious }: Used, at: StepAt): ExpressionScope {
+  function compiled(
+    compile: typeof compileCondition,
+    source: string,
+    key: string,
+    context: (typeof contexts)["once"],
+  ): Used & { condition: Condition } {
+    const made = compile(source, { path: `${path}.${key}`, ...context });
+    return { condition: made, ...usedIn([made.expression], context.steps) };
+  }
+
+  function withUse(template: Template): Used & { template: Template } {
+    return { template, ...usedIn(expressionsIn(template), contexts.each.steps) };
+  }
+
+  function usedIn(expressions: readonly Expression[], visible: StepsBefore): Used {
+    const usesAny = expressions.some(({ usesAnyStep }) => usesAnyStep);
+    const ids = usesAny ? [...visible] : [...new Set(expressions.flatMap(({ steps }) => steps))];
+    return {
+      named: ids.map((id) => ({ id, up: levelOf(id) })),
+      usesPrevious: expressions.some(({ usesPrevious }) => usesPrevious),
+    };
+  }
+
+  function usesOf(parts: readonly (Used | undefined)[]): NamedStep[] {
+    const all = parts.flatMap((used) => [...(used?.usesPrevious ? before.named : []), ...(used?.named ?? [])]);
+    return [...new Map(all.map((named) => [named.id, named])).values()];
+  }
+
+  function scopeOf({ named, usesPrevious }: Used, at: StepAt): ExpressionScope {
     return {
       input: at.setup.request.input,
       // Only what has surely ended is in scope, so that a fold finds the same.
-      steps: Object.fromEntries(named.map((id) => [id, at.endOf(id)])),
-      ...(usesPrevious && previousInScope(endsOf(before, at))),
+      steps: Object.fromEntries(named.map((step) => [step.id, at.endOf(step)])),
+      ...(usesPrevious && previousInScope(endsOf(at))),
       session: {},
-      run: { id: at.setup.runId, workflow: name },
+      run: { id: at.setup.runId, workflow },
+      ...at.loop,
     };
   }
-}
 
-function endsOf(steps: readonly string[], { endOf }: StepAt): PreviousStep[] {
-  return steps.map((step) => ({ step, end: endOf(step) }));
-}
-
-type Around = { link: LinkedStep | undefined; before: () => StepsBefore; path: string };
-
-function compileStep({ after, input, when }: StepDefinition, { link, before, path }: Around): Entry {
-  const direct = link?.after ?? after;
-  const entry: Entry = { before: direct, used: [], input: undefined, when: undefined };
-  if (input !== undefined) {
-    const template = compileTemplate(input, { path: `${path}.input`, steps: before() });
-    entry.input = { ...usedIn(expressionsIn(template), before), template };
+  function iterationBefore({ loop: { index = 0n, last } }: StepAt): PreviousStep[] {
+    if (!repeat || index === 0n) return [];
+    return [{ step: step.id, end: { status: "completed", output: last } }];
   }
-  if (when !== undefined) {
-    const condition = compileCondition(when, { path: `${path}.when`, steps: before() });
-    entry.when = { ...usedIn([condition.expression], before), condition };
-  }
-  const uses = [entry.input ?? { named: [], usesPrevious: true }, ...(entry.when ? [entry.when] : [])];
-  const used = uses.flatMap(({ named, usesPrevious }) => (usesPrevious ? [...direct, ...named] : named));
-  return { ...entry, used: [...new Set(used)] };
-}
 
-function usedIn(expressions: readonly Expression[], before: () => StepsBefore): Used {
-  const usesAny = expressions.some(({ usesAnyStep }) => usesAnyStep);
-  const named = usesAny ? [...before()] : [...new Set(expressions.flatMap(({ steps }) => steps))];
-  return { named, usesPrevious: expressions.some(({ usesPrevious }) => usesPrevious) };
+  function endsOf({ endOf }: StepAt): PreviousStep[] {
+    return before.named.map((step) => ({ step: step.id, end: endOf(step) }));
+  }
 }

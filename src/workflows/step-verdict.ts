@@ -1,8 +1,8 @@
 /** What becomes of a step once all it comes after have ended. */
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
-import type { RunSetup } from "./plan.ts";
-import type { Graph, Node } from "./step-graph.ts";
-import { endOf, type StepStates, statusOf } from "./step-states.ts";
+import type { Node } from "./step-graph.ts";
+import type { StepAt } from "./step-scope.ts";
+import { type Frame, statusOf } from "./step-states.ts";
 
 export type Verdict =
   | { type: "start" }
@@ -15,39 +15,32 @@ export type Verdict =
 const SHOWN_LENGTH = 120;
 
 /** Judges a step: first whether it has something to handle, then what it needs, then its condition. */
-export function judge(graph: Graph, node: Node, { states, setup }: { states: StepStates; setup: RunSetup }): Verdict {
-  const reason = nothingToHandle(node, states) ?? unmetNeed(node, states);
+export function judge(node: Node, frame: Frame, at: StepAt): Verdict {
+  const reason = nothingToHandle(node, frame) ?? unmetNeed(node, frame);
   if (reason !== undefined) return { type: "skip", reason };
-  const { id, when } = node.step;
+  const { when } = node.step;
   if (when === undefined) return { type: "start" };
   try {
-    const endOfStep = (step: string) => endIn(graph, states, step);
-    if (graph.scopes.mayRun(id, { endOf: endOfStep, setup })) return { type: "start" };
+    if (node.scope.mayRun(at)) return { type: "start" };
     return { type: "skip", reason: `when: ${shortened(when)} is false` };
   } catch (error) {
     return { type: "fail", error: toErrorRecord(error, "condition_failed") };
   }
 }
 
-/** How the step with this id has ended. */
-export function endIn(graph: Graph, states: StepStates, step: string): ReturnType<typeof endOf> {
-  const node = graph.nodes.get(step);
-  return node ? endOf(states, node) : { status: "skipped" };
-}
-
-function nothingToHandle({ handles }: Node, states: StepStates): string | undefined {
-  if (handles.length === 0 || handles.some((node) => statusOf(states, node) === "failed")) return undefined;
+function nothingToHandle({ handles }: Node, frame: Frame): string | undefined {
+  if (handles.length === 0 || handles.some((node) => statusOf(frame, node) === "failed")) return undefined;
   const [only] = handles;
   return handles.length === 1 ? `nothing to handle: ${only?.step.id} did not fail` : "nothing to handle: none failed";
 }
 
-function unmetNeed({ step: { needs }, after }: Node, states: StepStates): string | undefined {
+function unmetNeed({ step: { needs }, after }: Node, frame: Frame): string | undefined {
   if (needs === "always" || after.length === 0) return undefined;
-  const isMissing = (node: Node) => statusOf(states, node) !== "completed";
+  const isMissing = (node: Node) => statusOf(frame, node) !== "completed";
   if (needs === "any") return after.every(isMissing) ? "needs any: none of the steps before completed" : undefined;
   const missing = after.find(isMissing);
   if (!missing) return undefined;
-  return `needs all: ${missing.step.id} ${statusOf(states, missing) === "failed" ? "failed" : "was skipped"}`;
+  return `needs all: ${missing.step.id} ${statusOf(frame, missing) === "failed" ? "failed" : "was skipped"}`;
 }
 
 function shortened(text: string): string {

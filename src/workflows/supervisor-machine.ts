@@ -195,13 +195,16 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
     return { ...context, timers };
   }
   if (fact.type === "run.cancelling" || fact.type === "run.exceeded") return context;
-  const { [fact.data.taskId]: _settled, ...open } = context.open;
+  // A rest of hundreds of open tasks is five times as slow.
+  const open = { ...context.open };
+  delete open[fact.data.taskId];
   return { ...context, open };
 }
 
 type Enqueue = {
   assign(context: Partial<SupervisorContext>): void;
   emit(event: Decision): void;
+  stopChild(id: string): void;
   spawnChild(src: "askAgent", options: { id: string; input: OpenTask }): void;
   spawnChild(src: "timer", options: { id: string; input: { id: string; dueAt: string } }): void;
 };
@@ -226,6 +229,18 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
         timers[id] = dueAt;
         enqueue.emit({ type: "timer.set", data: { id, dueAt } });
         enqueue.spawnChild("timer", { id: timerChild(id), input: { id, dueAt } });
+        break;
+      }
+      case "callOff": {
+        const { taskId, timer } = move;
+        if (Object.hasOwn(open, taskId)) {
+          delete open[taskId];
+          enqueue.stopChild(taskId);
+        }
+        if (Object.hasOwn(timers, timer)) {
+          delete timers[timer];
+          enqueue.stopChild(timerChild(timer));
+        }
         break;
       }
       case "say":

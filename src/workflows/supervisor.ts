@@ -110,7 +110,7 @@ export type SavedSupervisor = Pick<SupervisorContext, "state" | "open" | "timers
 };
 
 /** Raise it when the states of the chart or what a plan remembers change: a saved state of another form is not taken up. */
-const SAVED_FORM = 2;
+const SAVED_FORM = 3;
 
 /** A supervisor that has not ended, to be stored. */
 export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
@@ -164,6 +164,7 @@ function isDecision(event: RunEvent): boolean {
     case "step.failed":
     case "step.skipped":
     case "step.retrying":
+    case "step.cancelled":
     case "timer.set":
     case "run.completed":
     case "run.failed":

@@ -6,7 +6,13 @@
  */
 import { joinPath, type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem, TroupeError } from "../errors.ts";
-import { compileExpression, type Expression, type ExpressionScope, evaluateExpression } from "./expressions.ts";
+import {
+  compileExpression,
+  type Expression,
+  type ExpressionScope,
+  evaluateExpression,
+  type LoopVariable,
+} from "./expressions.ts";
 import type { StepsBefore } from "./step-order.ts";
 
 /** A template ready to be evaluated any number of times. */
@@ -26,6 +32,15 @@ export type TemplateContext = Place & {
   steps: StepsBefore;
   /** Whether a step came before. @default whether there are `steps` */
   previous?: boolean;
+  /** What there is of `item`, `index`, `last` and `output`. @default nothing */
+  loop?: ReadonlySet<LoopVariable>;
+};
+
+const WHERE: { readonly [variable in LoopVariable]: string } = {
+  item: "inside of `forEach`",
+  index: "inside of `forEach` or `repeat`",
+  last: "inside of `repeat`",
+  output: "in `until`",
 };
 
 /**
@@ -139,7 +154,7 @@ function addExpression(source: string, parts: (string | Expression)[], context: 
 
 /** What an expression refers to and may not. */
 export function unknownReferences(expression: Expression, context: TemplateContext): Problem[] {
-  const { steps, previous = !isEmpty(steps) } = context;
+  const { steps, previous = !isEmpty(steps), loop } = context;
   const problems = expression.steps
     .filter((step) => !steps.has(step))
     .map((step) => problemAt(placeAt(context), expectedStep(expression, steps), showValue(`steps.${step}`)));
@@ -147,6 +162,10 @@ export function unknownReferences(expression: Expression, context: TemplateConte
     problems.push(
       problemAt(placeAt(context), "`previous` only where a step comes before", showValue(expression.source)),
     );
+  }
+  for (const name of expression.loopVariables) {
+    if (loop?.has(name)) continue;
+    problems.push(problemAt(placeAt(context), `\`${name}\` only ${WHERE[name]}`, showValue(expression.source)));
   }
   return problems;
 }

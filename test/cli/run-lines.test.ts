@@ -67,3 +67,32 @@ test("a run that is joined in the middle is told as far as it is known", () => {
   const line = teller({ v: 1, id: "x", runId: "r", n: 9, at, epoch: 1, type: "run.completed", data: { output: 1 } });
   expect(line?.slice(14).trim()).toBe("completed");
 });
+
+test("what holds steps is told when it is begun, and a long list now and then, not item by item", () => {
+  const error = { code: "x", message: "no" };
+  const item = (i: number): RunEventBody[] => [
+    { type: "step.started", data: { step: `all/${i}`, agent: "a" } },
+    { type: "task.sent", data: { taskId: `all/${i}-1`, agent: "a", step: `all/${i}`, attempt: 1, delivery: 1 } },
+    { type: "step.completed", data: { step: `all/${i}`, taskId: `all/${i}-1` } },
+  ];
+  const lines = tell([
+    accepted,
+    { type: "step.started", data: { step: "g", group: { type: "steps", size: 2 } } },
+    { type: "step.started", data: { step: "r", group: { type: "repeat", size: 3 } } },
+    { type: "step.completed", data: { step: "r", exhausted: true } },
+    { type: "step.cancelled", data: { step: "g/a", agent: "a", taskId: "g/a-1" } },
+    { type: "step.started", data: { step: "all", group: { type: "forEach", size: 5_000 } } },
+    ...Array.from({ length: 1_000 }, (_, i) => item(i)).flat(),
+    { type: "step.failed", data: { step: "all/1000", taskId: "all/1000-1", error, continued: true } },
+  ]);
+  expect(lines.slice(1).filter((line) => line !== undefined)).toEqual([
+    "begun  g: 2 steps",
+    "begun  r: up to 3 times",
+    "gives up  r: repeated as often as it may be",
+    "called off  g/a",
+    "begun  all: 5000 items",
+    "progress  all 500/5,000",
+    "progress  all 1,000/5,000",
+    "goes on  without all/1000: no",
+  ]);
+});

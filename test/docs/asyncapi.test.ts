@@ -32,6 +32,7 @@ const EVENT_TYPES: { [Type in RunEventType]: true } = {
   "step.failed": true,
   "step.retrying": true,
   "step.skipped": true,
+  "step.cancelled": true,
   "task.sent": true,
   "task.waiting": true,
   "task.accepted": true,

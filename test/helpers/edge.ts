@@ -35,9 +35,9 @@ export const ARTICLE: DeterministicDefinition = {
   kind: "deterministic",
   description: "Writes",
   steps: [
-    { id: "facts", agent: "researcher", after: [], retry },
-    { id: "write", agent: "writer", after: ["facts"], retry },
-    { id: "check", agent: "researcher", after: ["write"], retry },
+    { kind: "agent", id: "facts", agent: "researcher", after: [], retry },
+    { kind: "agent", id: "write", agent: "writer", after: ["facts"], retry },
+    { kind: "agent", id: "check", agent: "researcher", after: ["write"], retry },
   ],
 };
 

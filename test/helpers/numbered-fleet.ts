@@ -4,7 +4,7 @@ import type { Agent } from "../../src/actors/agent.ts";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import { defineTool } from "../../src/actors/define-tool.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
-import type { WorkflowDefinition } from "../../src/workflows/definition.ts";
+import type { DeterministicDefinition, WorkflowDefinition } from "../../src/workflows/definition.ts";
 import { LONG } from "./long-tests.ts";
 
 const lookup = defineTool({
@@ -101,7 +101,46 @@ const branching = defineWorkflow({
   ],
 });
 
-const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb, branching];
+/** Two steps for each of the words of a plan, three words at once, then one step until it says `good`, and a sum. */
+export const grouping = defineWorkflow({
+  name: "grouping",
+  steps: [
+    { id: "plan", agent: left },
+    {
+      id: "each",
+      after: "plan",
+      forEach: "steps.plan.output.split(' ')",
+      concurrency: 3,
+      steps: [
+        {
+          id: "check",
+          agent: left,
+          input: "{{ item }} {{ index }}",
+          retry: { maxAttempts: 2, backoff: "fixed", delayMs: 200 },
+        },
+        {
+          id: "write",
+          agent: right,
+          after: "check",
+          input: "{{ item }} {{ steps.check.output }}",
+          onError: "continue",
+        },
+      ],
+    },
+    {
+      id: "refine",
+      after: "each",
+      repeat: { until: "steps.judge.output == 'good'", max: 6 },
+      steps: [
+        { id: "draft", agent: right, input: "{{ index }} {{ last }}" },
+        { id: "judge", agent: joiner, after: "draft" },
+      ],
+    },
+    { id: "sum", agent: joiner, after: "refine", input: "{{ steps.each.output }} {{ steps.refine.output }}" },
+  ],
+}) as DeterministicDefinition;
+
+const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb, branching, grouping];
 
 /** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
 export const LONG_STEPS: { readonly [workflow: string]: number } = {

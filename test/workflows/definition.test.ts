@@ -90,7 +90,7 @@ describe("deterministic definitions", () => {
     expect(complaints({ steps, timeoutMs: -1 })).toEqual([
       "workflows.article.timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got -1",
       "workflows.article.steps[0].retry.maxAttempts: expected a number of at least 1, got 0",
-      `workflows.article.steps[0].whence: expected one of the keys id, agent, after, when, needs, onError, switch, input, retry, timeoutMs, got "true"`,
+      `workflows.article.steps[0].whence: expected one of the keys id, agent, steps, after, when, needs, onError, switch, input, retry, timeoutMs, forEach, concurrency, repeat, got "true"`,
       `workflows.article.steps[1].timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got "5s"`,
       `workflows.article.steps[0].agent: expected an agent's name: one of researcher, writer, editor, got "wirter"`,
       `workflows.article.steps[1].id: expected an id no other step has, got "a"`,
@@ -147,7 +147,7 @@ describe("branches in definitions", () => {
       ],
     });
     const isOneOf = `steps.pay.output in ["a", "b"]`;
-    expect(steps.map(({ retry: _retry, agent: _agent, ...rest }) => rest)).toEqual([
+    expect(steps.map(({ retry: _retry, kind: _kind, agent: _agent, ...rest }) => rest)).toEqual([
       { id: "pay", after: [], onError: "undo" },
       { id: "y", after: ["pay"], when: `(!(${isOneOf})) && (input == 1)`, needs: "any" },
       { id: "x", after: ["pay"], when: isOneOf, onError: "continue" },
@@ -337,5 +337,103 @@ describe("the hash of a definition", () => {
     ["what an error leads to", { steps: [step("a", { onError: "continue" }), base.steps[1]] }],
   ])("changes with %s", (_, changed) => {
     expect(hash(changed)).not.toBe(hash(base));
+  });
+});
+
+describe("groups in definitions", () => {
+  const inner = (id: string, more: object = {}) => ({ id, agent: "writer", ...more });
+
+  it("say everything that is wrong in them at once, with its path", () => {
+    const steps = [
+      inner("first"),
+      {
+        id: "loop",
+        after: "first",
+        repeat: { until: "steps.score.output.value > last.value && output && steps.later.output", max: 20_000 },
+        steps: [
+          inner("score", { input: "{{ item }} {{ last }} {{ steps.first.output }} {{ steps.later.output }}" }),
+          inner("first"),
+          inner("deep", { after: "first", when: "index", agent: "wirter" }),
+          { id: "empty", steps: [], retry: { maxAttempts: 2 } },
+        ],
+      },
+      inner("later", { input: "{{ steps.score.output }} {{ index }} {{ output }}", concurrency: 2 }),
+      inner("both", { steps: [inner("x", { after: "y" }), inner("y", { after: "x" })], timeoutMs: 10 }),
+      { id: "neither", forEach: "{'a': 1}", repeat: { until: "1", max: 1 } },
+    ];
+    const at = (path: string) => `workflows.article.steps${path}`;
+    expect(complaints({ steps }).sort()).toEqual([
+      at("[1].repeat.max: expected a number of at most 10000, got 20000"),
+      at('[1].repeat.until: expected a step that comes before (score, first, deep, empty, first), got "steps.later"'),
+      at('[1].steps[0].input: expected `item` only inside of `forEach`, got "item"'),
+      at('[1].steps[0].input: expected a step that comes before (first), got "steps.later"'),
+      at('[1].steps[1].id: expected an id no step around the group has, got "first"'),
+      at('[1].steps[2].agent: expected an agent\'s name: one of researcher, writer, editor, got "wirter"'),
+      at("[1].steps[3].steps: expected at least 1 entry, got []"),
+      at("[2].concurrency: expected no `concurrency` where there is no `forEach`, got 2"),
+      at('[2].input: expected `index` only inside of `forEach` or `repeat`, got "index"'),
+      at('[2].input: expected `output` only in `until`, got "output"'),
+      at('[2].input: expected no reference to a step, for none comes before, got "steps.score"'),
+      at("[3].steps: expected steps without a circle, got y → x → y"),
+      at("[3].timeoutMs: expected no `timeoutMs` beside `steps`; each step in it may have one, got 10"),
+      at("[3]: expected one of `agent`, `steps`, got agent and steps"),
+      at("[4].forEach: expected an expression whose value is a list, got \"{'a': 1}\", which is map<string, int>"),
+      at('[4].repeat.until: expected an expression that is true or false, got "1", which is int'),
+      at(
+        '[4].repeat: expected no `repeat` beside `forEach`: one of them around `steps` with the other, got {"until":"1","max":1}',
+      ),
+      at("[4]: expected one of `agent`, `steps`, got none"),
+    ]);
+  });
+
+  it("keep what is written and no more", () => {
+    const { steps, concurrency } = deterministic({
+      concurrency: 4,
+      steps: [
+        {
+          id: "g",
+          forEach: "input",
+          concurrency: 3,
+          steps: [inner("b", { after: "a" }), inner("a", { needs: "all" })],
+        },
+        inner("r", { repeat: { until: "output", max: 3 } }),
+      ],
+    });
+    expect(concurrency).toBe(4);
+    const plain = (list: readonly object[]): unknown[] =>
+      list.map((step) => {
+        const { retry: _retry, steps, ...rest } = step as { retry: unknown; steps?: object[] };
+        return steps ? { ...rest, steps: plain(steps) } : rest;
+      });
+    expect(plain(steps)).toEqual([
+      {
+        kind: "group",
+        id: "g",
+        after: [],
+        forEach: "input",
+        concurrency: 3,
+        steps: [
+          { kind: "agent", id: "a", agent: "writer", after: [] },
+          { kind: "agent", id: "b", agent: "writer", after: ["a"] },
+        ],
+      },
+      { kind: "agent", id: "r", agent: "writer", after: [], repeat: { until: "output", max: 3 } },
+    ]);
+  });
+
+  it.each([
+    ["a step in it", { steps: [inner("b")] }],
+    ["its list", { forEach: "[2]" }],
+    ["how many items at once", { concurrency: 2 }],
+    ["its repetition", { forEach: undefined, repeat: { until: "true", max: 2 } }],
+  ])("have another hash with another of %s", (_, more) => {
+    const hash = (step: object) => deterministic({ steps: [step] }).hash;
+    const base = { id: "g", forEach: "[1]", steps: [inner("a")] };
+    expect(hash({ ...base, ...more })).not.toBe(hash(base));
+  });
+
+  it("of `item` in a macro of an expression's own are no complaint", () => {
+    expect(complaints({ steps: [inner("a", { input: "{{ input.map(item, item.x) }}" })] })).toEqual([]);
+    expect(complaints({ steps: [inner("a", { input: "{{ item.map(x, x) }}" })] })).toHaveLength(1);
   });
 });

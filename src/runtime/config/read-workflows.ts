@@ -2,6 +2,7 @@
 import type { Agent } from "../../actors/agent.ts";
 import { placeAt } from "../../actors/schema-problems.ts";
 import type { Problem } from "../../errors.ts";
+import { agentsIn } from "../../workflows/agents-in.ts";
 import { withNames } from "../../workflows/define-workflow.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { parseWorkflow } from "../../workflows/parse-definition.ts";
@@ -44,8 +45,8 @@ function unknownAgents(
 ): Problem[] {
   switch (definition.kind) {
     case "deterministic":
-      return definition.steps.flatMap((step, index) =>
-        unknownAgent(step.agent, sources, placeAt(sources, "steps", index, "agent")),
+      return agentsIn(definition.steps).flatMap(({ agent, at }) =>
+        unknownAgent(agent, sources, placeAt(sources, ...at)),
       );
     case "handoff":
       return Object.keys(definition.agents).flatMap((agent) =>

@@ -1,6 +1,7 @@
 /** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
 import type { Logger } from "pino";
 import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
+import { agentsIn } from "../../workflows/agents-in.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import type { RunRecord } from "../../workflows/run-record.ts";
@@ -171,6 +172,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 
 function listingOf(workflow: WorkflowDefinition): WorkflowListing {
   const { name, kind, version, hash, description } = workflow;
-  const named = workflow.kind === "handoff" ? Object.keys(workflow.agents) : workflow.steps.map(({ agent }) => agent);
+  const named =
+    workflow.kind === "handoff" ? Object.keys(workflow.agents) : agentsIn(workflow.steps).map(({ agent }) => agent);
   return { name, kind, version, hash, ...(description !== undefined && { description }), agents: [...new Set(named)] };
 }

@@ -9,6 +9,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import { gunzipSync, gzipSync } from "node:zlib";
+import { isTaskId } from "../../actors/read-task.ts";
 import type { ErrorRecord } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
 import { isToken, type Subjects } from "../subjects.ts";
@@ -80,7 +81,8 @@ export function taskOriginOf(text: string): Pick<DeadOrigin, "runId" | "workflow
   const raw = parse(text);
   const named = (["runId", "workflow", "taskId"] as const).flatMap((key) => {
     const value = raw[key];
-    return typeof value === "string" && isToken(value) ? [[key, value] as const] : [];
+    const isName = key === "taskId" ? isTaskId(value) : typeof value === "string" && isToken(value);
+    return isName ? [[key, String(value)] as const] : [];
   });
   return Object.fromEntries(named);
 }

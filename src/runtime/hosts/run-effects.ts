@@ -102,6 +102,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     allWait: () => openTaskIds().every((taskId) => waiting.has(taskId)),
     recorded(events) {
       times.recorded(events);
+      for (const { type, data } of events) if (type === "step.cancelled") callOff(data);
       const ended = events.filter((event) => event.type === "task.settled" || event.type === "agent.handoff");
       for (const { type, data } of ended) {
         // The chart stopped it when the cancel came, and stops nothing twice.
@@ -155,6 +156,14 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     times.sent(task.taskId, step);
     if (forwarded) desk.expect(task, traceparent(task.taskId), holder);
     else desk.send(task, traceparent(task.taskId));
+  }
+
+  /** The run goes on without it: who has it is told so here, and who takes it from now on is a stray. */
+  function callOff({ taskId, timer }: Extract<RunEvent, { type: "step.cancelled" }>["data"]) {
+    if (taskId !== undefined) desk.tell(runId, notWaitedFor(taskId));
+    if (timer === undefined) return;
+    timers.get(timer)?.();
+    timers.delete(timer);
   }
 
   function stop(child: string) {

@@ -27,7 +27,7 @@ export function keepStepTimes(workflow: string, clock: Clock, metrics: Metrics):
         metrics.stepEnded({
           workflow,
           // Ids of handed-off tasks are random; as a label each would be a series of its own.
-          step: sent.step ?? agent,
+          step: sent.step === undefined ? agent : withoutNumbers(sent.step),
           agent,
           seconds: (clock.now() - sent.at) / 1_000,
           ...(outcome.type === "failed" && { error: outcome.error.code }),
@@ -36,4 +36,9 @@ export function keepStepTimes(workflow: string, clock: Clock, metrics: Metrics):
     },
     forget: (taskId) => void open.delete(taskId),
   };
+}
+
+/** The step of all items and iterations: as labels their paths would each be a series of its own. */
+function withoutNumbers(path: string): string {
+  return path.replaceAll(/\/\d+(?=\/|$)/g, "");
 }

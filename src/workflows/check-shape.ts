@@ -1,0 +1,33 @@
+/** Which keys of a step go together. */
+import { type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
+import type { Problem } from "../errors.ts";
+import { DEFAULT_RETRY, STEP_KEYS, type StepDraft } from "./definition-schema.ts";
+
+/** What is wrong with the keys of a step; `place` is the step's. */
+export function checkShape(draft: StepDraft, place: Place): Problem[] {
+  const { steps, forEach, repeat, concurrency, retry, timeoutMs } = draft;
+  const problems: Problem[] = [];
+  const told = (keys: string, expected: string, got: string) =>
+    problems.push(problemAt(placeAt(place, ...keys.split(".")), expected, got));
+  const given = STEP_KEYS.filter((key) => draft[key] !== undefined);
+  if (given.length !== 1) {
+    const words = STEP_KEYS.map((key) => `\`${key}\``).join(", ");
+    problems.push(problemAt(placeAt(place), `one of ${words}`, given.length === 0 ? "none" : given.join(" and ")));
+  }
+  if (forEach !== undefined && repeat) {
+    told("repeat", "no `repeat` beside `forEach`: one of them around `steps` with the other", showValue(repeat));
+  }
+  if (repeat && repeat.until === undefined) told("repeat.until", "a condition in CEL", "nothing");
+  if (repeat && repeat.max === undefined) told("repeat.max", "how often at most, from 1 to 10000", "nothing");
+  if (concurrency !== undefined && forEach === undefined) {
+    told("concurrency", "no `concurrency` where there is no `forEach`", showValue(concurrency));
+  }
+  // A group is no task: what would be tried again, or given up, are the tasks in it.
+  if (steps && JSON.stringify(retry) !== JSON.stringify(DEFAULT_RETRY)) {
+    told("retry", "no `retry` beside `steps`; each step in it may have one", showValue(retry));
+  }
+  if (steps && timeoutMs !== undefined) {
+    told("timeoutMs", "no `timeoutMs` beside `steps`; each step in it may have one", showValue(timeoutMs));
+  }
+  return problems;
+}
