@@ -140,7 +140,43 @@ export const grouping = defineWorkflow({
   ],
 }) as DeterministicDefinition;
 
-const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb, branching, grouping];
+/** One step for each item of its input, and one that is told how many there were. */
+const listing = defineWorkflow({
+  name: "listing",
+  steps: [
+    { id: "each", agent: left, forEach: "input.items" },
+    { id: "count", agent: joiner, after: "each", input: "{{ steps.each.output.size() }}" },
+  ],
+});
+
+/** Two steps of which one fails and takes the other along, and a step for what came of it. */
+const hasty = defineWorkflow({
+  name: "hasty",
+  steps: [
+    {
+      id: "both",
+      onError: "continue",
+      steps: [
+        { id: "slow", agent: left },
+        { id: "failing", agent: right },
+      ],
+    },
+    { id: "after", agent: joiner, after: "both", needs: "always", input: "{{ steps.both.error.message }}" },
+  ],
+});
+
+const numberedWorkflows: WorkflowDefinition[] = [
+  diamond,
+  relay,
+  single,
+  stubborn,
+  grinding,
+  bomb,
+  branching,
+  grouping,
+  listing,
+  hasty,
+];
 
 /** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
 export const LONG_STEPS: { readonly [workflow: string]: number } = {

@@ -76,3 +76,65 @@ test("lists and repetitions go on where they were, the same however often their 
   await until("both ends", () => new Set(spans().map(({ traceId }) => traceId)).size === 2);
   expect(checkTraces(collector.spans, { runIds: ["killed", "straight"] })).toEqual([]);
 });
+
+test("a group that fails calls off what is at work in it at its worker, and the run goes on without", async () => {
+  const misstep = { content: null, toolCalls: [{ id: "x", name: "no-such-tool", arguments: "{" }] };
+  await using stage = await openStage({
+    traced: true,
+    model: {
+      delayMs: ({ taskId }) => (taskId === "both/slow-1" ? 600_000 : 300),
+      reply: ({ taskId, texts }) =>
+        taskId === "both/failing-1" ? misstep : { content: `after ${texts.at(-1)}`, toolCalls: [] },
+    },
+  });
+  const { journals, model, collector } = stage;
+  await requestRuns(journals, ["r"], ["hasty"]);
+  await runsEnded(journals, ["r"], 60_000);
+  // Nobody waits ten minutes for it, nor pays for it.
+  await until("the slow call to be given up", () =>
+    model.calls.some(({ taskId, state }) => taskId === "both/slow-1" && state === "aborted"),
+  );
+  const entries = byRun(await journals.runs()).get("r") ?? [];
+  expect(problemsOfJournal("r", entries)).toEqual([]);
+  const events = entries.flatMap(({ value }) => value);
+  expect(events.find(({ type }) => type === "step.cancelled")?.data).toEqual({
+    step: "both/slow",
+    agent: "left",
+    taskId: "both/slow-1",
+  });
+  expect(events.at(-1)?.data).toMatchObject({ output: expect.stringMatching(/^after step both\/failing: /) });
+  await until("a whole trace", () => checkTraces(collector.spans, { runIds: ["r"] }).length === 0);
+  const slow = collector.spans.find(({ attributes }) => attributes["troupe.step.id"] === "both/slow");
+  expect(slow?.attributes["error.type"]).toBe("cancelled");
+});
+
+test("a list of 5,000 whose daemon is killed in its midst is gone through in order, each item once", {
+  timeout: 300_000,
+}, async () => {
+  const items = Array.from({ length: 5_000 }, (_, i) => `item ${i}`);
+  await using stage = await openStage({
+    model: { delayMs: () => 0, reply: ({ texts }) => ({ content: `done ${texts.at(-1)}`, toolCalls: [] }) },
+  });
+  const { daemon, journals, model } = stage;
+  await journals.nc.jetstream().publish("troupe.requests.listing", JSON.stringify({ input: { items }, runId: "r" }));
+  await until("half of the list", () => model.calls.length > 2_500, { withinMs: 120_000 });
+  await daemon.kill();
+  await daemon.start();
+  await runsEnded(journals, ["r"], 180_000);
+  const entries = byRun(await journals.runs()).get("r") ?? [];
+  expect(problemsOfJournal("r", entries)).toEqual([]);
+  const events = entries.flatMap(({ value }) => value);
+  const answers = new Map(
+    events.flatMap((event) =>
+      event.type === "task.settled" && event.data.outcome.type === "completed"
+        ? [[event.data.taskId, event.data.outcome.output] as const]
+        : [],
+    ),
+  );
+  expect(answers.size).toBe(5_001);
+  expect(answers.get("each/4321-1")).toBe("done item 4321");
+  expect(answers.get("count-1")).toBe("done 5000");
+  const ends = events.filter(({ type }) => type === "task.settled").map(({ at }) => Date.parse(at));
+  const thousand = (from: number) => (ends[from + 1_000] ?? 0) - (ends[from] ?? 0);
+  console.log(`the first thousand items took ${thousand(0)} ms, the fifth ${thousand(4_000)} ms`);
+});
