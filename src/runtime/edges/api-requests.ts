@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { UsageError } from "../../errors.ts";
 import { RUN_STATUSES } from "../../workflows/run-status.ts";
+import { scheduleSchema } from "../../workflows/schedule-schema.ts";
 import { refsField, requestFields } from "../hosts/request.ts";
 import { isToken } from "../subjects.ts";
 
@@ -37,6 +38,9 @@ export const apiRequests = {
   "workflows.list": z.strictObject({}),
   "workflows.get": z.strictObject({ workflow: name }),
   "agents.list": z.strictObject({}),
+  "schedules.list": z.strictObject({}),
+  "schedules.put": scheduleSchema,
+  "schedules.delete": z.strictObject({ name }),
   "dead.list": z.strictObject({
     limit: z.number().int().min(1).max(100).default(50),
     cursor: z.string().optional(),

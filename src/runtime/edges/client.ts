@@ -4,6 +4,7 @@ import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { applyEvents, type RunRecord, type RunResult } from "../../workflows/run-record.ts";
+import type { ScheduleOptions } from "../../workflows/schedule.ts";
 import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
 import { connectBus, type NatsOptions } from "../nats/connection.ts";
 import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
@@ -18,6 +19,7 @@ import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
+import type { ScheduleListing } from "./schedule-api.ts";
 
 export type ConnectOptions = Partial<Omit<NatsOptions, "waitAtStart">> & {
   /** A connection to use instead of an own one; `close` leaves it open. */
@@ -117,6 +119,17 @@ export type Client = {
   workflows(): Promise<WorkflowListing[]>;
   workflow(name: string): Promise<WorkflowDefinition>;
   agents(): Promise<AgentListing[]>;
+  /** All schedules by name: what they are, when they are due next, and what they started last. */
+  schedules(): Promise<ScheduleListing[]>;
+  /**
+   * Makes a schedule, or puts another one in its place; with `paused` it does not fire. Of one that is in a daemon's
+   * configuration only `paused` can be changed.
+   *
+   * @throws UsageError with everything that is wrong with it; NotFoundError `unknown_workflow`; TroupeError `schedule_declared`.
+   */
+  putSchedule(name: string, schedule: ScheduleOptions): Promise<ScheduleListing>;
+  /** Deletes a schedule; its runs stay. @throws NotFoundError `unknown_schedule`; TroupeError `schedule_declared`. */
+  deleteSchedule(name: string): Promise<void>;
   /** What could not be handled, newest first, a page of at most 100 at a time (`limit`, default 50). */
   deadLetters(query?: { limit?: number; cursor?: string }): Promise<DeadLetterPage>;
   /** One of them with its message. @throws NotFoundError `unknown_dead_letter`. */
@@ -204,6 +217,11 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
     deadLetters: (query = {}) => call<DeadLetterPage>("dead.list", query),
+    schedules: async () => (await call<{ schedules: ScheduleListing[] }>("schedules.list", {})).schedules,
+    putSchedule: (name, schedule) => call("schedules.put", { ...schedule, name }),
+    async deleteSchedule(name) {
+      await call("schedules.delete", { name });
+    },
     deadLetter: async (seq) => openDeadLetter(await call<DeadLetterAnswer>("dead.show", { seq })),
     async redrive(seq) {
       const { runId } = await call<DeadLetterDone>("dead.redrive", { seq });

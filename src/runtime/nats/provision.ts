@@ -76,6 +76,14 @@ function wantedStreams({ streams, buckets, ...names }: Subjects, replicas: numbe
     },
     {
       ...log,
+      name: streams.schedules,
+      subjects: [names.allSchedules],
+      max_msgs_per_subject: 1,
+      discard: DiscardPolicy.Old,
+      description: "Schedules, and how far each has fired",
+    },
+    {
+      ...log,
       name: streams.dead,
       subjects: [names.allDead],
       description: "What could not be handled, with the reason",

@@ -1,0 +1,150 @@
+/** A daemon's part in schedules, put together: those it has in its configuration, those that are kept, and who fires them. */
+import type { Logger } from "pino";
+import { UnavailableError } from "../../errors.ts";
+import type { Metrics } from "../../tracing/metrics.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
+import type { Schedule } from "../../workflows/schedule.ts";
+import { declareSchedule, nextFiring } from "../hosts/change-schedule.ts";
+import { type Clock, systemClock } from "../hosts/clock.ts";
+import type { Beat } from "../hosts/presence.ts";
+import type { RunIndex } from "../hosts/run-index.ts";
+import { openScheduleStore } from "../hosts/schedule-store.ts";
+import { type Scheduler, startScheduler } from "../hosts/scheduler.ts";
+import type { Bus } from "../nats/connection.ts";
+import type { Journals } from "../nats/journal.ts";
+import { NatsError } from "../nats/nats.ts";
+import type { Subjects } from "../subjects.ts";
+import { mayWaitAtDoor } from "./door-search.ts";
+import { openScheduleApi, type ScheduleApi } from "./schedule-api.ts";
+
+export type DaemonSchedulesOptions = {
+  bus: Bus;
+  subjects: Subjects;
+  logger: Logger;
+  metrics: Metrics;
+  incarnation: string;
+  /** The definitions this daemon has, of which some have a schedule. */
+  workflows(): readonly WorkflowDefinition[];
+  /** Those of the configuration beside. */
+  schedules: readonly Schedule[];
+  /** Whether requests can be stored now. */
+  mayFire(): boolean;
+  /** @default systemClock */
+  clock?: Clock;
+};
+
+/** What firing rests on, once it is there. */
+export type ScheduleSurroundings = {
+  living(): readonly Beat[];
+  index: Pick<RunIndex, "known">;
+  journals: Journals<RunEvent[]>;
+};
+
+export type DaemonSchedules = {
+  /** What beats say. */
+  inBeat(): Pick<Beat, "watch" | "schedules">;
+  /** All that are kept have been read. */
+  ready(): Promise<void>;
+  /** Declares its own and starts to fire. */
+  begin(surroundings: ScheduleSurroundings): void;
+  api(living: () => readonly Beat[]): ScheduleApi;
+  stop(): Promise<void>;
+};
+
+const PUBLISH_TIMEOUT_MS = 5_000;
+const DECLARE_AGAIN_MS = 2_000;
+
+/** Opens the schedules; nothing fires before `begin`. */
+export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSchedules {
+  const { bus, subjects, logger, clock = systemClock } = options;
+  const store = openScheduleStore({ bus, subjects, logger, now: clock.now });
+  let scheduler: Scheduler | undefined;
+  let declareAgain: NodeJS.Timeout | undefined;
+  let stopped = false;
+
+  return {
+    inBeat() {
+      const watch = scheduler?.watchingSince();
+      const names = ownSchedules().map(({ name }) => name);
+      return { ...(watch !== undefined && { watch }), ...(names.length > 0 && { schedules: names }) };
+    },
+    ready: () => store.ready(),
+    begin({ living, index, journals }) {
+      void declareAll();
+      scheduler = startScheduler({
+        store,
+        clock,
+        logger,
+        metrics: options.metrics,
+        incarnation: options.incarnation,
+        living,
+        mayFire: options.mayFire,
+        async request(schedule, runId, dueAt) {
+          // Also one whose journal is past its retention.
+          if (!index.known(runId)) await ask(schedule, runId, dueAt);
+        },
+        async isUnfinished(runId) {
+          const newest = async () => (await journals.last(subjects.run(runId)))?.value.at(-1);
+          let last = await newest();
+          if (!last) {
+            // Its journal is past its retention.
+            if (index.known(runId)) return false;
+            if (await mayWaitAtDoor(bus, subjects, runId)) return true;
+            // It may have come through the door meanwhile.
+            last = await newest();
+          }
+          return last !== undefined && !isTerminal(last.type);
+        },
+      });
+    },
+    api: (living) =>
+      openScheduleApi({
+        store,
+        now: clock.now,
+        isDeclared: (name) => living().some(({ schedules }) => schedules?.includes(name)),
+      }),
+    async stop() {
+      stopped = true;
+      clearTimeout(declareAgain);
+      await scheduler?.stop();
+      await store.stop();
+    },
+  };
+
+  function ownSchedules(): Schedule[] {
+    const ofWorkflows = options
+      .workflows()
+      .flatMap(({ name, schedule }) => (schedule ? [{ name, workflow: name, ...schedule }] : []));
+    return [...ofWorkflows, ...options.schedules];
+  }
+
+  async function declareAll() {
+    try {
+      for (const schedule of ownSchedules()) {
+        const kept = await store.change(schedule.name, (before) => declareSchedule(before, schedule, clock.now()));
+        if (kept && !kept.last && nextFiring({ ...kept, paused: false }, Date.parse(kept.through)) === undefined) {
+          logger.warn({ schedule: schedule.name, ...schedule }, "the schedule's instant was over when it was declared");
+        }
+      }
+    } catch (error) {
+      if (stopped) return;
+      logger.debug({ err: error }, "schedules cannot be declared yet");
+      declareAgain = setTimeout(() => void declareAll(), DECLARE_AGAIN_MS);
+      declareAgain.unref();
+    }
+  }
+
+  async function ask({ name, workflow, input }: Schedule, runId: string, dueAt: string): Promise<void> {
+    const origin = { schedule: name, dueAt };
+    const body = Buffer.from(JSON.stringify({ input: input === undefined ? origin : input, runId, metadata: origin }));
+    try {
+      await bus.js.publish(subjects.request(workflow), body, { msgID: runId, timeout: PUBLISH_TIMEOUT_MS });
+    } catch (error) {
+      if (!(error instanceof NatsError)) throw error;
+      throw new UnavailableError(`schedule ${name}: its request could not be stored: ${error.message}`, {
+        cause: error,
+      });
+    }
+  }
+}
