@@ -96,7 +96,12 @@ async function runWorkflow(given: RunGiven, workflow: string, argument: string |
 }
 
 /** Stays with the run to its end, and shows what was asked for. */
-async function follow(client: Client, runId: string, given: RunGiven, signal: AbortSignal): Promise<void> {
+export async function follow(
+  client: Client,
+  runId: string,
+  given: { json?: boolean; watch?: boolean },
+  signal: AbortSignal,
+): Promise<void> {
   const onTerminal = process.stdout.isTTY && process.env.TERM !== "dumb";
   if (given.json && given.watch) {
     for await (const event of client.events(runId, { signal })) printJsonLine(event);

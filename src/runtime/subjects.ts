@@ -40,6 +40,9 @@ export function subjectsFor(prefix = "troupe") {
     /** A schedule and how far it has fired; the newest of a subject counts. */
     schedule: (name: string) => `${prefix}.schedules.${name}`,
     allSchedules: `${prefix}.schedules.*`,
+    /** What agents and tools of a run logged. */
+    log: (runId: string) => `${prefix}.logs.${runId}`,
+    allLogs: `${prefix}.logs.*`,
     dead: (kind: "requests" | "tasks", name: string) => `${prefix}.dead.${kind}.${name}`,
     allDead: `${prefix}.dead.>`,
     /** How far each host's durable spans are exported; the newest message of a subject counts. */
@@ -63,6 +66,7 @@ export function subjectsFor(prefix = "troupe") {
       signals: `${streams}_SIGNALS`,
       snapshots: `${streams}_SNAPSHOTS`,
       schedules: `${streams}_SCHEDULES`,
+      logs: `${streams}_LOGS`,
       dead: `${streams}_DEAD`,
       exported: `${streams}_EXPORTED`,
       // What the object store calls the stream of a bucket.

@@ -84,6 +84,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
     "runs.journal": (request) => runs.journal(request),
+    "runs.logs": (request) => runs.logs(request),
+    "runs.metrics": (request) => runs.metrics(request),
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
     "workflows.get": ({ workflow }) => findWorkflow(workflow),
     "agents.list": () => ({ agents: agents() }),

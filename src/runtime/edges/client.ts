@@ -3,9 +3,11 @@ import type { WithRefs } from "../../actors/value-ref.ts";
 import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
+import type { RunMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult } from "../../workflows/run-record.ts";
 import type { ScheduleOptions } from "../../workflows/schedule.ts";
 import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
+import type { LogLine } from "../hosts/run-logs.ts";
 import { connectBus, type NatsOptions } from "../nats/connection.ts";
 import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
 import { LARGE, openPayloads } from "../nats/payloads.ts";
@@ -15,11 +17,13 @@ import type { AgentListing, WorkflowListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
 import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-api.ts";
 import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
+import { followRunLog } from "./follow-run-log.ts";
 import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
 import type { ScheduleListing } from "./schedule-api.ts";
+import { watchRun } from "./watch-run.ts";
 
 export type ConnectOptions = Partial<Omit<NatsOptions, "waitAtStart">> & {
   /** A connection to use instead of an own one; `close` leaves it open. */
@@ -67,6 +71,12 @@ export type EventsOptions = {
   whole?: boolean;
 };
 
+export type LogsOptions = {
+  /** Goes on with what is logged from now on, to the run's end. @default false */
+  follow?: boolean;
+  signal?: AbortSignal;
+};
+
 export type FeedOptions = {
   /** @default all */
   workflow?: string;
@@ -99,6 +109,15 @@ export type Client = {
   /** Events of all runs, or those of one workflow, from now on until `signal` aborts. Some may be missing. */
   feed(options?: FeedOptions): AsyncIterable<RunEvent | LiveEvent>;
   get(runId: string): Promise<RunRecord>;
+  /**
+   * The run as it is now, and again whenever something has happened, to its end. What happens while nobody reads is taken
+   * together. A connection that is lost for a while loses nothing.
+   */
+  watch(runId: string, options?: { signal?: AbortSignal }): AsyncIterable<RunRecord>;
+  /** What the run's agents and tools logged, in order. @throws NotFoundError `unknown_run`. */
+  logs(runId: string, options?: LogsOptions): AsyncIterable<LogLine>;
+  /** What the run took so far, in sum and by step. @throws NotFoundError `unknown_run`. */
+  metrics(runId: string): Promise<RunMetrics>;
   /** Runs, newest first, a page at a time. */
   list(query?: RunListQuery): Promise<RunPage>;
   /** Asks for a run to be stopped. @throws TroupeError `run_finished`; NotFoundError `unknown_run`. */
@@ -199,6 +218,19 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
         followAllRuns(nc, workflow === undefined ? subjects.allEvents : subjects.event(workflow, "*", ">"), signal),
       ),
     get,
+    watch: (runId, { signal } = {}) =>
+      watchRun((until) => (events as Client["events"])(runId, { live: false, signal: until }), signal),
+    logs: (runId, { follow = false, signal } = {}) =>
+      followRunLog({
+        nc,
+        subject: subjects.event("*", runId, "log.line"),
+        follow,
+        signal,
+        page: (from) => call("runs.logs", { runId, from }, { signal }),
+        ended: (over) => listenForEnd(runId, 0).wait(over),
+        mayCome: () => started.has(runId),
+      }),
+    metrics: (runId) => call<RunMetrics>("runs.metrics", { runId }),
     list: (query = {}) => call<RunPage>("runs.list", query),
     async cancel(runId, options = {}) {
       await call("runs.cancel", { runId, ...options });

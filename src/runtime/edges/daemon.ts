@@ -195,6 +195,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       signals: openJournals<unknown>(bus, subjects.streams.signals),
       payloads: areas,
       snapshots: openNewest(bus, subjects.streams.snapshots),
+      logs: openNewest(bus, subjects.streams.logs),
       presence,
       incarnation,
       logger,
