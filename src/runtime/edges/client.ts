@@ -3,7 +3,7 @@ import type { WithRefs } from "../../actors/value-ref.ts";
 import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
-import type { RunMetrics } from "../../workflows/run-metrics.ts";
+import { type RunMetrics, runMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult } from "../../workflows/run-record.ts";
 import type { ScheduleOptions } from "../../workflows/schedule.ts";
 import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
@@ -230,7 +230,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
         ended: (over) => listenForEnd(runId, 0).wait(over),
         mayCome: () => started.has(runId),
       }),
-    metrics: (runId) => call<RunMetrics>("runs.metrics", { runId }),
+    metrics,
     list: (query = {}) => call<RunPage>("runs.list", query),
     async cancel(runId, options = {}) {
       await call("runs.cancel", { runId, ...options });
@@ -298,6 +298,17 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       if (!(error instanceof TroupeError) || error.code !== "payload_too_large") throw error;
       // The record does not fit into one answer; its journal comes in pages.
       return applyEvents(undefined, await journal(runId));
+    }
+  }
+
+  async function metrics(runId: string): Promise<RunMetrics> {
+    try {
+      return await call<RunMetrics>("runs.metrics", { runId });
+    } catch (error) {
+      if (!(error instanceof TroupeError) || error.code !== "payload_too_large") throw error;
+      const measured = runMetrics(await journal(runId));
+      if (!measured) throw error;
+      return measured;
     }
   }
 
