@@ -70,7 +70,10 @@ export function readApiRequest<Name extends ApiName>(endpoint: Name, text: strin
   const parsed = apiRequests[endpoint].safeParse(body);
   const problems = parsed.success
     ? []
-    : parsed.error.issues.map(({ path, message }) => `${path.join(".") || "body"}: ${message}`);
+    : parsed.error.issues.map((issue) => {
+        const where = [...issue.path, ...(issue.code === "unrecognized_keys" ? issue.keys : [])];
+        return `${where.join(".") || "body"}: ${issue.message}`;
+      });
   if (endpoint === "runs.start" && typeof body === "object" && body !== null && !("input" in body)) {
     problems.push("input: expected any JSON value, got none");
   }

@@ -46,8 +46,10 @@ export type DaemonSchedules = {
   inBeat(): Pick<Beat, "watch" | "schedules">;
   /** All that are kept have been read. */
   ready(): Promise<void>;
-  /** Declares its own and starts to fire. */
+  /** Starts to fire, and declares its own. */
   begin(surroundings: ScheduleSurroundings): void;
+  /** Declares what this daemon has in its configuration; again after that has changed. */
+  declare(): void;
   api(living: () => readonly Beat[]): ScheduleApi;
   stop(): Promise<void>;
 };
@@ -61,17 +63,19 @@ export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSche
   const store = openScheduleStore({ bus, subjects, logger, now: clock.now });
   let scheduler: Scheduler | undefined;
   let declareAgain: NodeJS.Timeout | undefined;
+  /** Beats are made much more often than this changes. */
+  let declared = ownSchedules().map(({ name }) => name);
   let stopped = false;
 
   return {
     inBeat() {
       const watch = scheduler?.watchingSince();
-      const names = ownSchedules().map(({ name }) => name);
-      return { ...(watch !== undefined && { watch }), ...(names.length > 0 && { schedules: names }) };
+      return { ...(watch !== undefined && { watch }), ...(declared.length > 0 && { schedules: declared }) };
     },
     ready: () => store.ready(),
+    declare,
     begin({ living, index, journals }) {
-      void declareAll();
+      declare();
       scheduler = startScheduler({
         store,
         clock,
@@ -119,7 +123,13 @@ export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSche
     return [...ofWorkflows, ...options.schedules];
   }
 
+  function declare() {
+    declared = ownSchedules().map(({ name }) => name);
+    void declareAll();
+  }
+
   async function declareAll() {
+    clearTimeout(declareAgain);
     try {
       for (const schedule of ownSchedules()) {
         const kept = await store.change(schedule.name, (before) => declareSchedule(before, schedule, clock.now()));
@@ -130,8 +140,8 @@ export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSche
     } catch (error) {
       if (stopped) return;
       logger.debug({ err: error }, "schedules cannot be declared yet");
-      declareAgain = setTimeout(() => void declareAll(), DECLARE_AGAIN_MS);
-      declareAgain.unref();
+      clearTimeout(declareAgain);
+      declareAgain = setTimeout(() => void declareAll(), DECLARE_AGAIN_MS).unref();
     }
   }
 
