@@ -16,7 +16,7 @@ export type ScheduleTiming =
 export type MissedPolicy = "once" | "skip" | "all";
 
 /** Whether a run starts while the one before is not over. */
-export type OverlapPolicy = "allow" | "skip";
+type OverlapPolicy = "allow" | "skip";
 
 /** What a schedule does when it is due. */
 export type ScheduleBehaviour = {

@@ -35,7 +35,7 @@ export type DaemonSchedulesOptions = {
 };
 
 /** What firing rests on, once it is there. */
-export type ScheduleSurroundings = {
+type ScheduleSurroundings = {
   living(): readonly Beat[];
   index: Pick<RunIndex, "known">;
   journals: Journals<RunEvent[]>;
