@@ -3,12 +3,14 @@ import { type Client, connect } from "../../src/runtime/edges/client.ts";
 import { byRun } from "../helpers/raw-journals.ts";
 import { problemsOfJournal } from "../helpers/run-audit.ts";
 import { openStage, type Stage } from "../helpers/stage.ts";
-import { until } from "../helpers/until.ts";
+import { until as look } from "../helpers/until.ts";
 
 const SECONDS = 12;
+/** Daemons that start, die and take over do so on a busy machine. */
+const until: typeof look = (what, found, { withinMs = 60_000 } = {}) => look(what, found, { withinMs });
 
 test("of three daemons that fire every second, the one that does is killed: every instant has exactly one run", {
-  timeout: 90_000,
+  timeout: 180_000,
 }, async () => {
   await using stage = await openStage({ daemons: 3 });
   const client = await connect({ servers: stage.nats.url });
@@ -17,9 +19,7 @@ test("of three daemons that fire every second, the one that does is killed: ever
   const from = await until("it has fired", () => lastDue(client));
   const first = await whoFires(stage);
   await first.kill();
-  await until("it has fired for long enough", async () => ((await lastDue(client)) ?? 0) >= from + SECONDS * 1_000, {
-    withinMs: 60_000,
-  });
+  await until("it has fired for long enough", async () => ((await lastDue(client)) ?? 0) >= from + SECONDS * 1_000);
   await client.deleteSchedule("tick");
   const fired = await runsOf(stage, "tick");
   const expected = Array.from({ length: SECONDS + 1 }, (_, i) => from + i * 1_000);
@@ -27,12 +27,32 @@ test("of three daemons that fire every second, the one that does is killed: ever
   const others = stage.daemons.filter((daemon) => daemon !== first);
   const heirs = await Promise.all(others.map((daemon) => daemon.log()));
   expect(heirs.some((log) => log.includes("schedule fired"))).toBe(true);
-  await until("every run is over", async () => (await problemsOf(stage)).length === 0, { withinMs: 30_000 });
+  await until("every run is over", async () => (await problemsOf(stage)).length === 0);
+  await client.close();
+});
+
+test("instants that come while the broker is down for a moment are late, and each has exactly one run", {
+  timeout: 180_000,
+}, async () => {
+  await using stage = await openStage({ daemons: 2 });
+  const client = await connect({ servers: stage.nats.url });
+  await client.putSchedule("tick", { workflow: "single", everyMs: 1_000, missed: "skip" });
+  const from = await until("it has fired", () => lastDue(client));
+  await stage.nats.kill();
+  const down = Date.now();
+  await until("some instants have passed", () => Date.now() > down + 3_200);
+  await stage.nats.restart();
+  const through = from + 8_000;
+  const isThrough = async () => ((await lastDue(client).catch(() => 0)) ?? 0) >= through;
+  await until("it has fired for long enough", isThrough);
+  await client.deleteSchedule("tick");
+  const fired = (await runsOf(stage, "tick")).filter((due) => due >= from && due <= through);
+  expect(fired).toEqual(Array.from({ length: 9 }, (_, i) => from + i * 1_000));
   await client.close();
 });
 
 test("what was due while all were down is made up for once, not at all, or for each instant, as declared", {
-  timeout: 90_000,
+  timeout: 180_000,
 }, async () => {
   await using stage = await openStage({ daemons: 2 });
   const client = await connect({ servers: stage.nats.url });
