@@ -1,6 +1,6 @@
 /** A daemon's part in schedules, put together: those it has in its configuration, those that are kept, and who fires them. */
 import type { Logger } from "pino";
-import { UnavailableError } from "../../errors.ts";
+import { PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
@@ -130,18 +130,29 @@ export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSche
 
   async function declareAll() {
     clearTimeout(declareAgain);
-    try {
-      for (const schedule of ownSchedules()) {
-        const kept = await store.change(schedule.name, (before) => declareSchedule(before, schedule, clock.now()));
-        if (kept && !kept.last && nextFiring({ ...kept, paused: false }, Date.parse(kept.through)) === undefined) {
-          logger.warn({ schedule: schedule.name, ...schedule }, "the schedule's instant was over when it was declared");
+    for (const schedule of ownSchedules()) {
+      const { name } = schedule;
+      try {
+        await declareOne(schedule);
+      } catch (error) {
+        if (stopped) return;
+        // One that is too large for a message; the others are not.
+        if (error instanceof PayloadTooLargeError)
+          logger.error({ schedule: name, err: error }, "the schedule is too large");
+        else {
+          logger.debug({ schedule: name, err: error }, "schedules cannot be declared yet");
+          clearTimeout(declareAgain);
+          declareAgain = setTimeout(() => void declareAll(), DECLARE_AGAIN_MS).unref();
+          return;
         }
       }
-    } catch (error) {
-      if (stopped) return;
-      logger.debug({ err: error }, "schedules cannot be declared yet");
-      clearTimeout(declareAgain);
-      declareAgain = setTimeout(() => void declareAll(), DECLARE_AGAIN_MS).unref();
+    }
+  }
+
+  async function declareOne(schedule: Schedule) {
+    const kept = await store.change(schedule.name, (before) => declareSchedule(before, schedule, clock.now()));
+    if (kept && !kept.last && nextFiring({ ...kept, paused: false }, Date.parse(kept.through)) === undefined) {
+      logger.warn({ schedule: schedule.name }, "the schedule's instant was over when it was declared");
     }
   }
 

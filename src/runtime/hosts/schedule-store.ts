@@ -10,6 +10,7 @@
  */
 import type { Logger } from "pino";
 import type { Schedule } from "../../workflows/schedule.ts";
+import { scheduleSchema } from "../../workflows/schedule-schema.ts";
 import type { Bus } from "../nats/connection.ts";
 import { followStream } from "../nats/follow.ts";
 import { openNewest } from "../nats/newest.ts";
@@ -54,8 +55,11 @@ export type ScheduleStore = {
   onChange(listener: () => void): void;
   /** All that are kept have been read. */
   ready(): Promise<void>;
-  /** Takes away for good what was deleted before an instant; `mine` says whether this daemon does so for a name. */
-  sweep(beforeMs: number, mine: (name: string) => boolean): Promise<void>;
+  /**
+   * Takes away for good what was deleted before an instant, and deletes what was due once and put over the API, when that is
+   * over since before another one; `mine` says whether this daemon does so for a name.
+   */
+  sweep(before: { goneMs: number; doneMs: number }, mine: (name: string) => boolean): Promise<void>;
   stop(): Promise<void>;
 };
 
@@ -91,7 +95,7 @@ export function openScheduleStore({
     caughtUp: () => isReady(),
   });
 
-  return {
+  const self: ScheduleStore = {
     all: () => [...kept.values()].flatMap((entry) => (isGone(entry) ? [] : [entry])),
     read: async (name) => (await stored(name)).kept,
     async change(name, change) {
@@ -103,46 +107,61 @@ export function openScheduleStore({
         const message = next ?? ({ v: 1, gone: true, name, changedAt: new Date(now()).toISOString() } satisfies Gone);
         const data = Buffer.from(JSON.stringify(message));
         const seq = await newest.put(subjects.schedule(name), data, before.seq);
-        if (seq !== undefined) return next;
+        if (seq === undefined) continue;
+        // Whoever asks this daemon next sees it.
+        kept.set(name, message);
+        return next;
       }
     },
     onChange: (listener) => void listeners.push(listener),
     ready: () => ready,
-    async sweep(beforeMs, mine) {
+    async sweep({ goneMs, doneMs }, mine) {
       for (const [name, entry] of kept) {
-        if (!isGone(entry) || Date.parse(entry.changedAt) > beforeMs) continue;
-        kept.delete(name);
-        if (mine(name) && (await stored(name)).gone) await newest.purge(subjects.schedule(name));
+        if (isGone(entry)) {
+          if (Date.parse(entry.changedAt) > goneMs) continue;
+          kept.delete(name);
+          if (mine(name) && (await stored(name)).gone) await newest.purge(subjects.schedule(name));
+        } else if (isDone(entry, doneMs) && mine(name)) {
+          await self.change(name, (found) => (found && isDone(found, doneMs) ? undefined : found));
+        }
       }
     },
     stop: () => follower.stop(),
   };
+  return self;
 
   async function stored(name: string): Promise<{ seq: number; kept: KeptSchedule | undefined; gone?: true }> {
     const found = await newest.get(subjects.schedule(name));
     if (!found) return { seq: 0, kept: undefined };
-    const entry = parse(found.data);
+    const entry = parse(found.data, name);
     if (!entry || isGone(entry)) return { seq: found.seq, kept: undefined, ...(entry && { gone: true }) };
     return { seq: found.seq, kept: entry };
   }
 
   function hear(name: string, data: Uint8Array) {
-    const entry = parse(data);
+    const entry = parse(data, name);
     if (entry) kept.set(name, entry);
     else logger.warn({ schedule: name }, "what is kept as a schedule is none; put it again");
   }
 }
 
-function parse(data: Uint8Array): KeptSchedule | Gone | undefined {
+function parse(data: Uint8Array, name: string): KeptSchedule | Gone | undefined {
   try {
     const entry = JSON.parse(Buffer.from(data).toString("utf8")) as KeptSchedule | Gone;
     if (entry.v !== 1) return undefined;
-    return isGone(entry) || (typeof entry.schedule?.workflow === "string" && !Number.isNaN(Date.parse(entry.through)))
-      ? entry
-      : undefined;
+    if (isGone(entry)) return entry;
+    const isSchedule = scheduleSchema.safeParse(entry.schedule).success && entry.schedule.name === name;
+    return isSchedule && !Number.isNaN(Date.parse(entry.through)) ? entry : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** It was due once, and that was before an instant; those of a configuration stay as long as that has them. */
+function isDone({ schedule, declared, through }: KeptSchedule, beforeMs: number): boolean {
+  if (declared || !("at" in schedule)) return false;
+  const at = Date.parse(schedule.at);
+  return at < beforeMs && Date.parse(through) >= at;
 }
 
 function isGone(entry: KeptSchedule | Gone): entry is Gone {

@@ -50,6 +50,8 @@ const BREAK_MS = 10_000;
 const SWEEP_EVERY_MS = 60_000;
 /** Longer than anybody who follows the schedules is away without starting over. */
 const KEEP_GONE_MS = 3_600_000;
+/** As long as finished runs are kept by default: until then the list says which run it was. */
+const KEEP_DONE_MS = 7 * 86_400_000;
 
 /** Starts looking at the clock; `store` has to be ready. */
 export function startScheduler(options: SchedulerOptions): Scheduler {
@@ -204,8 +206,8 @@ export function startScheduler(options: SchedulerOptions): Scheduler {
     const watching = options.living().filter(({ watch }) => watch !== undefined);
     const mine = (name: string) => chooseOwner(ownerKey(name), watching)?.incarnation === incarnation;
     store
-      .sweep(now - KEEP_GONE_MS, mine)
-      .catch((error: unknown) => logger.debug({ err: error }, "deleted schedules are swept later"));
+      .sweep({ goneMs: now - KEEP_GONE_MS, doneMs: now - KEEP_DONE_MS }, mine)
+      .catch((error: unknown) => logger.debug({ err: error }, "schedules are swept later"));
   }
 }
 

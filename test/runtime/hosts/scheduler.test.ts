@@ -74,6 +74,7 @@ async function openTroupe(startMs = NOON + 500) {
 
   return {
     stream: subjects.streams.schedules,
+    subjectOf: subjects.schedule,
     clock,
     asked,
     unfinished,
@@ -236,12 +237,12 @@ test("a change that meets another one is made again on what the other one left",
       Array.from({ length: 5 }, () =>
         store.change(
           "tick",
-          (kept) => kept && { ...kept, schedule: { ...kept.schedule, workflow: `${kept.schedule.workflow}+` } },
+          (kept) => kept && { ...kept, schedule: { ...kept.schedule, workflow: `${kept.schedule.workflow}x` } },
         ),
       ),
     ),
   );
-  expect((await one.store.read("tick"))?.schedule.workflow).toBe("report++++++++++");
+  expect((await one.store.read("tick"))?.schedule.workflow).toBe("reportxxxxxxxxxx");
 });
 
 test("a schedule that is deleted is gone for all daemons, and for good after a while", async () => {
@@ -253,13 +254,41 @@ test("a schedule that is deleted is gone for all daemons, and for good after a w
   await one.store.change("tick", () => undefined);
   await until("the other one knows that it is gone", () => other.store.all().length === 0);
   expect(await other.store.read("tick")).toBeUndefined();
-  await other.store.sweep(troupe.clock.now() - MINUTE_MS, () => true);
+  const sweep = (goneMs: number) => other.store.sweep({ goneMs, doneMs: 0 }, () => true);
+  await sweep(troupe.clock.now() - MINUTE_MS);
   expect(await messages()).toBe(1);
-  await other.store.sweep(troupe.clock.now() + MINUTE_MS, () => true);
+  await sweep(troupe.clock.now() + MINUTE_MS);
   expect(await messages()).toBe(0);
 
   async function messages(): Promise<number> {
     const jsm = await bus.jsm();
     return (await jsm.streams.info(troupe.stream)).state.messages;
   }
+});
+
+test("what was due once is deleted when that is long over, and not before it has fired", async () => {
+  const troupe = await openTroupe();
+  const { store } = await troupe.daemon("a");
+  await troupe.put({ name: "fired", at: "2026-06-01T12:01:00Z" });
+  await troupe.put({ name: "ahead", at: "2026-06-01T12:05:00Z" });
+  troupe.clock.set(NOON + MINUTE_MS);
+  await troupe.settled("fired", "2026-06-01T12:01:00Z");
+  const names = () => store.all().map(({ schedule }) => schedule.name);
+  await store.sweep({ goneMs: 0, doneMs: NOON }, () => true);
+  expect(names().sort()).toEqual(["ahead", "fired"]);
+  await store.sweep({ goneMs: 0, doneMs: NOON + 10 * MINUTE_MS }, () => true);
+  expect(names()).toEqual(["ahead"]);
+  expect(await store.read("fired")).toBeUndefined();
+});
+
+test("what somebody else wrote in the place of a schedule is none, and can be put again", async () => {
+  const troupe = await openTroupe();
+  const { store } = await troupe.daemon("a");
+  await bus.js.publish(
+    troupe.subjectOf("tick"),
+    JSON.stringify({ v: 1, schedule: { name: "tick", everyMs: 0 }, through: "now" }),
+  );
+  expect(await store.read("tick")).toBeUndefined();
+  await troupe.put(minutely);
+  expect((await store.read("tick"))?.schedule.workflow).toBe("report");
 });
