@@ -1,6 +1,6 @@
 /** The section `schedules`. */
 import { readBySchema } from "../../actors/read-by-schema.ts";
-import { oneOf, placeAt, problemAt, showValue } from "../../actors/schema-problems.ts";
+import { oneOf, type Place, placeAt, problemAt, showValue } from "../../actors/schema-problems.ts";
 import type { Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { Schedule } from "../../workflows/schedule.ts";
@@ -26,26 +26,28 @@ export function readSchedules(
       continue;
     }
     const read = readBySchema(scheduleSchema, { name, ...raw }, place, (schedule) => {
-      const found = problemsWith(schedule);
+      const found = problemsWith(schedule, workflows, place);
       return found.length > 0 ? { problems: found } : { value: schedule, problems: [] };
     });
     problems.push(...read.problems);
     if (read.value) schedules.push(read.value);
-
-    function problemsWith({ workflow }: Schedule): Problem[] {
-      const known = [...workflows.keys()];
-      const found: Problem[] = [];
-      if (!workflows.has(workflow)) {
-        const expected = known.length === 0 ? "a workflow's name, of which there are none" : oneOf(known);
-        found.push(problemAt(placeAt(place, "workflow"), expected, showValue(workflow)));
-      }
-      if (workflows.get(name)?.schedule) {
-        found.push(
-          problemAt(place, `another name than that of a workflow with a schedule of its own`, showValue(name)),
-        );
-      }
-      return found;
-    }
   }
   return schedules;
+}
+
+function problemsWith(
+  { name, workflow }: Schedule,
+  workflows: ReadonlyMap<string, WorkflowDefinition>,
+  place: Place,
+): Problem[] {
+  const found: Problem[] = [];
+  if (!workflows.has(workflow)) {
+    const known = [...workflows.keys()];
+    const expected = known.length === 0 ? "a workflow's name, of which there are none" : oneOf(known);
+    found.push(problemAt(placeAt(place, "workflow"), expected, showValue(workflow)));
+  }
+  if (workflows.get(name)?.schedule) {
+    found.push(problemAt(place, "another name than that of a workflow with a schedule of its own", showValue(name)));
+  }
+  return found;
 }

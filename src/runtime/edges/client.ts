@@ -227,7 +227,10 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
         follow,
         signal,
         page: (from) => call("runs.logs", { runId, from }, { signal }),
-        ended: (over) => listenForEnd(runId, 0).wait(over),
+        async ended(over) {
+          const end = listenForEnd(runId, 0);
+          await end.wait(over).finally(() => end.stop());
+        },
         mayCome: () => started.has(runId),
       }),
     metrics,

@@ -135,6 +135,8 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       mayFire: () => bus.connected() && !health.draining && health.loss === undefined && health.refusal === undefined,
     }),
     (part) => part.stop(),
+    // What it was about to ask for is asked for by another daemon, or the next life of this one.
+    SETTLE_MS,
   );
   const hosts = startDaemonHosts({
     options,

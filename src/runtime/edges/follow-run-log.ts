@@ -2,6 +2,7 @@
 import { NotFoundError, UnavailableError } from "../../errors.ts";
 import type { LogLine } from "../hosts/run-logs.ts";
 import type { NatsConnection } from "../nats/nats.ts";
+import { withinTime } from "../within-time.ts";
 import type { RunLogPage } from "./run-log-pages.ts";
 
 export type FollowRunLogOptions = {
@@ -25,21 +26,23 @@ export async function* followRunLog(options: FollowRunLogOptions): AsyncGenerato
   const { nc, subject, follow } = options;
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-  let wake = () => {};
+  /** What has come since the last look. */
+  let news = Promise.withResolvers<void>();
   let isOver = false;
-  const subscription = follow ? nc.subscribe(subject, { callback: () => wake() }) : undefined;
+  const subscription = follow ? nc.subscribe(subject, { callback: () => news.resolve() }) : undefined;
   const over = () => {
     isOver = true;
-    wake();
+    news.resolve();
   };
   if (follow) options.ended(signal).then(over, over);
-  signal.addEventListener("abort", () => wake());
+  signal.addEventListener("abort", () => news.resolve());
 
   try {
     for (let from = 1; ; ) {
       signal.throwIfAborted();
       // Asked before the page, so that the last one is read after the end.
       const isLast = isOver;
+      news = Promise.withResolvers();
       const page = await readPage(from);
       if (page) {
         yield* page.lines;
@@ -47,7 +50,7 @@ export async function* followRunLog(options: FollowRunLogOptions): AsyncGenerato
         if (page.more) continue;
       }
       if (!follow || isLast) return;
-      if (!isOver) await newsOrTime();
+      if (!isOver) await withinTime(news.promise, LOOK_EVERY_MS);
     }
   } finally {
     subscription?.unsubscribe();
@@ -62,16 +65,5 @@ export async function* followRunLog(options: FollowRunLogOptions): AsyncGenerato
       if (!follow || !(notYet || error instanceof UnavailableError)) throw error;
       return undefined;
     }
-  }
-
-  function newsOrTime(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => wake(), LOOK_EVERY_MS);
-      wake = () => {
-        clearTimeout(timer);
-        wake = () => {};
-        resolve();
-      };
-    });
   }
 }

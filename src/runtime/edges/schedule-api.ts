@@ -1,5 +1,6 @@
 /** What the API does with schedules: list, put, delete. */
 import { NotFoundError, UsageError } from "../../errors.ts";
+import { sameTiming } from "../../workflows/due-instants.ts";
 import type { RunStatus } from "../../workflows/run-status.ts";
 import type { Schedule, ScheduleBehaviour, ScheduleTiming } from "../../workflows/schedule.ts";
 import { nextFiring, pauseDeclared, putSchedule } from "../hosts/change-schedule.ts";
@@ -55,7 +56,8 @@ export function openScheduleApi({ store, now, isDeclared }: ScheduleApiParts): S
         const after = before?.declared && isDeclared(name) ? pauseDeclared(before, schedule, now()) : undefined;
         if (!after && isDeclared(name)) throw declaredElsewhere(name);
         const made = after ?? putSchedule(before, schedule, now());
-        if ("at" in schedule && nextFiring({ ...made, paused: false }, now()) === undefined && !before?.last) {
+        const isNew = !before || !sameTiming(before.schedule, schedule);
+        if ("at" in schedule && isNew && nextFiring({ ...made, paused: false }, now()) === undefined) {
           throw new UsageError(`schedules.put: at: expected an instant to come, got ${schedule.at}`, "invalid_request");
         }
         return made;

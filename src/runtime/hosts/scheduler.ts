@@ -15,7 +15,7 @@
 import type { Logger } from "pino";
 import { UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
-import { type DueInstants, dueInstants, dueNow } from "../../workflows/due-instants.ts";
+import { dueInstants, dueNow } from "../../workflows/due-instants.ts";
 import { type Schedule, scheduledRunId } from "../../workflows/schedule.ts";
 import type { Clock } from "./clock.ts";
 import { type Beat, chooseOwner } from "./presence.ts";
@@ -112,19 +112,9 @@ export function startScheduler(options: SchedulerOptions): Scheduler {
     if (kept.paused || firing.has(name)) return undefined;
     const seen = nextDue.get(name);
     if (seen?.kept === kept) return seen.dueMs;
-    const dueMs = readInstants(kept.schedule)?.next(Date.parse(kept.through));
+    const dueMs = dueInstants(kept.schedule).next(Date.parse(kept.through));
     nextDue.set(name, { kept, dueMs });
     return dueMs;
-  }
-
-  function readInstants(schedule: Schedule): DueInstants | undefined {
-    try {
-      return dueInstants(schedule);
-    } catch (error) {
-      // It was checked when it was put; this process may know fewer time zones than that one.
-      logger.error({ schedule: schedule.name, err: error }, "this daemon cannot say when the schedule is due");
-      return undefined;
-    }
   }
 
   function candidates({ schedule, declared }: KeptSchedule): Beat[] {
@@ -150,13 +140,12 @@ export function startScheduler(options: SchedulerOptions): Scheduler {
   async function fireAll(name: string) {
     // It may have fired elsewhere, or been changed, since this daemon last heard of it.
     const kept = await store.read(name);
-    const instants = kept && !kept.paused ? readInstants(kept.schedule) : undefined;
-    if (!kept || !instants) return;
+    if (!kept || kept.paused) return;
     const nowMs = clock.now();
     // C4
     const watchedMs = Math.min(nowMs, ...candidates(kept).map(({ watch = nowMs }) => watch));
     const throughMs = Date.parse(kept.through);
-    const { fire, missed } = dueNow(instants, { throughMs, nowMs, watchedMs }, kept.schedule.missed);
+    const { fire, missed } = dueNow(dueInstants(kept.schedule), { throughMs, nowMs, watchedMs }, kept.schedule.missed);
     if (missed !== undefined) await skip(kept, missed, "missed");
     let lastRun = kept.last?.runId;
     for (const dueMs of fire) {
