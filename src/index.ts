@@ -44,6 +44,7 @@ export type {
   ConnectOptions,
   EventsOptions,
   FeedOptions,
+  LogsOptions,
   ResultOptions,
   StartOptions,
 } from "./runtime/edges/client.ts";
@@ -52,9 +53,11 @@ export type { Daemon } from "./runtime/edges/daemon.ts";
 export type { DeadLetterPage, DeadLetterSummary } from "./runtime/edges/dead-api.ts";
 export type { DeadLetterRecord } from "./runtime/edges/dead-letter-record.ts";
 export type { LiveEvent } from "./runtime/edges/run-feed.ts";
+export type { ScheduleListing } from "./runtime/edges/schedule-api.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
 export { serve } from "./runtime/edges/serve.ts";
 export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
+export type { LogLine } from "./runtime/hosts/run-logs.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
 export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";
@@ -67,5 +70,7 @@ export type {
 export { defineWorkflow } from "./workflows/define-workflow.ts";
 export type { WorkflowDefinition } from "./workflows/definition.ts";
 export type { RunEvent, RunEventType } from "./workflows/run-events.ts";
+export type { RunMetrics, StepMetrics } from "./workflows/run-metrics.ts";
 export type { RunRecord, StepRecord } from "./workflows/run-record.ts";
 export type { RunStatus } from "./workflows/run-status.ts";
+export type { ScheduleOptions } from "./workflows/schedule.ts";

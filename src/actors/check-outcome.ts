@@ -48,8 +48,8 @@ function problemOfHandoff({ to, next, transcript }: OutcomeMessage & { type: "ha
 }
 
 function isUsage(usage: object): boolean {
-  const { inputTokens, outputTokens, modelCalls } = usage as { [key: string]: unknown };
-  return [inputTokens, outputTokens, modelCalls].every((count) => Number.isFinite(count));
+  const { inputTokens, outputTokens, modelCalls, toolCalls = 0 } = usage as { [key: string]: unknown };
+  return [inputTokens, outputTokens, modelCalls, toolCalls].every((count) => Number.isFinite(count));
 }
 
 function shown(value: unknown): string {

@@ -85,8 +85,9 @@ export function afterTool(state: TaskState, callId: string, content: string): Ta
   // T2
   if (state.outcome || callId in state.answers || !state.calls.some((call) => call.id === callId)) return state;
   const answers = { ...state.answers, [callId]: content };
-  if (state.calls.some((call) => !(call.id in answers))) return { ...state, answers };
-  return nextTurn({ ...state, answers: {}, calls: [], runs: [] }, answersInOrder(state.calls, answers));
+  const usage = { ...state.usage, toolCalls: (state.usage.toolCalls ?? 0) + 1 };
+  if (state.calls.some((call) => !(call.id in answers))) return { ...state, usage, answers };
+  return nextTurn({ ...state, usage, answers: {}, calls: [], runs: [] }, answersInOrder(state.calls, answers));
 }
 
 /** Ends a task from outside; what it has said so far stays a legal conversation. */
@@ -245,6 +246,7 @@ function answersInOrder(calls: readonly ToolCall[], answers: { readonly [callId:
 
 function addUsage(usage: TaskUsage, { usage: added }: ModelReply): TaskUsage {
   return {
+    ...usage,
     inputTokens: usage.inputTokens + added.inputTokens,
     outputTokens: usage.outputTokens + added.outputTokens,
     modelCalls: usage.modelCalls + 1,

@@ -60,7 +60,11 @@ export type Task = WithRefs & {
 };
 
 /** Usage of a task or a run. */
-export type TaskUsage = Usage & { modelCalls: number };
+export type TaskUsage = Usage & {
+  modelCalls: number;
+  /** Tools that were executed and answered; absent means none, or a worker that does not count them. */
+  toolCalls?: number;
+};
 
 /** How a task ended. The optional parts of a handoff are for workers of Troupe itself; a foreign worker leaves them out. */
 export type Outcome =

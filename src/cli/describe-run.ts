@@ -14,7 +14,10 @@ export function describeRun(run: RunRecord): string {
     ["workflow", `${workflow}${kind ? ` (${kind}, version ${version})` : ""}`],
     ["status", paintStatus(status)],
     ["waiting", waitingFor && inline(waitingFor)],
-    ["progress", progress.total > 1 ? `${progress.completed} of ${progress.total} steps` : undefined],
+    [
+      "progress",
+      progress.total > 1 ? `${progress.completed} of ${progress.total} steps, ${progress.percent}%` : undefined,
+    ],
     ["input", cut(inline(input), 100)],
     ["created", dateAndTime(createdAt)],
     ["not before", run.notBefore],

@@ -9,16 +9,17 @@ import { UsageError } from "../errors.ts";
  * @throws UsageError when there is none.
  */
 export async function readInput(argument: string | undefined): Promise<unknown> {
-  if (argument !== undefined && argument !== "-") return parse(argument);
+  if (argument !== undefined && argument !== "-") return parseInput(argument);
   if (argument === undefined && process.stdin.isTTY) {
     throw new UsageError('input: expected text or JSON as an argument or on stdin ("-"), got nothing');
   }
   const given = (await text(process.stdin)).replace(/\r?\n$/, "");
   if (given === "") throw new UsageError("input: expected text or JSON on stdin, got nothing");
-  return parse(given);
+  return parseInput(given);
 }
 
-function parse(given: string): unknown {
+/** JSON as JSON, anything else as text. */
+export function parseInput(given: string): unknown {
   try {
     return JSON.parse(given) as unknown;
   } catch {

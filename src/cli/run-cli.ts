@@ -8,6 +8,7 @@ import { addEventsCommand } from "./events-command.ts";
 import { reportError } from "./report-error.ts";
 import { addRunCommand } from "./run-command.ts";
 import { addRunsCommands } from "./runs-commands.ts";
+import { addSchedulesCommands } from "./schedules-commands.ts";
 import { addServeCommand } from "./serve-command.ts";
 import { addValidateCommand } from "./validate-command.ts";
 
@@ -31,6 +32,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
   addRunCommand(program);
   addRunsCommands(program);
   addCatalogCommands(program);
+  addSchedulesCommands(program);
   addEventsCommand(program);
   addDeadCommands(program);
   addDoctorCommand(program);

@@ -1,5 +1,5 @@
 /** `troupe run`: starts a run and stays with it to its end. */
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Client, StartOptions } from "../runtime/edges/client.ts";
 import type { RunRecord } from "../workflows/run-record.ts";
 import { isOver } from "../workflows/run-status.ts";
@@ -19,6 +19,7 @@ Examples:
   troupe run article "the history of tea" --json | jq .output
   git diff | troupe run review -
   troupe run report '{"year": 2026}' --detach
+  troupe run report '{"year": 2026}' --detach --delay 10m
 
 The output goes to stdout. Exit code: 0 completed, 1 failed or cancelled, 2 a mistake in the command.
 Ctrl-C leaves the run alone and ends only this command.`;
@@ -35,6 +36,8 @@ type RunGiven = Given & {
   userId?: string;
   timeout?: number;
   notBefore?: string;
+  at?: string;
+  delay?: number;
   metadata?: { [key: string]: unknown };
 };
 
@@ -52,6 +55,12 @@ export function addRunCommand(program: Command): void {
     .option("--user-id <id>", "Whom it is for.")
     .option("--timeout <duration>", "How long the run may take, such as 30s or 5m.", durationFlag)
     .option("--not-before <instant>", "When it starts at the earliest, such as 2030-01-31T09:00:00Z.")
+    .addOption(new Option("--at <instant>", "The same as --not-before.").conflicts("notBefore"))
+    .addOption(
+      new Option("--delay <duration>", "How long from now on it starts at the earliest, such as 10m.")
+        .argParser(durationFlag)
+        .conflicts(["notBefore", "at"]),
+    )
     .option("--metadata <key=value>", "What is kept with the run; may be given several times.", addMetadata)
     .addHelpText("after", EXAMPLES);
   does(asksDaemon(command, "Print the finished run as JSON."), runWorkflow);
@@ -87,7 +96,12 @@ async function runWorkflow(given: RunGiven, workflow: string, argument: string |
 }
 
 /** Stays with the run to its end, and shows what was asked for. */
-async function follow(client: Client, runId: string, given: RunGiven, signal: AbortSignal): Promise<void> {
+export async function follow(
+  client: Client,
+  runId: string,
+  given: { json?: boolean; watch?: boolean },
+  signal: AbortSignal,
+): Promise<void> {
   const onTerminal = process.stdout.isTTY && process.env.TERM !== "dumb";
   if (given.json && given.watch) {
     for await (const event of client.events(runId, { signal })) printJsonLine(event);
@@ -129,7 +143,9 @@ export function tellOutcome(run: RunRecord): void {
   }
 }
 
-function startOptions({ runId, sessionId, userId, timeout, notBefore, metadata }: RunGiven): StartOptions {
+function startOptions(given: RunGiven): StartOptions {
+  const { runId, sessionId, userId, timeout, at, delay, metadata } = given;
+  const notBefore = given.notBefore ?? at ?? (delay === undefined ? undefined : new Date(Date.now() + delay));
   return {
     ...(runId !== undefined && { runId }),
     ...(sessionId !== undefined && { sessionId }),

@@ -144,6 +144,10 @@ function tellLive({ type, data }: LiveEvent): Told | undefined {
       return data.failed
         ? { word: "tool", paint: yellow, about: `${data.agent}: ${inline(data.tool)} failed` }
         : undefined;
+    case "log.line":
+      return data.level === "debug"
+        ? undefined
+        : { word: "log", paint: dim, about: `${data.agent}: ${inline(data.message)}` };
     case "model.restarted":
       return { word: "restarted", paint: yellow, about: `${data.agent} begins its answer anew` };
     default:

@@ -10,6 +10,7 @@ import { type Given, withClient } from "./open-client.ts";
 import { print, printJson } from "./print.ts";
 import { COMPLETED, FAILED } from "./report-error.ts";
 import { tellOutcome } from "./run-command.ts";
+import { addRunInspection } from "./run-inspection.ts";
 import { runTeller } from "./run-lines.ts";
 import { dim, paintStatus } from "./style.ts";
 import { renderTable } from "./table.ts";
@@ -21,6 +22,8 @@ Examples:
   troupe runs list --status failed --since 2026-11-01T00:00:00Z
   troupe runs get <run-id>
   troupe runs result <run-id> --wait
+  troupe runs logs <run-id> --follow
+  troupe runs metrics <run-id>
   troupe runs cancel <run-id> --reason "wrong topic"
   troupe runs resume <run-id>`;
 
@@ -80,6 +83,8 @@ export function addRunsCommands(program: Command): void {
     .description("Print everything that is recorded of a run.")
     .argument("<run-id>");
   does(asksDaemon(journal, "Print the events as JSON."), printJournal);
+
+  addRunInspection(runs);
 }
 
 type ListGiven = Asked & {

@@ -37,6 +37,12 @@ export function subjectsFor(prefix = "troupe") {
     /** Where a long run stands, so that its journal need not be read from the beginning; the newest of a subject counts. */
     snapshot: (runId: string) => `${prefix}.snapshots.${runId}`,
     allSnapshots: `${prefix}.snapshots.*`,
+    /** A schedule and how far it has fired; the newest of a subject counts. */
+    schedule: (name: string) => `${prefix}.schedules.${name}`,
+    allSchedules: `${prefix}.schedules.*`,
+    /** What agents and tools of a run logged. */
+    log: (runId: string) => `${prefix}.logs.${runId}`,
+    allLogs: `${prefix}.logs.*`,
     dead: (kind: "requests" | "tasks", name: string) => `${prefix}.dead.${kind}.${name}`,
     allDead: `${prefix}.dead.>`,
     /** How far each host's durable spans are exported; the newest message of a subject counts. */
@@ -59,6 +65,8 @@ export function subjectsFor(prefix = "troupe") {
       tasks: `${streams}_TASKS`,
       signals: `${streams}_SIGNALS`,
       snapshots: `${streams}_SNAPSHOTS`,
+      schedules: `${streams}_SCHEDULES`,
+      logs: `${streams}_LOGS`,
       dead: `${streams}_DEAD`,
       exported: `${streams}_EXPORTED`,
       // What the object store calls the stream of a bucket.

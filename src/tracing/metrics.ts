@@ -35,6 +35,14 @@ export type ModelCalled = {
 
 type ToolCalled = { tool: string; agent: string; seconds: number; error?: string };
 
+/** One instant of a schedule. */
+export type ScheduleDue = {
+  workflow: string;
+  outcome: "fired" | "missed" | "overlap";
+  /** How long after its instant. */
+  lateSeconds: number;
+};
+
 /** Reads a gauge when it is scraped: pairs of label and value. */
 export type Observe = () => Iterable<readonly [label: string, value: number]>;
 
@@ -47,6 +55,8 @@ export type Metrics = {
   toolCall(call: ToolCalled): void;
   /** A task was sent again because its worker was lost. */
   segmentLost(agent: string): void;
+  /** An instant of a schedule has come: a run was started, or not, because it was missed or the run before is not over. */
+  scheduleDue(due: ScheduleDue): void;
   /** Something went to the dead-letter stream. */
   deadLettered(kind: "requests" | "tasks"): void;
   /** How long one append to a journal took, in seconds. */
@@ -75,6 +85,7 @@ export const noMetrics: Metrics = {
   modelCall: nothing,
   toolCall: nothing,
   segmentLost: nothing,
+  scheduleDue: nothing,
   deadLettered: nothing,
   appendSeconds: nothing,
   spansDropped: nothing,

@@ -24,6 +24,8 @@ const RUN_SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 300, 1_800, 3_600, 
 const CALL_SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 /** Seconds; an append is a local write or a quorum of one. */
 const APPEND_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
+/** Seconds; on time is within milliseconds, after a failover within seconds, after an outage anything. */
+const LATE_SECONDS = [0.05, 0.1, 0.5, 1, 2.5, 5, 10, 60, 600, 3_600, 86_400];
 const CALLS = [0, 1, 2, 3, 5, 8, 13, 21, 34];
 
 /** Starts keeping metrics. */
@@ -64,6 +66,8 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
   const outputTokens = counter("gen_ai.client.inference.usage.output_tokens", "Tokens models answered with", "{token}");
   const lost = counter("troupe.segment.lost", "Tasks sent again because their worker was lost", "{segment}");
   const dead = counter("troupe.dead_letters", "Messages given up", "{message}");
+  const due = counter("troupe.schedule.firings", "Instants of schedules that came, by outcome", "{firing}");
+  const lateness = seconds("troupe.schedule.lateness", "How late schedules started runs", LATE_SECONDS);
   const append = seconds("troupe.journal.append.duration", "How long appends to journals took", APPEND_SECONDS);
   const dropped = counter("troupe.telemetry.dropped_spans", "Spans the collector never got", "{span}");
   const activeRuns = meter.createObservableGauge("workflow_active_count", {
@@ -119,6 +123,10 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
       executeTool.record(took, withError({ [name.TOOL_NAME]: tool, [name.AGENT_NAME]: agent }, error));
     },
     segmentLost: (agent) => lost.add(1, { [name.AGENT_NAME]: agent }),
+    scheduleDue({ workflow, outcome, lateSeconds }) {
+      due.add(1, { workflow, outcome });
+      if (outcome === "fired") lateness.record(lateSeconds, { workflow });
+    },
     deadLettered: (kind) => dead.add(1, { kind }),
     appendSeconds: (took) => append.record(took),
     spansDropped: (spans) => dropped.add(spans),

@@ -6,6 +6,7 @@ import { joinPath, problemAt } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
 import type { RetryPolicy, WorkflowDefinition } from "./definition.ts";
 import { parseWorkflow } from "./parse-definition.ts";
+import type { ScheduleTermsOptions } from "./schedule.ts";
 
 /** What every workflow may say; the defaults are those of {@link WorkflowDefinition}. */
 type CommonOptions = {
@@ -15,6 +16,8 @@ type CommonOptions = {
   /** What the request's input must fit; of a zod schema, as far as JSON Schema can say it. */
   input?: z.ZodType | JsonSchema;
   timeoutMs?: number;
+  /** When it starts by itself, on any of the daemons that have it. The schedule has the workflow's name. */
+  schedule?: ScheduleTermsOptions;
 };
 
 /** What a step does: it asks an agent, or is a graph of steps itself. */

@@ -4,11 +4,12 @@ import type { DeterministicDefinition, HandoffDefinition, StepDefinition } from 
 type Unhashed<Definition> = Omit<Definition, "hash">;
 
 /**
- * Hashes everything a fold depends on, as 16 hexadecimal digits. Names, versions, descriptions and the schema of the input
- * are left out: changing those does not change what a run decides.
+ * Hashes everything a fold depends on, as 16 hexadecimal digits. Names, versions, descriptions, schedules and the schema
+ * of the input are left out: changing those does not change what a run decides.
  */
 export function hashDefinition(definition: Unhashed<DeterministicDefinition> | Unhashed<HandoffDefinition>): string {
-  const { name: _name, version: _version, description: _description, input: _input, ...decisive } = definition;
+  const { name: _name, version: _version, description: _description, input: _input, ...rest } = definition;
+  const { schedule: _schedule, ...decisive } = rest;
   return fnv1a64(canonicalJson(withoutWords(decisive)));
 }
 

@@ -5,6 +5,8 @@ import type { JsonSchema } from "../actors/model.ts";
 import { nameSchema } from "../actors/names.ts";
 import { strict } from "../actors/strict.ts";
 import { MOST_OPEN_TASKS } from "./definition.ts";
+import { jsonSchema } from "./json-schema.ts";
+import { scheduleTermsSchema } from "./schedule-schema.ts";
 
 export const KINDS = ["deterministic", "handoff"] as const;
 
@@ -24,18 +26,6 @@ const retrySchema = strict({
 
 /** What a step without `retry` has. */
 export const DEFAULT_RETRY = Object.freeze(retrySchema.parse({}));
-
-/** Data as JSON has it: what a template is made of and what a definition can be hashed over. */
-const jsonSchema = z.custom<unknown>(isJson, { error: "expected JSON data" });
-
-function isJson(value: unknown): boolean {
-  if (Array.isArray(value)) return value.every(isJson);
-  if (typeof value === "object" && value !== null) {
-    const prototype: unknown = Object.getPrototypeOf(value);
-    return (prototype === Object.prototype || prototype === null) && Object.values(value).every(isJson);
-  }
-  return value === null || typeof value === "string" || typeof value === "boolean" || Number.isFinite(value);
-}
 
 const switchSchema = strict({
   on: z.string().min(1),
@@ -95,6 +85,7 @@ const common = {
     })
     .optional(),
   timeoutMs: durationSchema.optional(),
+  schedule: scheduleTermsSchema.optional(),
 };
 
 const agentsSchema = z.array(nameSchema).min(1);

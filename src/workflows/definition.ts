@@ -1,5 +1,6 @@
 /** What a workflow is once it is checked: plain data, the same whichever of YAML, JSON or TypeScript it was written in. */
 import type { HandoffOption } from "../actors/task.ts";
+import type { ScheduleTerms } from "./schedule.ts";
 
 /** As many tasks as can be begun in one entry of a journal, far below what a broker takes in one message. */
 export const MOST_OPEN_TASKS = 500;
@@ -60,6 +61,8 @@ type Common = {
   input?: { [key: string]: unknown };
   /** How long a run may take, in milliseconds, where the request does not say. */
   timeoutMs?: number;
+  /** When it starts by itself; the schedule has the workflow's name. */
+  schedule?: ScheduleTerms;
   /** The hash of everything above that a fold depends on; runs carry it. */
   hash: string;
 };

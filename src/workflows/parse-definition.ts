@@ -52,7 +52,7 @@ function finish(
 }
 
 function commonParts(draft: DeterministicDraft | HandoffDraft, inputFits: boolean): CommonParts {
-  const { name, version, description, input, timeoutMs } = draft;
+  const { name, version, description, input, timeoutMs, schedule } = draft;
   return {
     name,
     version,
@@ -60,5 +60,6 @@ function commonParts(draft: DeterministicDraft | HandoffDraft, inputFits: boolea
     // A request may say more than a workflow reads, so the schema stays open.
     ...(input === undefined || !inputFits ? {} : { input: toJsonSchema(input, { closed: false }) }),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(schedule === undefined ? {} : { schedule }),
   };
 }

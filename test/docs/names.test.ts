@@ -44,6 +44,7 @@ async function metricsOfADaemon(): Promise<string[]> {
   metrics.segmentLost("researcher");
   metrics.appendSeconds(seconds);
   metrics.observeQueueDepth(() => [["requests", 1]]);
+  metrics.scheduleDue({ workflow: "report", outcome: "fired", lateSeconds: seconds });
   metrics.deadLettered("requests");
   metrics.spansDropped(1);
   metrics.observeActiveRuns(() => new Map([["article", 1]]));

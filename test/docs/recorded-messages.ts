@@ -69,9 +69,18 @@ type Recorder = ReturnType<typeof openRecorder>;
 
 function openRecorder(nc: NatsConnection) {
   const messages: RecordedMessage[] = [];
-  const subjects = ["requests", "runs", "tasks", "signals", "events", "exported", "dead", "api"].map(
-    (kind) => `troupe.${kind}.>`,
-  );
+  const subjects = [
+    "requests",
+    "runs",
+    "tasks",
+    "signals",
+    "events",
+    "exported",
+    "dead",
+    "schedules",
+    "logs",
+    "api",
+  ].map((kind) => `troupe.${kind}.>`);
   for (const subject of [...subjects, "troupe.presence", "troupe.owners"]) {
     nc.subscribe(subject, { callback: (_error, message) => note({ subject: message.subject }, message) });
   }
@@ -143,6 +152,8 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
   const { runId } = await client.start("slow", 1, { notBefore: new Date(Date.now() + 3_600_000) });
   const done = (await client.list({ workflow: "article", status: "completed" })).runs[0]?.runId;
   const large = (await client.list({ workflow: "verbose" })).runs[0]?.runId;
+  const talked = (await client.list({ workflow: "support" })).runs[0]?.runId;
+  await until("a schedule has fired", async () => (await client.schedules()).some(({ last }) => last));
   const questions: [endpoint: string, body: object][] = [
     ["runs.get", { runId: done }],
     ["runs.get", { runId: large }],
@@ -158,6 +169,11 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["runs.fail", { runId: done, reason: "enough" }],
     ["runs.journal", { runId: done, from: 1 }],
     ["runs.start", { workflow: "article", input: { topic: "again" }, runId: done }],
+    ["runs.logs", { runId: talked }],
+    ["runs.metrics", { runId: talked }],
+    ["schedules.list", {}],
+    ["schedules.put", { name: "later", workflow: "article", at: "2999-01-31T09:00:00Z", input: { topic: "tea" } }],
+    ["schedules.delete", { name: "later" }],
     ["workflows.list", {}],
     ["workflows.get", { workflow: "support" }],
     ["workflows.get", { workflow: "article" }],
@@ -272,7 +288,10 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     name: "lookup",
     description: "Looks an invoice up.",
     parameters: z.object({ number: z.string() }),
-    execute: () => ({ charges: 1 }),
+    execute(_arguments, { logger }) {
+      logger.info({ charges: 1 }, "looked up");
+      return { charges: 1 };
+    },
   });
   const recite = defineTool({
     name: "recite",
@@ -311,6 +330,7 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
           { id: "second", agent: "writer", after: "first" },
         ],
       }),
+      defineWorkflow({ name: "often", agents: ["writer"], schedule: { everyMs: 1_000, overlap: "skip" } }),
       defineWorkflow({ name: "slow", agents: ["slow"] }),
       defineWorkflow({ name: "abroad", agents: ["foreign"] }),
       defineWorkflow({ name: "support", entry: triage, agents: [triage, billing] }),

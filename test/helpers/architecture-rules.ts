@@ -24,7 +24,7 @@ const LAW: Readonly<Record<string, Layer>> = {
 const PURE_LAYERS: readonly string[] = ["actors", "workflows"];
 
 /** The only packages that pure code may use: each decides from its arguments alone. */
-const PURE_PACKAGES: readonly string[] = ["zod", "xstate", "@marcbachmann/cel-js"];
+const PURE_PACKAGES: readonly string[] = ["zod", "xstate", "@marcbachmann/cel-js", "croner"];
 
 /** What reaches for time, chance, the process or the network. */
 const IMPURE_GLOBALS: readonly string[] = [

@@ -2,7 +2,9 @@
 import { pino } from "pino";
 import { type Api, type ApiOptions, startApi } from "../../src/runtime/edges/api.ts";
 import { type Client, connect } from "../../src/runtime/edges/client.ts";
+import { openScheduleApi } from "../../src/runtime/edges/schedule-api.ts";
 import { openRunIndex, type RunIndex } from "../../src/runtime/hosts/run-index.ts";
+import { openScheduleStore } from "../../src/runtime/hosts/schedule-store.ts";
 import type { Bus } from "../../src/runtime/nats/connection.ts";
 import { openJournals } from "../../src/runtime/nats/journal.ts";
 import { nuid } from "../../src/runtime/nats/nats.ts";
@@ -48,6 +50,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
   await provision(bus, subjects, { ackWaitMs: 5_000 });
   const journals = openJournals<RunEvent[]>(bus, subjects.streams.runs);
   const index = openRunIndex({ file: ":memory:", bus, subjects, logger });
+  const store = openScheduleStore({ bus, subjects, logger, now: Date.now });
   const ends = new Map<string, number>();
   const apis: Api[] = [];
   const edge: Edge = {
@@ -62,6 +65,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         journals,
         workflows: () => [ARTICLE],
         agents: () => [{ name: "writer", hosts: ["here"] }],
+        schedules: openScheduleApi({ store, now: Date.now, isDeclared: () => false }),
         parked: { resume: async () => ({ is: "unknown" }), fail: async () => ({ is: "unknown" }) },
         logger,
         version: "0.1.0",
@@ -97,7 +101,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
     },
     async [Symbol.asyncDispose]() {
       for (const api of apis) await api.stop();
-      await index.close();
+      await Promise.all([index.close(), store.stop()]);
     },
   };
   if (serve) await edge.startApi();

@@ -3,6 +3,7 @@ import type { Agent } from "../../actors/agent.ts";
 import type { Model } from "../../actors/model.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { ScheduleOptions } from "../../workflows/schedule.ts";
 import type { EndpointConfig, ModuleConfig } from "../models/providers.ts";
 import type { ResolvedOptions } from "./options.ts";
 
@@ -10,6 +11,8 @@ import type { ResolvedOptions } from "./options.ts";
 export type TroupeConfig = {
   agents?: readonly Agent[];
   workflows?: readonly WorkflowDefinition[];
+  /** When workflows start by themselves, beside the `schedule` that a workflow may have. */
+  schedules?: { readonly [name: string]: ScheduleOptions };
   /** Tools that agents from elsewhere name; agents made with `defineAgent` have theirs. */
   tools?: { readonly [name: string]: Tool };
   providers?: { readonly [name: string]: EndpointConfig | ModuleConfig | Model };

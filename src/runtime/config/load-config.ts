@@ -6,11 +6,13 @@ import { problemsOf } from "../../actors/schema-problems.ts";
 import { strict } from "../../actors/strict.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { Schedule } from "../../workflows/schedule.ts";
 import { type ModelOf, openProviders } from "../models/providers.ts";
 import { findConfig } from "./find-config.ts";
 import { loadTools } from "./load-tools.ts";
 import { readAgents } from "./read-agents.ts";
 import { readConfig } from "./read-config.ts";
+import { readSchedules } from "./read-schedules.ts";
 import { readWorkflows } from "./read-workflows.ts";
 import { problemsOfFile } from "./resolve-options.ts";
 
@@ -24,6 +26,8 @@ export type Config = {
   dir: string;
   agents: ReadonlyMap<string, Agent>;
   workflows: ReadonlyMap<string, WorkflowDefinition>;
+  /** Those of the section `schedules`; workflows have theirs. */
+  schedules: readonly Schedule[];
   /** As written. */
   providers: { readonly [name: string]: unknown };
   /** Gives each agent its model. */
@@ -44,6 +48,7 @@ const fileSchema = strict({
   tools: mapSchema.nullish(),
   providers: mapSchema.nullish(),
   workflows: collectionSchema.nullish(),
+  schedules: collectionSchema.nullish(),
   daemon: mapSchema.nullish(),
 });
 
@@ -97,12 +102,13 @@ export async function checkConfig(
     problems,
   });
   const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
+  const schedules = readSchedules(parsed.data.schedules ?? {}, { file: fileName, workflows, problems });
   problems.push(...problemsOfFile(daemon ?? {}, fileName, dir));
   const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName }).catch(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  return { fileName, dir, agents, workflows, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
+  return { fileName, dir, agents, workflows, schedules, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

@@ -25,7 +25,7 @@ export class ConflictError extends TroupeError {
   readonly facts: { [fact: string]: unknown };
 
   constructor(
-    code: "not_finished" | "run_finished" | "cannot_redrive" | "not_parked" | "cannot_resume",
+    code: "not_finished" | "run_finished" | "cannot_redrive" | "not_parked" | "cannot_resume" | "schedule_declared",
     message: string,
     facts: { [fact: string]: unknown } = {},
   ) {

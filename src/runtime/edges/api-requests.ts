@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { UsageError } from "../../errors.ts";
 import { RUN_STATUSES } from "../../workflows/run-status.ts";
+import { scheduleSchema } from "../../workflows/schedule-schema.ts";
 import { refsField, requestFields } from "../hosts/request.ts";
 import { isToken } from "../subjects.ts";
 
@@ -34,9 +35,14 @@ export const apiRequests = {
   "runs.fail": z.strictObject({ runId: name, reason: z.string().min(1).optional() }),
   "runs.signal": z.strictObject({ runId: name, name, payload: z.unknown().optional() }),
   "runs.journal": z.strictObject({ runId: name, from: z.number().int().min(1).default(1) }),
+  "runs.logs": z.strictObject({ runId: name, from: z.number().int().min(1).default(1) }),
+  "runs.metrics": z.strictObject({ runId: name }),
   "workflows.list": z.strictObject({}),
   "workflows.get": z.strictObject({ workflow: name }),
   "agents.list": z.strictObject({}),
+  "schedules.list": z.strictObject({}),
+  "schedules.put": scheduleSchema,
+  "schedules.delete": z.strictObject({ name }),
   "dead.list": z.strictObject({
     limit: z.number().int().min(1).max(100).default(50),
     cursor: z.string().optional(),
@@ -64,7 +70,10 @@ export function readApiRequest<Name extends ApiName>(endpoint: Name, text: strin
   const parsed = apiRequests[endpoint].safeParse(body);
   const problems = parsed.success
     ? []
-    : parsed.error.issues.map(({ path, message }) => `${path.join(".") || "body"}: ${message}`);
+    : parsed.error.issues.map((issue) => {
+        const where = [...issue.path, ...(issue.code === "unrecognized_keys" ? issue.keys : [])];
+        return `${where.join(".") || "body"}: ${issue.message}`;
+      });
   if (endpoint === "runs.start" && typeof body === "object" && body !== null && !("input" in body)) {
     problems.push("input: expected any JSON value, got none");
   }

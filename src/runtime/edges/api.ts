@@ -15,6 +15,7 @@ import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts"
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
 import { openDeadApi } from "./dead-api.ts";
 import { openRunApi, type ParkedRuns } from "./run-api.ts";
+import type { ScheduleApi } from "./schedule-api.ts";
 
 /** An agent as `agents.list` shows it. */
 export type AgentListing = {
@@ -50,6 +51,7 @@ export type ApiOptions = {
   /** Whether any living daemon has this workflow. @default it is among `workflows()` */
   offers?(workflow: string): boolean;
   agents(): readonly AgentListing[];
+  schedules: ScheduleApi;
   /** Decides about runs that no daemon could continue. */
   parked: ParkedRuns;
   logger: Logger;
@@ -68,7 +70,7 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 
 /** Starts answering `<prefix>.api.>`; `nats micro ls` shows it. */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
+  const { bus, subjects, index, journals, workflows, agents, schedules, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
   const runs = openRunApi({ bus, subjects, index, journals, payloads, offers, parked: options.parked });
@@ -83,9 +85,14 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
     "runs.journal": (request) => runs.journal(request),
+    "runs.logs": (request) => runs.logs(request),
+    "runs.metrics": (request) => runs.metrics(request),
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
     "workflows.get": ({ workflow }) => findWorkflow(workflow),
     "agents.list": () => ({ agents: agents() }),
+    "schedules.list": () => ({ schedules: schedules.list((runId) => index.get(runId)?.status) }),
+    "schedules.put": (request) => schedules.put(request, offers),
+    "schedules.delete": (request) => schedules.delete(request),
     "dead.list": (request) => dead.list(request),
     "dead.show": (request) => dead.show(request),
     "dead.redrive": (request) => dead.redrive(request),

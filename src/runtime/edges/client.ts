@@ -3,8 +3,11 @@ import type { WithRefs } from "../../actors/value-ref.ts";
 import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
+import { type RunMetrics, runMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult } from "../../workflows/run-record.ts";
+import type { ScheduleOptions } from "../../workflows/schedule.ts";
 import type { RunListQuery, RunPage } from "../hosts/run-list.ts";
+import type { LogLine } from "../hosts/run-logs.ts";
 import { connectBus, type NatsOptions } from "../nats/connection.ts";
 import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
 import { LARGE, openPayloads } from "../nats/payloads.ts";
@@ -14,10 +17,13 @@ import type { AgentListing, WorkflowListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
 import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-api.ts";
 import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
+import { followRunLog } from "./follow-run-log.ts";
 import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
+import type { ScheduleListing } from "./schedule-api.ts";
+import { watchRun } from "./watch-run.ts";
 
 export type ConnectOptions = Partial<Omit<NatsOptions, "waitAtStart">> & {
   /** A connection to use instead of an own one; `close` leaves it open. */
@@ -65,6 +71,12 @@ export type EventsOptions = {
   whole?: boolean;
 };
 
+export type LogsOptions = {
+  /** Goes on with what is logged from now on, to the run's end. @default false */
+  follow?: boolean;
+  signal?: AbortSignal;
+};
+
 export type FeedOptions = {
   /** @default all */
   workflow?: string;
@@ -97,6 +109,15 @@ export type Client = {
   /** Events of all runs, or those of one workflow, from now on until `signal` aborts. Some may be missing. */
   feed(options?: FeedOptions): AsyncIterable<RunEvent | LiveEvent>;
   get(runId: string): Promise<RunRecord>;
+  /**
+   * The run as it is now, and again whenever something has happened, to its end. What happens while nobody reads is taken
+   * together. A connection that is lost for a while loses nothing.
+   */
+  watch(runId: string, options?: { signal?: AbortSignal }): AsyncIterable<RunRecord>;
+  /** What the run's agents and tools logged, in order. @throws NotFoundError `unknown_run`. */
+  logs(runId: string, options?: LogsOptions): AsyncIterable<LogLine>;
+  /** What the run took so far, in sum and by step. @throws NotFoundError `unknown_run`. */
+  metrics(runId: string): Promise<RunMetrics>;
   /** Runs, newest first, a page at a time. */
   list(query?: RunListQuery): Promise<RunPage>;
   /** Asks for a run to be stopped. @throws TroupeError `run_finished`; NotFoundError `unknown_run`. */
@@ -117,6 +138,17 @@ export type Client = {
   workflows(): Promise<WorkflowListing[]>;
   workflow(name: string): Promise<WorkflowDefinition>;
   agents(): Promise<AgentListing[]>;
+  /** All schedules by name: what they are, when they are due next, and what they started last. */
+  schedules(): Promise<ScheduleListing[]>;
+  /**
+   * Makes a schedule, or puts another one in its place; with `paused` it does not fire. Of one that is in a daemon's
+   * configuration only `paused` can be changed.
+   *
+   * @throws UsageError with everything that is wrong with it; NotFoundError `unknown_workflow`; TroupeError `schedule_declared`.
+   */
+  putSchedule(name: string, schedule: ScheduleOptions): Promise<ScheduleListing>;
+  /** Deletes a schedule; its runs stay. @throws NotFoundError `unknown_schedule`; TroupeError `schedule_declared`. */
+  deleteSchedule(name: string): Promise<void>;
   /** What could not be handled, newest first, a page of at most 100 at a time (`limit`, default 50). */
   deadLetters(query?: { limit?: number; cursor?: string }): Promise<DeadLetterPage>;
   /** One of them with its message. @throws NotFoundError `unknown_dead_letter`. */
@@ -186,6 +218,22 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
         followAllRuns(nc, workflow === undefined ? subjects.allEvents : subjects.event(workflow, "*", ">"), signal),
       ),
     get,
+    watch: (runId, { signal } = {}) =>
+      watchRun((until) => (events as Client["events"])(runId, { live: false, signal: until }), signal),
+    logs: (runId, { follow = false, signal } = {}) =>
+      followRunLog({
+        nc,
+        subject: subjects.event("*", runId, "log.line"),
+        follow,
+        signal,
+        page: (from) => call("runs.logs", { runId, from }, { signal }),
+        async ended(over) {
+          const end = listenForEnd(runId, 0);
+          await end.wait(over).finally(() => end.stop());
+        },
+        mayCome: () => started.has(runId),
+      }),
+    metrics,
     list: (query = {}) => call<RunPage>("runs.list", query),
     async cancel(runId, options = {}) {
       await call("runs.cancel", { runId, ...options });
@@ -204,6 +252,11 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
     deadLetters: (query = {}) => call<DeadLetterPage>("dead.list", query),
+    schedules: async () => (await call<{ schedules: ScheduleListing[] }>("schedules.list", {})).schedules,
+    putSchedule: (name, schedule) => call("schedules.put", { ...schedule, name }),
+    async deleteSchedule(name) {
+      await call("schedules.delete", { name });
+    },
     deadLetter: async (seq) => openDeadLetter(await call<DeadLetterAnswer>("dead.show", { seq })),
     async redrive(seq) {
       const { runId } = await call<DeadLetterDone>("dead.redrive", { seq });
@@ -248,6 +301,17 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       if (!(error instanceof TroupeError) || error.code !== "payload_too_large") throw error;
       // The record does not fit into one answer; its journal comes in pages.
       return applyEvents(undefined, await journal(runId));
+    }
+  }
+
+  async function metrics(runId: string): Promise<RunMetrics> {
+    try {
+      return await call<RunMetrics>("runs.metrics", { runId });
+    } catch (error) {
+      if (!(error instanceof TroupeError) || error.code !== "payload_too_large") throw error;
+      const measured = runMetrics(await journal(runId));
+      if (!measured) throw error;
+      return measured;
     }
   }
 

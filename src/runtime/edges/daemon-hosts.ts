@@ -43,6 +43,8 @@ export type DaemonHostsOptions = {
   metrics: Metrics;
   logger: Logger;
   started: StartedParts;
+  /** What this daemon says of schedules in its beats. */
+  schedulesInBeat: () => Pick<Beat, "watch" | "schedules">;
   /** Whether the journals can be believed. */
   mayTakeOver: () => boolean;
 };
@@ -101,6 +103,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     agents: agents.map(({ name }) => name),
     workflows: definitions.offers(),
     load: { runs: runs.size(), tasks: agentHost.load().running },
+    ...given.schedulesInBeat(),
     ...(!takesPart && { starting: true }),
   });
   const agentHost = started.add(

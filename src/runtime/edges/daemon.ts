@@ -16,6 +16,7 @@ import type { Model } from "../../actors/model.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { Schedule } from "../../workflows/schedule.ts";
 import type { ResolvedOptions } from "../config/options.ts";
 import { holdDefinitions, offerOf } from "../hosts/definitions.ts";
 import { openDoor } from "../hosts/door.ts";
@@ -36,6 +37,7 @@ import { startApi } from "./api.ts";
 import { healthAtStart, serveHealth } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
+import { openDaemonSchedules } from "./daemon-schedules.ts";
 import { hostedAgents, listAgents } from "./hosted-agents.ts";
 import { keepStartedParts, type StartedParts } from "./started-parts.ts";
 
@@ -43,6 +45,8 @@ export type DaemonOptions = {
   options: ResolvedOptions;
   agents: readonly Agent[];
   workflows: readonly WorkflowDefinition[];
+  /** Those beside the ones that workflows have. @default none */
+  schedules?: readonly Schedule[];
   modelFor: (agent: Agent) => Model;
   logger: Logger;
   tracing: Tracing;
@@ -119,6 +123,21 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   });
   const { bus, servers, embedded } = nats;
 
+  const schedules = started.add(
+    openDaemonSchedules({
+      bus,
+      subjects,
+      logger,
+      metrics,
+      incarnation,
+      workflows: () => definitions.all(),
+      schedules: daemon.schedules ?? [],
+      mayFire: () => bus.connected() && !health.draining && health.loss === undefined && health.refusal === undefined,
+    }),
+    (part) => part.stop(),
+    // What it was about to ask for is asked for by another daemon, or the next life of this one.
+    SETTLE_MS,
+  );
   const hosts = startDaemonHosts({
     options,
     bus,
@@ -133,15 +152,17 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     metrics,
     logger,
     started,
+    schedulesInBeat: schedules.inBeat,
     mayTakeOver: () => health.loss === undefined,
   });
   const { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals } = hosts;
   const common = { bus, subjects, index, journals, logger };
   const repeated = started.add(answerRepeatedRequests(common), (part) => part.stop());
   // Signals come before requests are taken, so that a request whose run was cancelled while it waited finds that out.
-  await Promise.all([index.whenCaughtUp(), exports.ready(), signals.ready()]);
+  await Promise.all([index.whenCaughtUp(), exports.ready(), signals.ready(), schedules.ready()]);
   health.indexed = true;
   hosts.takePart();
+  schedules.begin({ living: () => presence.living(), index, journals });
   void hosts.settleAftermathOf(host).then(() => exports.begin());
 
   const api = started.add(
@@ -152,6 +173,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       workflows: () => definitions.all(),
       offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
       agents: () => listAgents(daemon.agents, presence.living()),
+      schedules: schedules.api(() => presence.living()),
       parked: {
         resume(runId) {
           const isOffered = (workflow: string, hash: string) =>
@@ -175,6 +197,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       signals: openJournals<unknown>(bus, subjects.streams.signals),
       payloads: areas,
       snapshots: openNewest(bus, subjects.streams.snapshots),
+      logs: openNewest(bus, subjects.streams.logs),
       presence,
       incarnation,
       logger,
@@ -293,7 +316,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   }
 
   async function finishWork() {
-    await started.stop(takeover, retention, payloadSweep, gauges, door);
+    await started.stop(schedules, takeover, retention, payloadSweep, gauges, door);
     const heirs = presence.living().filter((beat) => beat.incarnation !== incarnation);
     await presence.leave();
     // With somebody there the runs go at once and the tasks here report to their new owners; alone, this daemon stays the

@@ -1,6 +1,7 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
+import { type RunMetrics, runMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
 import type { Decided } from "../hosts/parked-runs.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
@@ -17,6 +18,7 @@ import type { ApiRequest } from "./api-requests.ts";
 import { mayWaitAtDoor } from "./door-search.ts";
 import { type JournalPage, openJournalPages } from "./journal-pages.ts";
 import { limitConcurrency } from "./limit-concurrency.ts";
+import { openRunLogPages, type RunLogPage } from "./run-log-pages.ts";
 import { watchRuns } from "./run-watch.ts";
 
 export type RunApiParts = {
@@ -46,6 +48,8 @@ export type RunApi = {
   fail(request: ApiRequest<"runs.fail">): Promise<{ runId: string }>;
   signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
   journal(request: ApiRequest<"runs.journal">): Promise<JournalPage>;
+  logs(request: ApiRequest<"runs.logs">): Promise<RunLogPage>;
+  metrics(request: ApiRequest<"runs.metrics">): Promise<RunMetrics>;
   /** Answers everyone who waits that this daemon stops. */
   close(): void;
 };
@@ -63,6 +67,7 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
+  const readLog = openRunLogPages(bus, subjects);
   let closed = false;
 
   return {
@@ -134,6 +139,20 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
       const late = await page();
       if (late) return late;
       throw unknownRun(runId);
+    },
+
+    async logs({ runId, from }) {
+      const room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
+      const page = await readLog(runId, from, room);
+      // A run that logged nothing is not unknown.
+      if (page.lines.length === 0 && !index.known(runId)) await whenThere(runId, GRACE_MS);
+      return page;
+    },
+
+    async metrics({ runId }) {
+      const metrics = runMetrics(await eventsOf(runId));
+      if (!metrics) throw unknownRun(runId);
+      return metrics;
     },
 
     close() {

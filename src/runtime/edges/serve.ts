@@ -68,6 +68,7 @@ export async function serveConfig({ config, options, logger, telemetry = true }:
     options,
     agents: [...config.agents.values()],
     workflows: [...config.workflows.values()],
+    schedules: config.schedules,
     modelFor: config.modelOf,
     logger,
     tracing,

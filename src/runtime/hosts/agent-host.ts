@@ -35,6 +35,7 @@ import type { JournalLimits } from "./journal-limits.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
+import { openRunLogs } from "./run-logs.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
 import { openStanding } from "./standing.ts";
 import { sweepEvery } from "./sweeping.ts";
@@ -112,6 +113,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const acceptances = openAcceptances(answers, (work) => registry.byId(work.id) === work && isTaken(work));
   const sent = rememberOutcomes();
   const feed = openLiveFeed(bus, subjects);
+  const runLogs = openRunLogs(bus, subjects, worker);
   const backlog = watchBacklog(bus, () => looking.soon());
   const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
@@ -170,7 +172,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     standing,
     beginnings: openBeginnings(worker),
     modelFor: given.modelFor,
-    loggerFor,
+    loggerFor: (work) => runLogs.loggerFor(work, loggerFor(work)),
     feed,
     loop,
     tracing,
@@ -237,6 +239,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     clearTimeout(work.timer);
     work.phase = "reporting";
     feed.flush(work);
+    // Before its outcome: whoever sees the run end finds what was logged.
+    runLogs.flush(work.task.runId);
     metrics.taskEnded({
       agent: work.agent.name,
       seconds: (performance.now() - work.startedAt) / 1000,
@@ -361,6 +365,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     backlog.stop();
     loop.stop();
     feed.stop();
+    runLogs.stop();
     for (const subscription of [...mailboxes, ...others]) subscription.unsubscribe();
     for (const actor of actors.values()) actor.stop();
     for (const work of registry.all()) registry.remove(work, "discard");

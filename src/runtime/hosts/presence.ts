@@ -28,6 +28,10 @@ export type Beat = {
   /** Workflows it can drive, each as `name@hash`. */
   workflows: string[];
   load: { runs: number; tasks: number };
+  /** Since when it has watched the clock for schedules without a break, in milliseconds since the epoch; absent while it does not. */
+  watch?: number;
+  /** Schedules of its configuration. */
+  schedules?: string[];
   /** It does not know yet which runs there are, and takes none over. */
   starting?: true;
   /** It takes nothing new and wants its runs taken over. */

@@ -5,7 +5,8 @@
  * Invariants
  * D1  Only runs that have ended are deleted, whatever room the others take, and none that ended within the last minute:
  *     whoever waits for a result has it by then.
- * D2  A run goes as a whole: the journals of its tasks, its signals, its snapshot, its large values, and last its own journal.
+ * D2  A run goes as a whole: the journals of its tasks, its signals, its snapshot, its logs, its large values, and last its own
+ *     journal.
  *     A purge that was interrupted is begun again.
  * D3  One living daemon deletes a run: of those past their time whoever would be its owner, to spare room always the same one.
  *     Each daemon forgets by itself what is past its time; what went to spare room it forgets when it finds the journal gone.
@@ -31,6 +32,7 @@ export type RetentionOptions = {
   signals: Journals<unknown>;
   payloads: Pick<PayloadAreas, "remove">;
   snapshots: Pick<NewestMessages, "purge">;
+  logs: Pick<NewestMessages, "purge">;
   presence: Presence;
   incarnation: string;
   logger: Logger;
@@ -123,6 +125,7 @@ export function startRetention(options: RetentionOptions): Sweeping {
     await options.tasks.purge(subjects.tasksOf(runId));
     await options.signals.purge(subjects.signal(runId));
     await options.snapshots.purge(subjects.snapshot(runId));
+    await options.logs.purge(subjects.log(runId));
     await options.payloads.remove(runId);
     // Last, because the index forgets the run with it.
     await options.runs.purge(subjects.run(runId));
@@ -131,9 +134,9 @@ export function startRetention(options: RetentionOptions): Sweeping {
   // D4
   async function bytesHeld(): Promise<number> {
     const jsm = await bus.jsm();
-    const { runs, tasks, signals, snapshots, payloads } = subjects.streams;
+    const { runs, tasks, signals, snapshots, logs, payloads } = subjects.streams;
     const infos = await Promise.all(
-      [runs, tasks, signals, snapshots, payloads].map((stream) => jsm.streams.info(stream)),
+      [runs, tasks, signals, snapshots, logs, payloads].map((stream) => jsm.streams.info(stream)),
     );
     return infos.reduce((sum, { state }) => sum + state.bytes, 0);
   }

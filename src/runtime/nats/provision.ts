@@ -29,6 +29,9 @@ const DAY_MS = 86_400_000;
 // Unacknowledged requests are bounded by what daemons take (they take only what they have room for), not by this.
 const MAX_ACK_PENDING = 65_536;
 
+/** Batches of at most 16 KiB: together as much as a run's journal is in the worst of ordinary cases. */
+const MAX_LOG_BATCHES = 1_000;
+
 /** Makes sure that all streams and the door's consumer are there and have the settings this version relies on. */
 export async function provision(bus: Bus, subjects: Subjects, options: ProvisionOptions): Promise<void> {
   const jsm = await bus.jsm();
@@ -73,6 +76,24 @@ function wantedStreams({ streams, buckets, ...names }: Subjects, replicas: numbe
       // The newest in place of the one before; what it says can always be made again from the journal.
       discard: DiscardPolicy.Old,
       description: "Where long runs stand, to take them over sooner",
+    },
+    {
+      ...log,
+      name: streams.schedules,
+      subjects: [names.allSchedules],
+      max_msgs_per_subject: 1,
+      discard: DiscardPolicy.Old,
+      description: "Schedules, and how far each has fired",
+    },
+    {
+      ...log,
+      name: streams.logs,
+      subjects: [names.allLogs],
+      // Nobody waits for a line to be stored; a run that logs without end loses its first lines.
+      discard: DiscardPolicy.Old,
+      max_msgs_per_subject: MAX_LOG_BATCHES,
+      max_age: nanos(30 * DAY_MS),
+      description: "What agents and tools of each run logged",
     },
     {
       ...log,

@@ -100,7 +100,7 @@ describe("loadConfig", () => {
       `troupe.yaml:15: daemon.beatMs: expected a duration such as 2500, 2.5s, 1m, 1h or 7d, from 10 to 2147483647 ms, got "soon"`,
     ]);
     expect(await problemsOf({ "troupe.yaml": file.join("\n") })).toEqual([
-      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, providers, workflows, daemon, got {}",
+      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, providers, workflows, schedules, daemon, got {}",
     ]);
   });
 

@@ -29,12 +29,23 @@ test("the service is found by its name, with its version and every endpoint", as
     endpoints: { subject: string }[];
   }>();
   expect(info.version).toBe("0.1.0");
-  const names = ["start", "get", "list", "result", "cancel", "resume", "fail", "signal", "journal"].map(
-    (name) => `runs.${name}`,
-  );
+  const names = [
+    "start",
+    "get",
+    "list",
+    "result",
+    "cancel",
+    "resume",
+    "fail",
+    "signal",
+    "journal",
+    "logs",
+    "metrics",
+  ].map((name) => `runs.${name}`);
+  const schedules = ["list", "put", "delete"].map((name) => `schedules.${name}`);
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, ...dead, "workflows.list", "workflows.get", "agents.list"]
+    [...names, ...dead, ...schedules, "workflows.list", "workflows.get", "agents.list"]
       .map((name) => `${edge.subjects.api}.${name}`)
       .sort(),
   );

@@ -47,7 +47,7 @@ const among = (...hosts: string[]) => ({ living: () => hosts.map(beat) }) as unk
 
 type StoreOptions = { unfinished?: boolean; bytes?: number; tookHours?: number; large?: boolean };
 
-/** A run with a task's journal, a signal and a snapshot, which ended some hours ago unless it is unfinished. */
+/** A run with a task's journal, a signal, a snapshot and a log, which ended some hours ago unless it is unfinished. */
 async function store(hoursAgo: number, options: StoreOptions = {}) {
   const { unfinished = false, bytes = 4, tookHours = 0, large = false } = options;
   const make = eventsOf(undefined, Date.now() - hoursAgo * HOUR_MS);
@@ -64,6 +64,7 @@ async function store(hoursAgo: number, options: StoreOptions = {}) {
   await bench.bus.js.publish(bench.subjects.task(make.runId, "write-1"), '{"id":"x"}');
   await bench.bus.js.publish(bench.subjects.signal(make.runId), '{"kind":"cancel"}');
   await bench.bus.js.publish(bench.subjects.snapshot(make.runId), "x");
+  await bench.bus.js.publish(bench.subjects.log(make.runId), "{}");
   await until("the index knows the run", () => index.get(make.runId));
   if (large) await storeLarge(make.runId);
   return make.runId;
@@ -113,6 +114,7 @@ function sweep(incarnation: string, presence: Presence, more: Partial<RetentionO
     signals: openJournals<unknown>(bench.bus, bench.subjects.streams.signals),
     payloads: openPayloadAreas(bench.bus, bench.subjects),
     snapshots: openNewest(bench.bus, bench.subjects.streams.snapshots),
+    logs: openNewest(bench.bus, bench.subjects.streams.logs),
     presence,
     incarnation,
     logger,
@@ -134,6 +136,7 @@ async function stored(runId: string): Promise<number> {
     [subjects.streams.tasks, subjects.task(runId, "write-1")],
     [subjects.streams.signals, subjects.signal(runId)],
     [subjects.streams.snapshots, subjects.snapshot(runId)],
+    [subjects.streams.logs, subjects.log(runId)],
   ] as const) {
     const { state } = await jsm.streams.info(stream, { subjects_filter: subject });
     count += Object.values(state.subjects ?? {}).reduce((sum, messages) => sum + messages, 0);
@@ -151,8 +154,8 @@ test("runs that ended long ago are deleted with all that belongs to them; newer 
   expect((await openPayloadAreas(bench.bus, bench.subjects).list()).has(old)).toBe(false);
   expect(await hasObjects(recent)).toBe(true);
   expect(await hasObjects(unfinished)).toBe(true);
-  expect(await stored(recent)).toBe(5);
-  expect(await stored(unfinished)).toBe(4);
+  expect(await stored(recent)).toBe(6);
+  expect(await stored(unfinished)).toBe(5);
   expect(index.get(old)).toBeUndefined();
   expect(index.known(old)).toBe(true);
   expect(index.get(recent)).toBeDefined();
@@ -170,7 +173,7 @@ test("of several daemons one deletes a run, and all forget it", async () => {
   const first = sweep("a", presence);
   await until("all are forgotten here", () => [...owners.keys()].every((runId) => index.get(runId) === undefined));
   first.stop();
-  for (const [runId, owner] of owners) expect(await stored(runId)).toBe(owner === "a" ? 0 : 5);
+  for (const [runId, owner] of owners) expect(await stored(runId)).toBe(owner === "a" ? 0 : 6);
 });
 
 describe("runs that take more room than they may", () => {
@@ -194,8 +197,10 @@ describe("runs that take more room than they may", () => {
 
   const held = async () => {
     const jsm = await bench.bus.jsm();
-    const { runs, tasks, signals, snapshots, payloads } = bench.subjects.streams;
-    const infos = await Promise.all([runs, tasks, signals, snapshots, payloads].map((name) => jsm.streams.info(name)));
+    const { runs, tasks, signals, snapshots, logs, payloads } = bench.subjects.streams;
+    const infos = await Promise.all(
+      [runs, tasks, signals, snapshots, logs, payloads].map((name) => jsm.streams.info(name)),
+    );
     return infos.reduce((sum, { state }) => sum + state.bytes, 0);
   };
 
@@ -215,8 +220,8 @@ describe("runs that take more room than they may", () => {
     expect(left).toEqual(old.slice(old.length - left.length));
     expect(await held()).toBeGreaterThan(0);
     expect(left.length).toBeLessThan(old.length - 10);
-    for (const runId of [late, fresh]) expect(await stored(runId)).toBe(5);
-    expect(await stored(unfinished)).toBe(4);
+    for (const runId of [late, fresh]) expect(await stored(runId)).toBe(6);
+    expect(await stored(unfinished)).toBe(5);
     for (const runId of old) expect(index.get(runId) === undefined).toBe(!left.includes(runId));
   });
 
@@ -236,7 +241,7 @@ describe("runs that take more room than they may", () => {
     // What it asked before is answered before.
     await held();
     retention.stop();
-    for (const runId of runIds) expect(await stored(runId)).toBe(5);
+    for (const runId of runIds) expect(await stored(runId)).toBe(6);
   });
 
   test("are deleted by one daemon, and forgotten by the others once they are gone", async () => {
@@ -261,7 +266,7 @@ describe("runs that take more room than they may", () => {
     await until("they are forgotten there", () => runIds.every((runId) => theirs.get(runId) === undefined));
     late.stop();
     expect(runIds.every((runId) => theirs.known(runId))).toBe(true);
-    expect(await stored(left)).toBe(5);
+    expect(await stored(left)).toBe(6);
     expect(theirs.get(left)).toBeDefined();
   });
 
@@ -273,7 +278,7 @@ describe("runs that take more room than they may", () => {
     await until("a word about it", () => warnings.length > 0);
     retention.stop();
     expect(warnings).toEqual(["runs that have not ended take more than retentionBytes; nothing is left to delete"]);
-    for (const runId of runIds) expect(await stored(runId)).toBe(4);
+    for (const runId of runIds) expect(await stored(runId)).toBe(5);
   });
 });
 
