@@ -14,6 +14,8 @@ type CommonOptions = {
   description?: string;
   /** What the request's input must fit; of a zod schema, as far as JSON Schema can say it. */
   input?: z.ZodType | JsonSchema;
+  /** What the run's output must fit; otherwise the run fails with `bad_output`. */
+  output?: z.ZodType | JsonSchema;
   timeoutMs?: number;
 };
 
@@ -46,14 +48,19 @@ export type StepOptions = {
   switch?: { on: string; cases: { readonly [value: string]: string }; default?: string };
   /** A template. @default the default input of a chain */
   input?: unknown;
+  /** What the output must fit; one that does not is a failed attempt, with `bad_output`. */
+  output?: z.ZodType | JsonSchema;
+  /** What it does not say is as the workflow's `defaults` have it. */
   retry?: Partial<RetryPolicy>;
+  /** How long one attempt may take, in milliseconds. @default that of the workflow's `defaults`, else the agent's own limit */
   timeoutMs?: number;
 };
 
-export type DeterministicWorkflowOptions = CommonOptions & { kind?: "deterministic" } & (
-    | { agents: readonly (Agent | string)[]; steps?: never }
-    | { steps: readonly StepOptions[]; agents?: never }
-  );
+export type DeterministicWorkflowOptions = CommonOptions & {
+  kind?: "deterministic";
+  /** What steps have that do not say otherwise. */
+  defaults?: { retry?: Partial<RetryPolicy>; timeoutMs?: number };
+} & ({ agents: readonly (Agent | string)[]; steps?: never } | { steps: readonly StepOptions[]; agents?: never });
 
 export type HandoffWorkflowOptions = CommonOptions & {
   kind?: "handoff";

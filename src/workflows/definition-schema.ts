@@ -7,22 +7,20 @@ import { strict } from "../actors/strict.ts";
 
 export const KINDS = ["deterministic", "handoff"] as const;
 
-const LONGEST_DELAY_MS = 30_000;
-
+/** Each part may come from the workflow's defaults, so none has a default here. */
 const retrySchema = strict({
-  maxAttempts: z.number().int().min(1).max(1_000).default(1),
-  backoff: z.enum(["exponential", "fixed"]).default("exponential"),
-  delayMs: durationSchema.default(500),
+  maxAttempts: z.number().int().min(1).max(1_000).optional(),
+  backoff: z.enum(["exponential", "fixed"]).optional(),
+  delayMs: durationSchema.optional(),
   maxDelayMs: durationSchema.optional(),
-})
-  .refine(({ delayMs, maxDelayMs }) => maxDelayMs === undefined || maxDelayMs >= delayMs, {
-    path: ["maxDelayMs"],
-    error: "expected at least delayMs",
-  })
-  .transform((retry) => ({ ...retry, maxDelayMs: retry.maxDelayMs ?? Math.max(LONGEST_DELAY_MS, retry.delayMs) }));
+  on: z.array(z.string().min(1)).min(1).optional(),
+});
 
-/** What a step without `retry` has. */
-export const DEFAULT_RETRY = Object.freeze(retrySchema.parse({}));
+const valueSchema = z
+  .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
+    error: "expected a zod schema or a JSON Schema",
+  })
+  .optional();
 
 /** Data as JSON has it: what a template is made of and what a definition can be hashed over. */
 const jsonSchema = z.custom<unknown>(isJson, { error: "expected JSON data" });
@@ -55,7 +53,8 @@ const stepSchema = strict({
   onError: nameSchema.default("fail"),
   switch: switchSchema.optional(),
   input: jsonSchema.optional(),
-  retry: retrySchema.prefault({}),
+  output: valueSchema,
+  retry: retrySchema.optional(),
   timeoutMs: durationSchema.optional(),
 });
 
@@ -66,13 +65,12 @@ const common = {
     .transform(String)
     .default("1"),
   description: z.string().optional(),
-  input: z
-    .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
-      error: "expected a zod schema or a JSON Schema",
-    })
-    .optional(),
+  input: valueSchema,
+  output: valueSchema,
   timeoutMs: durationSchema.optional(),
 };
+
+const defaultsSchema = strict({ retry: retrySchema.optional(), timeoutMs: durationSchema.optional() });
 
 const agentsSchema = z.array(nameSchema).min(1);
 
@@ -81,6 +79,7 @@ export const deterministicSchema = strict({
   kind: z.literal("deterministic").default("deterministic"),
   agents: agentsSchema.optional(),
   steps: z.array(stepSchema).min(1).optional(),
+  defaults: defaultsSchema.optional(),
 });
 
 export const handoffSchema = strict({
@@ -92,6 +91,8 @@ export const handoffSchema = strict({
   maxVisits: z.number().int().min(1).max(10_000).default(8),
 });
 
+export type RetryDraft = z.output<typeof retrySchema>;
+export type DefaultsDraft = z.output<typeof defaultsSchema>;
 export type StepDraft = z.output<typeof stepSchema>;
 export type DeterministicDraft = z.output<typeof deterministicSchema>;
 export type HandoffDraft = z.output<typeof handoffSchema>;

@@ -11,6 +11,8 @@ export type RetryPolicy = {
   delayMs: number;
   /** The longest delay, in milliseconds. @default 30000 */
   maxDelayMs: number;
+  /** The codes of the errors after which a step is tried again. @default every error but one whose `retryable` is false */
+  on?: string[];
 };
 
 /** One node of a deterministic workflow. */
@@ -27,6 +29,8 @@ export type StepDefinition = {
   onError?: string;
   /** A template; absent means the default input of a chain. */
   input?: unknown;
+  /** A JSON Schema the output must fit; one that does not is a failed attempt (`bad_output`). */
+  output?: { [key: string]: unknown };
   retry: RetryPolicy;
   /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
   timeoutMs?: number;
@@ -39,6 +43,8 @@ type Common = {
   description?: string;
   /** A JSON Schema the request's input must fit. */
   input?: { [key: string]: unknown };
+  /** A JSON Schema the run's output must fit; otherwise the run fails (`bad_output`). */
+  output?: { [key: string]: unknown };
   /** How long a run may take, in milliseconds, where the request does not say. */
   timeoutMs?: number;
   /** The hash of everything above that a fold depends on; runs carry it. */

@@ -10,9 +10,11 @@
 import type { Task } from "../actors/task.ts";
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import { backoff } from "./backoff.ts";
+import { badOutput } from "./check-output.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
 import type { StepEnd } from "./expressions.ts";
 import { deadlineOf, ENTRY_TOO_LARGE, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { isTriedAgain } from "./retry-policy.ts";
 import type { Fact } from "./run-events.ts";
 import { graphOf, type Node } from "./step-graph.ts";
 import {
@@ -70,15 +72,16 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
 
   function settle(making: Making, node: Node, { at, data }: Fact & { type: "task.settled" }): void {
     const { taskId, outcome } = data;
-    if (outcome.type === "completed") {
+    const bad = outcome.type === "completed" ? badOutput(node.step.output, outcome.output) : undefined;
+    if (outcome.type === "completed" && !bad) {
       const said: Move = { type: "say", event: { type: "step.completed", data: { step: node.step.id, taskId } } };
       end(making, node, { end: { status: "completed", output: outcome.output }, said });
       return;
     }
     const { id, retry } = node.step;
     const attempt = attemptOf(making.state, node);
-    const { error } = outcome;
-    if (error.retryable === false || attempt >= retry.maxAttempts) {
+    const error = outcome.type === "failed" ? outcome.error : (bad as ErrorRecord);
+    if (!isTriedAgain(retry, attempt, error)) {
       fail(making, node, { taskId, error });
       return;
     }

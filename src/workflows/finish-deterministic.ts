@@ -6,8 +6,9 @@ import type { Problem } from "../errors.ts";
 import { checkSteps } from "./check-steps.ts";
 import type { StepDefinition, WorkflowDefinition } from "./definition.ts";
 import { hashDefinition } from "./definition-hash.ts";
-import { DEFAULT_RETRY, type DeterministicDraft, type StepDraft } from "./definition-schema.ts";
+import type { DefaultsDraft, DeterministicDraft, StepDraft } from "./definition-schema.ts";
 import { expandSwitches } from "./expand-switches.ts";
+import { policiesOf } from "./step-policies.ts";
 import { type CommonParts, unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
 
 /** Makes the definition of a deterministic workflow, or says what is wrong with it. */
@@ -16,12 +17,14 @@ export function finishDeterministic(
   common: CommonParts,
   sources: WorkflowSources & Place,
 ): Read<WorkflowDefinition> {
-  const { agents, steps } = draft;
+  const { agents, steps, defaults } = draft;
   if ((agents === undefined) === (steps === undefined)) {
     const got = agents === undefined ? "neither" : "both";
     return { problems: [problemAt(placeAt(sources), "either `agents`, one after the other, or `steps`", got)] };
   }
-  const { sorted, problems } = steps ? fromSteps(steps, sources) : fromAgents(agents ?? [], sources);
+  const { sorted, problems } = steps
+    ? fromSteps(steps, defaults, sources)
+    : fromAgents(agents ?? [], defaults, sources);
   if (problems.length > 0) return { problems };
   const definition = { ...common, kind: "deterministic" as const, steps: sorted };
   return { value: { ...definition, hash: hashDefinition(definition) }, problems: [] };
@@ -30,14 +33,19 @@ export function finishDeterministic(
 type Steps = { sorted: StepDefinition[]; problems: Problem[] };
 
 /** The short form: each agent after the one before. An agent that comes again gets a number: `writer`, `writer-2`. */
-function fromAgents(agents: readonly string[], sources: WorkflowSources & Place): Steps {
-  const problems = agents.flatMap((agent, index) => unknownAgent(agent, sources, placeAt(sources, "agents", index)));
+function fromAgents(
+  agents: readonly string[],
+  defaults: DefaultsDraft | undefined,
+  sources: WorkflowSources & Place,
+): Steps {
+  const { parts, problems: wrongDefaults } = policiesOf({}, defaults, placeAt(sources, "defaults"));
+  const unknown = agents.flatMap((agent, index) => unknownAgent(agent, sources, placeAt(sources, "agents", index)));
   const ids = uniqueIds(agents);
   const sorted = agents.map((agent, index) => {
     const after = index === 0 ? [] : ids.slice(index - 1, index);
-    return { id: ids[index] ?? agent, agent, after, retry: DEFAULT_RETRY };
+    return { id: ids[index] ?? agent, agent, after, ...parts };
   });
-  return { sorted, problems };
+  return { sorted, problems: [...wrongDefaults, ...unknown] };
 }
 
 /** The agents' names, numbered where they come again: `writer`, `writer-2`. A number never makes the name of another agent. */
@@ -58,16 +66,27 @@ function uniqueIds(agents: readonly string[]): string[] {
   });
 }
 
-function fromSteps(drafts: readonly StepDraft[], sources: WorkflowSources & Place): Steps {
-  const steps = drafts.map(toStep);
+function fromSteps(
+  drafts: readonly StepDraft[],
+  defaults: DefaultsDraft | undefined,
+  sources: WorkflowSources & Place,
+): Steps {
+  const made = drafts.map((draft, index) => toStep(draft, defaults, placeAt(sources, "steps", index)));
+  const steps = made.map(({ step }) => step);
   const expanded = expandSwitches(steps, drafts, placeAt(sources, "steps"));
   const { sorted, problems } = checkSteps(expanded.steps, drafts, sources);
-  return { sorted, problems: [...expanded.problems, ...problems] };
+  return { sorted, problems: [...made.flatMap((step) => step.problems), ...expanded.problems, ...problems] };
 }
 
 /** What says no more than the default is left out, so that it makes no other hash. */
-function toStep({ id, agent, after = [], when, needs, onError, input, retry, timeoutMs }: StepDraft): StepDefinition {
-  return {
+function toStep(
+  draft: StepDraft,
+  defaults: DefaultsDraft | undefined,
+  place: Place,
+): { step: StepDefinition; problems: Problem[] } {
+  const { id, agent, after = [], when, needs, onError, input } = draft;
+  const { parts, problems } = policiesOf(draft, defaults, place);
+  const step = {
     id,
     agent,
     after: typeof after === "string" ? [after] : [...new Set(after)],
@@ -75,7 +94,7 @@ function toStep({ id, agent, after = [], when, needs, onError, input, retry, tim
     ...(needs === "all" ? {} : { needs }),
     ...(onError === "fail" ? {} : { onError }),
     ...(input === undefined ? {} : { input }),
-    retry,
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...parts,
   };
+  return { step, problems };
 }

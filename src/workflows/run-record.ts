@@ -206,7 +206,9 @@ function take(to: Unfolded, event: RunEvent): void {
     }
     case "step.retrying": {
       const row = to.row(event.data.step);
-      if (row) Object.assign(row, { status: "retrying", error: event.data.error });
+      if (!row) break;
+      Object.assign(row, { status: "retrying", error: event.data.error });
+      delete row.output;
       break;
     }
     case "run.claimed": {
@@ -268,6 +270,8 @@ function finish({ run, row }: Unfolded, id: string, { status, at, error, continu
   known.status = status;
   known.endedAt = at;
   if (error) known.error = error;
+  // What an attempt gave that does not fit is no output of the step; the journal has it.
+  if (status === "failed") delete known.output;
 }
 
 function end(to: Unfolded, at: string): void {

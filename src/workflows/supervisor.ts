@@ -11,6 +11,7 @@
  */
 import { createActor, type SnapshotFrom } from "xstate";
 import { TroupeError } from "../errors.ts";
+import { withCheckedOutput } from "./check-output.ts";
 import type { WorkflowDefinition } from "./definition.ts";
 import { deterministicPlan } from "./deterministic.ts";
 import { handoffPlan } from "./handoff-plan.ts";
@@ -42,7 +43,10 @@ const plans = new WeakMap<WorkflowDefinition, Plan>();
 function planOf(definition: WorkflowDefinition): Plan {
   let plan = plans.get(definition);
   if (!plan) {
-    plan = (definition.kind === "deterministic" ? deterministicPlan(definition) : handoffPlan(definition)) as Plan;
+    plan = withCheckedOutput(
+      (definition.kind === "deterministic" ? deterministicPlan(definition) : handoffPlan(definition)) as Plan,
+      definition.output,
+    );
     plans.set(definition, plan);
   }
   return plan;

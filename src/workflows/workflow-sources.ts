@@ -17,7 +17,10 @@ export type ParsedWorkflow =
   | { definition?: undefined; problems: Problem[] };
 
 /** What both kinds of workflow have, checked and in its final form. */
-export type CommonParts = Pick<WorkflowDefinition, "name" | "version" | "description" | "input" | "timeoutMs">;
+export type CommonParts = Pick<
+  WorkflowDefinition,
+  "name" | "version" | "description" | "input" | "output" | "timeoutMs"
+>;
 
 /** A problem when there is no agent of this name, and there has to be one now. */
 export function unknownAgent(name: string, { agents, open = false }: WorkflowSources, place: Place): Problem[] {

@@ -1,0 +1,28 @@
+/** What a step says about failure and about its output: its own words, and the workflow's where it says nothing. */
+import { problemsOfSchema } from "../actors/check-agent.ts";
+import { type Place, placeAt } from "../actors/schema-problems.ts";
+import { toJsonSchema } from "../actors/schemas.ts";
+import type { Problem } from "../errors.ts";
+import type { StepDefinition } from "./definition.ts";
+import type { DefaultsDraft, StepDraft } from "./definition-schema.ts";
+import { retryPolicyOf } from "./retry-policy.ts";
+
+type Policies = Pick<StepDefinition, "output" | "retry" | "timeoutMs">;
+
+/** The policies of a step that stands at `place`, in their final form. */
+export function policiesOf(
+  { output, retry: ownRetry, timeoutMs: ownTimeoutMs }: Partial<Pick<StepDraft, "output" | "retry" | "timeoutMs">>,
+  defaults: DefaultsDraft | undefined,
+  place: Place,
+): { parts: Policies; problems: Problem[] } {
+  const { retry, problems: retryProblems } = retryPolicyOf(ownRetry, defaults?.retry, placeAt(place, "retry"));
+  const schemaProblems = problemsOfSchema(output, placeAt(place, "output"));
+  const timeoutMs = ownTimeoutMs ?? defaults?.timeoutMs;
+  const parts = {
+    // As for a workflow's input, what is not spoken of may be there.
+    ...(output === undefined || schemaProblems.length > 0 ? {} : { output: toJsonSchema(output, { closed: false }) }),
+    retry,
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  };
+  return { parts, problems: [...retryProblems, ...schemaProblems] };
+}
