@@ -18,7 +18,7 @@ export function readTask(text: string, agent: string): ReadTask {
   }
   if (!isRecord(raw)) return { ok: false, problem: `task: expected a JSON object, got ${showValue(raw)}` };
   const problem = problemOfTask(raw, agent);
-  if (problem) return { ok: false, problem, ...(isTokenText(raw.taskId) && { taskId: raw.taskId }) };
+  if (problem) return { ok: false, problem, ...(isTaskId(raw.taskId) && { taskId: raw.taskId }) };
   raw.handoffs ??= [];
   raw.hops ??= [];
   raw.limits ??= {};
@@ -29,7 +29,8 @@ export function readTask(text: string, agent: string): ReadTask {
 /** What is wrong with a task for `agent`, in words; undefined where nothing is. */
 export function problemOfTask(raw: { [key: string]: unknown }, agent: string): string | undefined {
   if (raw.v !== 1) return wrong("v", "1", raw.v);
-  for (const key of ["taskId", "runId", "workflow"] as const) {
+  if (!isTaskId(raw.taskId)) return wrong("taskId", 'letters, digits, "-", "_" or "/"', raw.taskId);
+  for (const key of ["runId", "workflow"] as const) {
     if (!isTokenText(raw[key])) return wrong(key, 'letters, digits, "-" or "_"', raw[key]);
   }
   if (raw.agent !== agent) return wrong("agent", JSON.stringify(agent), raw.agent);
@@ -73,6 +74,13 @@ function isMessage(value: unknown): boolean {
     default:
       return false;
   }
+}
+
+/** The id of a step's task is its path, with a number. */
+const TASK_ID = /^[A-Za-z0-9_/-]{1,256}$/;
+
+function isTaskId(value: unknown): value is string {
+  return typeof value === "string" && TASK_ID.test(value);
 }
 
 function isTokenText(value: unknown): value is string {

@@ -1,26 +1,38 @@
 /** What can be wrong with the steps of a deterministic workflow among each other, all of it at once. */
 import { type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
+import { COMPENSATION_SCOPE } from "./compensations.ts";
 import { checkSwitch, compileCondition } from "./conditions.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { StepDraft } from "./definition-schema.ts";
+import type { LateVariable } from "./expressions.ts";
 import { linkSteps, type StepsBefore, sortSteps, stepsBefore } from "./step-order.ts";
 import { compileTemplate, type TemplateContext } from "./templates.ts";
 import { unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
 
 /** What is checked: the steps, and in the same order what was written of them. */
-type Checked = { steps: readonly StepDefinition[]; drafts: readonly StepDraft[]; sources: WorkflowSources & Place };
+type Checked = {
+  steps: readonly StepDefinition[];
+  drafts: readonly StepDraft[];
+  sources: WorkflowSources & Place;
+  list: StepList;
+};
+
+/** Where steps stand in their workflow. */
+export type StepList = "steps" | "onFailure";
 
 /** Sorts steps so that each stands after those it comes after and those it handles, or says what is wrong with them. */
 export function checkSteps(
   steps: readonly StepDefinition[],
   drafts: readonly StepDraft[],
   sources: WorkflowSources & Place,
+  list: StepList = "steps",
 ): { sorted: StepDefinition[]; problems: Problem[] } {
-  const checked: Checked = { steps, drafts, sources };
-  const agents = steps.flatMap(({ agent }, index) =>
-    unknownAgent(agent, sources, placeAt(sources, "steps", index, "agent")),
-  );
+  const checked: Checked = { steps, drafts, sources, list };
+  const agents = steps.flatMap((step, index) => [
+    ...unknownAgent(step.agent, sources, placeAt(sources, list, index, "agent")),
+    ...compensationProblems(step, placeAt(sources, list, index, "compensate"), checked),
+  ]);
   const links = linkProblems(checked);
   const order = links.length > 0 ? { problems: links } : orderOf(checked);
   const sorted = order.sorted ?? [...steps];
@@ -31,10 +43,16 @@ export function checkSteps(
 /** Where in the file each id stands, and where what is looked at does. */
 type Ids = { places: ReadonlyMap<string, readonly number[]>; place: Place };
 
-function linkProblems({ steps, drafts, sources }: Checked): Problem[] {
+function compensationProblems({ compensate }: StepDefinition, place: Place, { sources, list }: Checked): Problem[] {
+  if (!compensate) return [];
+  if (list === "steps") return unknownAgent(compensate.agent, sources, placeAt(place, "agent"));
+  return [problemAt(place, "no `compensate` in `onFailure`", showValue(compensate.agent))];
+}
+
+function linkProblems({ steps, drafts, sources, list }: Checked): Problem[] {
   const places = Map.groupBy(steps.keys(), (index) => steps[index]?.id ?? "");
   return drafts.flatMap((draft, index) => {
-    const at = (...keys: (string | number)[]): Ids => ({ places, place: placeAt(sources, "steps", index, ...keys) });
+    const at = (...keys: (string | number)[]): Ids => ({ places, place: placeAt(sources, list, index, ...keys) });
     const { id, after = [], switch: choice } = draft;
     return [
       ...repeatedId(id, index, at("id")),
@@ -83,9 +101,9 @@ function unclearOnError({ onError }: StepDraft, index: number, { places, place }
   return places.has(onError) ? [problemAt(place, `a step of another name than "${onError}"`, showValue(onError))] : [];
 }
 
-function orderOf({ steps, sources }: Checked): { sorted?: StepDefinition[]; problems: Problem[] } {
+function orderOf({ steps, sources, list }: Checked): { sorted?: StepDefinition[]; problems: Problem[] } {
   const plain = sortSteps(steps);
-  const place = placeAt(sources, "steps");
+  const place = placeAt(sources, list);
   if ("cycle" in plain) return { problems: [circle(place, plain.cycle)] };
   const backward = handlersBefore(steps, plain.sorted, place);
   if (backward.length > 0) return { problems: backward };
@@ -113,15 +131,17 @@ function handlersBefore(steps: readonly StepDefinition[], sorted: readonly StepD
  * is not known the rest is still checked.
  */
 function expressionProblems(
-  { steps, drafts, sources }: Checked,
+  { steps, drafts, sources, list }: Checked,
   sorted: readonly StepDefinition[] | undefined,
 ): Problem[] {
   const all = new Set(steps.map(({ id }) => id));
   const before = sorted ? stepsBefore(linkSteps(sorted)) : () => all;
-  return drafts.flatMap(({ id, input, when, switch: choice }, index) => {
+  const late: readonly LateVariable[] = list === "onFailure" ? ["error"] : [];
+  return drafts.flatMap(({ id, input, when, switch: choice, compensate }, index) => {
     const context = (steps: StepsBefore, ...keys: string[]): TemplateContext => ({
-      ...placeAt(sources, "steps", index, ...keys),
+      ...placeAt(sources, list, index, ...keys),
       steps,
+      late,
     });
     const problems: Problem[] = [];
     if (when !== undefined) problems.push(...problemsOf(() => compileCondition(when, context(before(id), "when"))));
@@ -130,6 +150,11 @@ function expressionProblems(
       problems.push(...problemsOf(() => checkSwitch(choice.on, context(known, "switch", "on"))));
     }
     if (input !== undefined) problems.push(...problemsOf(() => compileTemplate(input, context(before(id), "input"))));
+    const undoing = compensate?.input;
+    if (undoing !== undefined) {
+      const place = { ...context(before(id), "compensate", "input"), late: COMPENSATION_SCOPE };
+      problems.push(...problemsOf(() => compileTemplate(undoing, place)));
+    }
     return problems;
   });
 }

@@ -52,6 +52,13 @@ export type StepOptions = {
   output?: z.ZodType | JsonSchema;
   /** What it does not say is as the workflow's `defaults` have it. */
   retry?: Partial<RetryPolicy>;
+  /**
+   * What undoes the step when the run fails or is cancelled after it has completed. Its `input` is a template that may speak of
+   * all the step's may, and of its `output` and the `error`.
+   *
+   * @default input a text with the request, the output and the error, each marked
+   */
+  compensate?: { agent: Agent | string; input?: unknown; retry?: Partial<RetryPolicy>; timeoutMs?: number };
   /** How long one attempt may take, in milliseconds. @default that of the workflow's `defaults`, else the agent's own limit */
   timeoutMs?: number;
 };
@@ -60,6 +67,8 @@ export type DeterministicWorkflowOptions = CommonOptions & {
   kind?: "deterministic";
   /** What steps have that do not say otherwise. */
   defaults?: { retry?: Partial<RetryPolicy>; timeoutMs?: number };
+  /** Steps that run when a run fails, after it was undone what was to be; in their expressions there is `error`. */
+  onFailure?: readonly StepOptions[];
 } & ({ agents: readonly (Agent | string)[]; steps?: never } | { steps: readonly StepOptions[]; agents?: never });
 
 export type HandoffWorkflowOptions = CommonOptions & {
@@ -107,11 +116,17 @@ export function withNames(options: unknown, found: (agent: Agent) => void): unkn
   if ("entry" in raw) raw.entry = named(raw.entry);
   if ("agents" in raw) raw.agents = each(raw.agents, named);
   if ("steps" in raw) raw.steps = each(raw.steps, (step) => namedStep(step, named));
+  if ("onFailure" in raw) raw.onFailure = each(raw.onFailure, (step) => namedStep(step, named));
   return raw;
 }
 
 function namedStep(step: unknown, named: (value: unknown) => unknown): unknown {
-  return typeof step === "object" && step !== null && "agent" in step ? { ...step, agent: named(step.agent) } : step;
+  if (typeof step !== "object" || step === null) return step;
+  return {
+    ...step,
+    ...("agent" in step && { agent: named(step.agent) }),
+    ...("compensate" in step && { compensate: namedStep(step.compensate, named) }),
+  };
 }
 
 function isAgent(value: unknown): value is Agent {

@@ -42,8 +42,22 @@ const switchSchema = strict({
   default: nameSchema.optional(),
 });
 
+/** Instances of steps are named by paths, in which these have a meaning of their own. */
+const RESERVED = ["compensate", "onFailure"];
+
+const stepIdSchema = nameSchema.refine((id) => !RESERVED.includes(id), {
+  error: `expected an id other than ${RESERVED.join(" and ")}`,
+});
+
+const compensateSchema = strict({
+  agent: nameSchema,
+  input: jsonSchema.optional(),
+  retry: retrySchema.optional(),
+  timeoutMs: durationSchema.optional(),
+});
+
 const stepSchema = strict({
-  id: nameSchema,
+  id: stepIdSchema,
   agent: nameSchema,
   after: z
     .union([nameSchema, z.array(nameSchema)], { error: "expected the id of a step, or a list of them" })
@@ -56,6 +70,7 @@ const stepSchema = strict({
   output: valueSchema,
   retry: retrySchema.optional(),
   timeoutMs: durationSchema.optional(),
+  compensate: compensateSchema.optional(),
 });
 
 const common = {
@@ -80,6 +95,7 @@ export const deterministicSchema = strict({
   agents: agentsSchema.optional(),
   steps: z.array(stepSchema).min(1).optional(),
   defaults: defaultsSchema.optional(),
+  onFailure: z.array(stepSchema).min(1).optional(),
 });
 
 export const handoffSchema = strict({

@@ -29,8 +29,20 @@ export type StepDefinition = {
   onError?: string;
   /** A template; absent means the default input of a chain. */
   input?: unknown;
+  /** How what it did is undone when the run fails later. */
+  compensate?: CompensationDefinition;
   /** A JSON Schema the output must fit; one that does not is a failed attempt (`bad_output`). */
   output?: { [key: string]: unknown };
+  retry: RetryPolicy;
+  /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
+  timeoutMs?: number;
+};
+
+/** What undoes a step. */
+export type CompensationDefinition = {
+  agent: string;
+  /** A template; absent means a text with the request, the step's output and the error. */
+  input?: unknown;
   retry: RetryPolicy;
   /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
   timeoutMs?: number;
@@ -55,6 +67,8 @@ export type DeterministicDefinition = Common & {
   kind: "deterministic";
   /** In an order in which every step stands after those it depends on. */
   steps: StepDefinition[];
+  /** What runs when the run fails, after it was undone what was to be; in such an order too. */
+  onFailure?: StepDefinition[];
 };
 
 export type HandoffDefinition = Common & {

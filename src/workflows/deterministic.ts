@@ -11,6 +11,7 @@ import type { Task } from "../actors/task.ts";
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import { backoff } from "./backoff.ts";
 import { badOutput } from "./check-output.ts";
+import { compileCompensations } from "./compensations.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
 import type { StepEnd } from "./expressions.ts";
 import { deadlineOf, ENTRY_TOO_LARGE, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
@@ -40,6 +41,7 @@ const RETRY_TIMER = "retry.";
 /** Plans a deterministic workflow. */
 export function deterministicPlan(definition: DeterministicDefinition): Plan<StepStates> {
   const graph = graphOf(definition);
+  const compensations = compileCompensations(definition);
   const first = [...graph.nodes.values()].filter(({ before }) => before.length === 0);
   return {
     begin(setup) {
@@ -75,6 +77,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     const bad = outcome.type === "completed" ? badOutput(node.step.output, outcome.output) : undefined;
     if (outcome.type === "completed" && !bad) {
       const said: Move = { type: "say", event: { type: "step.completed", data: { step: node.step.id, taskId } } };
+      owe(making, node, { taskId, output: outcome.output });
       end(making, node, { end: { status: "completed", output: outcome.output }, said });
       return;
     }
@@ -91,6 +94,14 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
       { type: "say", event: { type: "step.retrying", data: { step: id, attempt: attempt + 1, dueAt, error } } },
       { type: "timer", id: `${RETRY_TIMER}${id}`, dueAt },
     );
+  }
+
+  /** Before the step ends: what its compensation may speak of is still known then. */
+  function owe(making: Making, { step: { id } }: Node, { taskId, output }: { taskId: string; output: unknown }): void {
+    const { state } = making;
+    const endOfStep = (step: string) => endIn(graph, state, step);
+    const debt = compensations.debtOf({ step: id, of: id, taskId, output, endOf: endOfStep });
+    if (debt) making.moves.push({ type: "owe", debt });
   }
 
   // P1
@@ -133,7 +144,8 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     try {
       const input = graph.scopes.inputOf(step.id, { endOf: (id) => endIn(graph, state, id), setup });
       const task = taskFor(step, { taskId, attempt, input, setup });
-      moves.push({ type: "ask", open: { task, step: step.id, forwarded: false } });
+      const owes = step.compensate && { owes: true as const };
+      moves.push({ type: "ask", open: { task, step: step.id, forwarded: false, ...owes } });
     } catch (error) {
       // A template that finds nothing is the definition's or the input's fault; asking again would not help.
       fail(making, node, { taskId, error: toErrorRecord(error, "template_failed") });
@@ -150,7 +162,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     }
     making.moves.push(
       { type: "say", event: { type: "step.failed", data } },
-      { type: "fail", error: { ...error, message: `step ${id}: ${error.message}` } },
+      { type: "fail", error: { ...error, message: `step ${id}: ${error.message}` }, step: id },
     );
   }
 

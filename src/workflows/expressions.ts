@@ -18,9 +18,19 @@ export type ExpressionScope = {
   previous?: StepEnd | { readonly output: unknown };
   session: unknown;
   run: { id: string; workflow: string };
+  /** What the run failed with, or was cancelled with. Only once it has. */
+  error?: FailureInScope;
+  /** The output of the step that is undone. */
+  output?: unknown;
 };
 
-const VARIABLES = ["input", "steps", "previous", "session", "run"] as const;
+/** `step` is the one the run failed at, null where it was none. */
+export type FailureInScope = { readonly code: string; readonly message: string; readonly step: string | null };
+
+/** What is in scope only where a failure is dealt with. */
+const LATE = ["error", "output"] as const;
+export type LateVariable = (typeof LATE)[number];
+const VARIABLES = ["input", "steps", "previous", "session", "run", ...LATE] as const;
 
 /** A compiled expression and what it speaks of. */
 export type Expression = {
@@ -30,6 +40,8 @@ export type Expression = {
   usesPrevious: boolean;
   /** Whether it may look at any step: `steps[<something computed>]`, `steps` as a whole. */
   usesAnyStep: boolean;
+  /** Those variables it names that are not in every scope. */
+  late: readonly LateVariable[];
   /** The type of its value as CEL names it; `dyn` where only running it tells. */
   type: string;
   run: ParseResult;
@@ -76,9 +88,9 @@ function compile(source: string): Expression {
   const run = parse(source);
   const { valid, error, type = "dyn" } = run.check();
   if (!valid) throw new TroupeError("invalid_expression", summaryOf(error));
-  const found: Found = { steps: new Set(), usesPrevious: false, usesAnyStep: false };
+  const found: Found = { steps: new Set(), late: new Set(), usesPrevious: false, usesAnyStep: false };
   collect(run.ast, found);
-  return { source, run, type, ...found, steps: [...found.steps] };
+  return { source, run, type, ...found, steps: [...found.steps], late: [...found.late] };
 }
 
 function parse(source: string): ParseResult {
@@ -89,7 +101,7 @@ function parse(source: string): ParseResult {
   }
 }
 
-type Found = { steps: Set<string>; usesPrevious: boolean; usesAnyStep: boolean };
+type Found = { steps: Set<string>; late: Set<LateVariable>; usesPrevious: boolean; usesAnyStep: boolean };
 
 /** Finds what an expression speaks of: `steps.a`, `steps["a"]`, `previous`, and `steps` in any other way. */
 function collect(node: unknown, found: Found): void {
@@ -105,6 +117,8 @@ function collect(node: unknown, found: Found): void {
   }
   if (node.op === "id" && node.args === "previous") found.usesPrevious = true;
   if (node.op === "id" && node.args === "steps") found.usesAnyStep = true;
+  const late = node.op === "id" ? LATE.find((name) => name === node.args) : undefined;
+  if (late !== undefined) found.late.add(late);
   collect(node.args, found);
 }
 

@@ -3,7 +3,7 @@
 import type { Read } from "../actors/read-by-schema.ts";
 import { type Place, placeAt, problemAt } from "../actors/schema-problems.ts";
 import type { Problem } from "../errors.ts";
-import { checkSteps } from "./check-steps.ts";
+import { checkSteps, type StepList } from "./check-steps.ts";
 import type { StepDefinition, WorkflowDefinition } from "./definition.ts";
 import { hashDefinition } from "./definition-hash.ts";
 import type { DefaultsDraft, DeterministicDraft, StepDraft } from "./definition-schema.ts";
@@ -17,16 +17,23 @@ export function finishDeterministic(
   common: CommonParts,
   sources: WorkflowSources & Place,
 ): Read<WorkflowDefinition> {
-  const { agents, steps, defaults } = draft;
+  const { agents, steps, defaults, onFailure } = draft;
   if ((agents === undefined) === (steps === undefined)) {
     const got = agents === undefined ? "neither" : "both";
     return { problems: [problemAt(placeAt(sources), "either `agents`, one after the other, or `steps`", got)] };
   }
   const { sorted, problems } = steps
-    ? fromSteps(steps, defaults, sources)
+    ? fromSteps(steps, { defaults, list: "steps" }, sources)
     : fromAgents(agents ?? [], defaults, sources);
-  if (problems.length > 0) return { problems };
-  const definition = { ...common, kind: "deterministic" as const, steps: sorted };
+  const late = onFailure && fromSteps(onFailure, { defaults, list: "onFailure" }, sources);
+  const all = [...problems, ...(late?.problems ?? [])];
+  if (all.length > 0) return { problems: all };
+  const definition = {
+    ...common,
+    kind: "deterministic" as const,
+    steps: sorted,
+    ...(late ? { onFailure: late.sorted } : {}),
+  };
   return { value: { ...definition, hash: hashDefinition(definition) }, problems: [] };
 }
 
@@ -68,13 +75,13 @@ function uniqueIds(agents: readonly string[]): string[] {
 
 function fromSteps(
   drafts: readonly StepDraft[],
-  defaults: DefaultsDraft | undefined,
+  { defaults, list }: { defaults: DefaultsDraft | undefined; list: StepList },
   sources: WorkflowSources & Place,
 ): Steps {
-  const made = drafts.map((draft, index) => toStep(draft, defaults, placeAt(sources, "steps", index)));
+  const made = drafts.map((draft, index) => toStep(draft, defaults, placeAt(sources, list, index)));
   const steps = made.map(({ step }) => step);
-  const expanded = expandSwitches(steps, drafts, placeAt(sources, "steps"));
-  const { sorted, problems } = checkSteps(expanded.steps, drafts, sources);
+  const expanded = expandSwitches(steps, drafts, placeAt(sources, list));
+  const { sorted, problems } = checkSteps(expanded.steps, drafts, sources, list);
   return { sorted, problems: [...made.flatMap((step) => step.problems), ...expanded.problems, ...problems] };
 }
 

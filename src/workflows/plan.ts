@@ -4,6 +4,8 @@
  */
 import type { Task } from "../actors/task.ts";
 import type { ErrorRecord } from "../errors.ts";
+import type { Debt } from "./debt.ts";
+import type { FailureInScope } from "./expressions.ts";
 import type { Fact, RunEventBody, RunRequest } from "./run-events.ts";
 
 /** What a supervisor knows of its run from the start. */
@@ -12,6 +14,8 @@ export type RunSetup = {
   request: RunRequest;
   /** When the run was accepted, as an ISO 8601 instant. */
   acceptedAt: string;
+  /** What the run has failed with, for the steps that run because of it. */
+  failure?: FailureInScope;
 };
 
 export type Decision = Extract<
@@ -25,6 +29,12 @@ export type Decision = Extract<
       | "step.retrying"
       | "task.sent"
       | "timer.set"
+      | "compensation.started"
+      | "compensation.completed"
+      | "compensation.retrying"
+      | "compensation.failed"
+      | "compensation.abandoned"
+      | "run.failing"
       | "run.completed"
       | "run.failed"
       | "run.cancelled";
@@ -37,14 +47,19 @@ export type OpenTask = {
   step?: string;
   /** The agent that handed off has sent it already. */
   forwarded: boolean;
+  /** Once it has completed, its step has to be undone when the run fails. */
+  owes?: true;
 };
 
 export type Move =
   | { type: "ask"; open: OpenTask }
   | { type: "timer"; id: string; dueAt: string }
   | { type: "say"; event: Decision }
+  /** Comes with the step's completion. */
+  | { type: "owe"; debt: Debt }
   | { type: "complete"; output: unknown }
-  | { type: "fail"; error: ErrorRecord };
+  /** `step` is the one that failed, where it was one. */
+  | { type: "fail"; error: ErrorRecord; step?: string };
 
 /**
  * The code of a failure that a host puts in place of an outcome where all that follows from it does not fit into an entry, not

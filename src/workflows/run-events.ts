@@ -75,7 +75,13 @@ export type RunEventBody =
   | {
       type: "run.cancelling";
       /** `graceMs` is how long tasks get to stop, in milliseconds. */
-      data: { reason?: string; by?: string; graceMs?: number };
+      data: {
+        reason?: string;
+        by?: string;
+        graceMs?: number;
+        /** Waits for nothing and undoes nothing more. */
+        force?: true;
+      };
     }
   /** The journal has come to the limit of `most` events or bytes; the run ends in the same entry. */
   | { type: "run.exceeded"; data: { limit: "events" | "bytes"; most: number; got: number } }
@@ -100,6 +106,16 @@ export type RunEventBody =
       };
     }
   | { type: "timer.set"; data: { id: string; dueAt: string } }
+  // Of a run that is undone; `step` is the path of the step.
+  | { type: "compensation.started"; data: { step: string; agent: string } }
+  | { type: "compensation.completed"; data: { step: string; taskId: string } }
+  | { type: "compensation.retrying"; data: { step: string; attempt: number; dueAt: string; error: ErrorRecord } }
+  /** For good; the others are undone all the same. */
+  | { type: "compensation.failed"; data: { step: string; taskId: string; error: ErrorRecord } }
+  /** These are not undone any more: the run was ended by force, or its journal is full. */
+  | { type: "compensation.abandoned"; data: { steps: string[] } }
+  /** It will fail with this, once it is undone and what is to run then has run. */
+  | { type: "run.failing"; data: { error: ErrorRecord } }
   | { type: "run.completed"; data: { output: unknown } }
   | { type: "run.failed"; data: { error: ErrorRecord } }
   | { type: "run.cancelled"; data: { reason?: string } }

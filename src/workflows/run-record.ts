@@ -7,6 +7,8 @@
 import type { TaskUsage } from "../actors/task.ts";
 import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
+import { isOfOnFailure } from "./on-failure.ts";
+import { type CompensationRecord, takeCompensation } from "./record-compensations.ts";
 import { isTerminal, type RunEvent } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStanding } from "./run-status.ts";
 
@@ -50,6 +52,8 @@ export type RunRecord = RunStanding & {
    */
   progress: { completed: number; total: number; percent: number };
   steps: StepRecord[];
+  /** In the order in which they began. */
+  compensations: CompensationRecord[];
   handoffs: { from: string; to: string; at: string; reason?: string }[];
   usage: RunUsage;
   sessionId?: string;
@@ -106,12 +110,13 @@ type Unfolded = {
 const MANY_EVENTS = 16;
 
 function unfold(record: RunRecord, events: number): Unfolded {
-  const { current, timers, steps, handoffs, usage } = record;
+  const { current, timers, steps, compensations, handoffs, usage } = record;
   const run: RunRecord = {
     ...record,
     current: structuredClone(current),
     timers: [...timers],
     steps: [...steps],
+    compensations: [...compensations],
     handoffs: [...handoffs],
     usage: { ...usage },
     progress: { ...record.progress },
@@ -158,6 +163,7 @@ function opened(event: RunEvent): RunRecord {
     input,
     progress: { completed: 0, total: stepsIn(data), percent: 0 },
     steps: [],
+    compensations: [],
     handoffs: [],
     usage: { inputTokens: 0, outputTokens: 0, totalTokens: 0, modelCalls: 0 },
     ...given({ sessionId, userId, metadata, notBefore, replyTo }),
@@ -173,6 +179,7 @@ function stepsIn({ kind, steps }: Accepted["data"]): number {
 
 function take(to: Unfolded, event: RunEvent): void {
   const { run } = to;
+  if (takeCompensation(run, event)) return;
   switch (event.type) {
     case "step.started":
       start(to, event.data.step, event.data.agent, event.at);
@@ -201,7 +208,7 @@ function take(to: Unfolded, event: RunEvent): void {
     case "step.skipped": {
       const { step, agent, reason } = event.data;
       to.add({ id: step, agent, status: "skipped", attempts: 0, endedAt: event.at, reason });
-      run.progress.completed += 1;
+      if (!isOfOnFailure(step)) run.progress.completed += 1;
       break;
     }
     case "step.retrying": {
@@ -265,7 +272,8 @@ type Finish = { status: "completed" | "failed" | "cancelled"; at: string; error?
 function finish({ run, row }: Unfolded, id: string, { status, at, error, continued }: Finish): void {
   const known = row(id);
   if (!known) return;
-  if (continued || (status === "completed" && known.status !== "completed")) run.progress.completed += 1;
+  const isDone = continued || (status === "completed" && known.status !== "completed");
+  if (isDone && !isOfOnFailure(id)) run.progress.completed += 1;
   if (continued) known.continued = true;
   known.status = status;
   known.endedAt = at;

@@ -1,5 +1,6 @@
 /** What each step of a deterministic workflow is given and depends on, and whose ends that takes. */
 import { defaultChainInput, type PreviousStep, previousInScope } from "./chain-input.ts";
+import { compileCompensations } from "./compensations.ts";
 import { type Condition, compileCondition, holds } from "./conditions.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
 import type { Expression, ExpressionScope, StepEnd } from "./expressions.ts";
@@ -35,6 +36,7 @@ type Entry = {
 
 /** Compiles the inputs and conditions of all steps, once per definition. */
 export function compileStepScopes({ name, steps }: DeterministicDefinition): StepScopes {
+  const compensations = compileCompensations({ name, steps });
   const linked = linkSteps(steps);
   const before = stepsBefore(linked);
   const compiled = new Map(
@@ -59,7 +61,7 @@ export function compileStepScopes({ name, steps }: DeterministicDefinition): Ste
       return !when || holds(when.condition, scopeOf(before, when, at));
     },
     usedBy(step) {
-      return entryOf(step).used;
+      return [...new Set([...entryOf(step).used, ...compensations.usedBy(step)])];
     },
   };
 
@@ -71,6 +73,7 @@ export function compileStepScopes({ name, steps }: DeterministicDefinition): Ste
       ...(usesPrevious && previousInScope(endsOf(before, at))),
       session: {},
       run: { id: at.setup.runId, workflow: name },
+      ...(at.setup.failure && { error: at.setup.failure }),
     };
   }
 }
@@ -85,11 +88,11 @@ function compileStep({ after, input, when }: StepDefinition, { link, before, pat
   const direct = link?.after ?? after;
   const entry: Entry = { before: direct, used: [], input: undefined, when: undefined };
   if (input !== undefined) {
-    const template = compileTemplate(input, { path: `${path}.input`, steps: before() });
+    const template = compileTemplate(input, { path: `${path}.input`, steps: before(), late: ["error"] });
     entry.input = { ...usedIn(expressionsIn(template), before), template };
   }
   if (when !== undefined) {
-    const condition = compileCondition(when, { path: `${path}.when`, steps: before() });
+    const condition = compileCondition(when, { path: `${path}.when`, steps: before(), late: ["error"] });
     entry.when = { ...usedIn([condition.expression], before), condition };
   }
   const uses = [entry.input ?? { named: [], usesPrevious: true }, ...(entry.when ? [entry.when] : [])];

@@ -6,7 +6,13 @@
  */
 import { joinPath, type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem, TroupeError } from "../errors.ts";
-import { compileExpression, type Expression, type ExpressionScope, evaluateExpression } from "./expressions.ts";
+import {
+  compileExpression,
+  type Expression,
+  type ExpressionScope,
+  evaluateExpression,
+  type LateVariable,
+} from "./expressions.ts";
 import type { StepsBefore } from "./step-order.ts";
 
 /** A template ready to be evaluated any number of times. */
@@ -26,6 +32,8 @@ export type TemplateContext = Place & {
   steps: StepsBefore;
   /** Whether a step came before. @default whether there are `steps` */
   previous?: boolean;
+  /** Which of the variables that are not everywhere are in scope here. @default none */
+  late?: readonly LateVariable[];
 };
 
 /**
@@ -139,7 +147,7 @@ function addExpression(source: string, parts: (string | Expression)[], context: 
 
 /** What an expression refers to and may not. */
 export function unknownReferences(expression: Expression, context: TemplateContext): Problem[] {
-  const { steps, previous = !isEmpty(steps) } = context;
+  const { steps, previous = !isEmpty(steps), late = [] } = context;
   const problems = expression.steps
     .filter((step) => !steps.has(step))
     .map((step) => problemAt(placeAt(context), expectedStep(expression, steps), showValue(`steps.${step}`)));
@@ -148,8 +156,17 @@ export function unknownReferences(expression: Expression, context: TemplateConte
       problemAt(placeAt(context), "`previous` only where a step comes before", showValue(expression.source)),
     );
   }
+  for (const name of expression.late) {
+    if (late.includes(name)) continue;
+    problems.push(problemAt(placeAt(context), LATE_PLACES[name], showValue(expression.source)));
+  }
   return problems;
 }
+
+const LATE_PLACES: { readonly [Name in LateVariable]: string } = {
+  error: "`error` only in a `compensate` or in `onFailure`",
+  output: "`output` only in a `compensate`",
+};
 
 function expectedStep({ source }: Expression, steps: StepsBefore): string {
   if (isEmpty(steps)) return "no reference to a step, for none comes before";

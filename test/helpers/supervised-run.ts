@@ -29,7 +29,8 @@ export type SupervisedRun = {
   fails(taskId: string, error?: ErrorRecord): void;
   handsOff(taskId: string, handoff: Partial<Outcome & { type: "handoff" }> & { to: string }): void;
   fires(timer: string): void;
-  cancel(reason?: string): void;
+  /** With `force` nothing is waited for nor undone. */
+  cancel(reason?: string, options?: { force?: true }): void;
   /** Ids of the tasks somebody has or should have. */
   open(): string[];
   task(taskId: string): OpenTask["task"];
@@ -95,8 +96,9 @@ export function superviseRun(definition: WorkflowDefinition, request: Partial<Ru
       });
     },
     fires: (id) => run.fact({ type: "timer.fired", data: { id } }),
-    cancel(reason) {
-      run.fact({ type: "run.cancelling", data: { ...(reason !== undefined && { reason }), graceMs: 5_000 } });
+    cancel(reason, options = {}) {
+      const data = { ...(reason !== undefined && { reason }), graceMs: 5_000, ...options };
+      run.fact({ type: "run.cancelling", data });
     },
     open: () => Object.keys(decided.snapshot.context.open),
     task(taskId) {

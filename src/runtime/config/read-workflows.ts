@@ -44,8 +44,13 @@ function unknownAgents(
 ): Problem[] {
   switch (definition.kind) {
     case "deterministic":
-      return definition.steps.flatMap((step, index) =>
-        unknownAgent(step.agent, sources, placeAt(sources, "steps", index, "agent")),
+      return (["steps", "onFailure"] as const).flatMap((list) =>
+        (definition[list] ?? []).flatMap(({ agent, compensate }, index) => [
+          ...unknownAgent(agent, sources, placeAt(sources, list, index, "agent")),
+          ...(compensate
+            ? unknownAgent(compensate.agent, sources, placeAt(sources, list, index, "compensate", "agent"))
+            : []),
+        ]),
       );
     case "handoff":
       return Object.keys(definition.agents).flatMap((agent) =>

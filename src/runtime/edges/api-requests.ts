@@ -29,7 +29,12 @@ export const apiRequests = {
     cursor: z.string().optional(),
   }),
   "runs.result": z.strictObject({ runId: name, waitMs: z.number().int().min(0).max(MAX_WAIT_MS).default(0) }),
-  "runs.cancel": z.strictObject({ runId: name, reason: z.string().optional(), by: z.string().optional() }),
+  "runs.cancel": z.strictObject({
+    runId: name,
+    reason: z.string().optional(),
+    by: z.string().optional(),
+    force: z.boolean().optional(),
+  }),
   "runs.resume": z.strictObject({ runId: name }),
   "runs.fail": z.strictObject({ runId: name, reason: z.string().min(1).optional() }),
   "runs.signal": z.strictObject({ runId: name, name, payload: z.unknown().optional() }),

@@ -1,7 +1,7 @@
 /** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
 import type { Logger } from "pino";
 import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
-import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { DeterministicDefinition, WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import type { RunRecord } from "../../workflows/run-record.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
@@ -171,6 +171,12 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 
 function listingOf(workflow: WorkflowDefinition): WorkflowListing {
   const { name, kind, version, hash, description } = workflow;
-  const named = workflow.kind === "handoff" ? Object.keys(workflow.agents) : workflow.steps.map(({ agent }) => agent);
+  const named = workflow.kind === "handoff" ? Object.keys(workflow.agents) : agentsIn(workflow);
   return { name, kind, version, hash, ...(description !== undefined && { description }), agents: [...new Set(named)] };
+}
+
+function agentsIn({ steps, onFailure = [] }: DeterministicDefinition): string[] {
+  return [...steps, ...onFailure].flatMap(({ agent, compensate }) =>
+    compensate ? [agent, compensate.agent] : [agent],
+  );
 }

@@ -99,8 +99,13 @@ export type Client = {
   get(runId: string): Promise<RunRecord>;
   /** Runs, newest first, a page at a time. */
   list(query?: RunListQuery): Promise<RunPage>;
-  /** Asks for a run to be stopped. @throws TroupeError `run_finished`; NotFoundError `unknown_run`. */
-  cancel(runId: string, options?: { reason?: string; by?: string }): Promise<void>;
+  /**
+   * Asks for a run to be stopped; what has to be undone then is. With `force` nothing is waited for and nothing more is undone,
+   * also where the run is being undone already.
+   *
+   * @throws TroupeError `run_finished`; NotFoundError `unknown_run`.
+   */
+  cancel(runId: string, options?: { reason?: string; by?: string; force?: boolean }): Promise<void>;
   /**
    * Takes a parked run up again, with its own definition or the one a daemon has now.
    *

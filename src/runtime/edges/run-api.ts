@@ -105,9 +105,10 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
       throw new ConflictError("not_finished", `run ${runId} is ${status}, not finished`, { runId, status });
     },
 
-    async cancel({ runId, reason, by }) {
+    async cancel({ runId, reason, by, force }) {
       await checkUnfinished(runId);
-      await send(runId, { kind: "cancel", ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) });
+      const why = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+      await send(runId, { kind: "cancel", ...why, ...(force && { force }) });
       return { runId };
     },
 

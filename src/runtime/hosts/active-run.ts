@@ -22,7 +22,7 @@ import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { ENTRY_TOO_LARGE, type OpenTask, type RunSetup } from "../../workflows/plan.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
-import { isDone, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
+import { isCallingOff, isDone, isEnding, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Payloads } from "../nats/payloads.ts";
 import type { Clock } from "./clock.ts";
@@ -128,8 +128,13 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     get isOpen() {
       return open;
     },
-    get cancelling() {
-      return snapshot?.value === "cancelling";
+    /** Whether its tasks are called off. */
+    get callingOff() {
+      return isCallingOff(snapshot?.value);
+    },
+    /** Whether it is going to fail or to be cancelled. */
+    get ending() {
+      return isEnding(snapshot?.value);
     },
     /** What the run was accepted with. */
     get setup(): RunSetup | undefined {

@@ -15,7 +15,9 @@ import {
   type Decided,
   decide,
   type Effect,
+  isCallingOff,
   isDone,
+  isEnding,
   type SupervisorSnapshot,
 } from "../../workflows/supervisor.ts";
 import type { AcceptedBody } from "./make-events.ts";
@@ -127,7 +129,7 @@ function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): bo
     case "timer.fired":
       return !Object.hasOwn(context.timers, body.data.id);
     case "run.cancelling":
-      return value === "cancelling";
+      return isEnding(value) && !body.data.force;
     case "run.exceeded":
       return false;
     default:
@@ -164,7 +166,7 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
   if (!openTask || hasEnded(draft)) return;
   const { forwarded: _sentByUs, ...task } = openTask.task;
   const { agent, attempt } = task;
-  if (draft.snapshot?.value === "cancelling") return addFact(draft, taskStopped(taskId, agent));
+  if (isCallingOff(draft.snapshot?.value)) return addFact(draft, taskStopped(taskId, agent));
   const before = lastSending(base, draft, taskId);
   const silences = silencesAfter(before, lost);
   const delivery = before.delivery + 1;

@@ -313,13 +313,15 @@ export function startRunHost(options: RunHostOptions): RunHost {
     resting.add({ runId, workflow, ...rest, seq });
   }
 
-  function cancelRun(run: ActiveRun, seq: number, { reason, by }: Cancel) {
-    if (run.cancelling) return;
+  function cancelRun(run: ActiveRun, seq: number, { reason, by, force }: Cancel) {
+    // One that ends already is hurried at most.
+    if (run.ending && !force) return;
     run.note({ type: "signal.received", data: { seq, kind: "cancel" } });
     const data = {
       ...(reason !== undefined && { reason }),
       ...(by !== undefined && { by }),
       graceMs: options.cancelGraceMs,
+      ...(force && { force }),
     };
     run.fact({ type: "run.cancelling", data });
   }
@@ -337,7 +339,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
   function sayCancels() {
     if (!bus.connected()) return;
     for (const run of runs.values()) {
-      if (run.cancelling) for (const { task } of run.openTasks()) run.accepted(task.taskId, undefined);
+      if (run.callingOff) for (const { task } of run.openTasks()) run.accepted(task.taskId, undefined);
     }
   }
 
