@@ -25,7 +25,9 @@ export function describeRun(run: RunRecord): string {
     ["owner", run.owner && `${run.owner.host} (claim ${run.owner.epoch})`],
     ["trace", run.traceId],
   ]);
-  const sections = [describeSteps(run), describeHandoffs(run), describeEnd(run)].filter((section) => section !== "");
+  const sections = [describeSteps(run), describeCompensations(run), describeHandoffs(run), describeEnd(run)].filter(
+    (section) => section !== "",
+  );
   return [facts, ...sections].join("\n\n");
 }
 
@@ -44,6 +46,20 @@ function describeSteps({ steps, kind }: RunRecord): string {
         : cut(inline(output ?? ""), 60),
   ]);
   return renderTable([kind === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
+}
+
+/** What was undone, and what was not. */
+function describeCompensations({ compensations }: RunRecord): string {
+  if (compensations.length === 0) return "";
+  const rows = compensations.map(({ step, agent = "", status, attempts, startedAt, endedAt, output, error }) => [
+    step,
+    agent,
+    paintStatus(status),
+    attempts > 1 ? String(attempts) : "",
+    startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
+    error && status !== "completed" ? red(cut(inline(error.message), 60)) : cut(inline(output ?? ""), 60),
+  ]);
+  return renderTable(["UNDOES", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
 }
 
 function describeHandoffs({ handoffs }: RunRecord): string {

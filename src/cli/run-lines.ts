@@ -87,6 +87,19 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       if (!continued) return undefined;
       return { word: "goes on", paint: yellow, about: `without ${step}: ${inline(error.message)}` };
     }
+    case "run.failing":
+      return { word: "failing", paint: yellow, about: inline(event.data.error.message) };
+    case "compensation.completed":
+      return { word: "undone", paint: green, about: event.data.step };
+    case "compensation.retrying": {
+      const { step, attempt, dueAt, error } = event.data;
+      const about = `undoing ${step}: attempt ${attempt} at ${timeOfDay(dueAt)}, after ${inline(error.message)}`;
+      return { word: "retrying", paint: yellow, about };
+    }
+    case "compensation.failed":
+      return { word: "not undone", paint: red, about: `${event.data.step}: ${inline(event.data.error.message)}` };
+    case "compensation.abandoned":
+      return { word: "not undone", paint: red, about: event.data.steps.join(", ") };
     case "timer.set":
       if (event.data.id !== "start") return undefined;
       return { word: "pending", about: `until ${timeOfDay(event.data.dueAt)}` };
@@ -103,6 +116,7 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
     // Told by the task of the step, or by the run's end, or of interest to nobody but the host.
     case "step.started":
     case "step.completed":
+    case "compensation.started":
     case "timer.fired":
     case "run.exceeded":
     case "signal.received":

@@ -57,9 +57,10 @@ export function addRunsCommands(program: Command): void {
 
   const cancel = runs
     .command("cancel")
-    .description("Stop a run.")
+    .description("Stop a run; what has to be undone then is.")
     .argument("<run-id>")
-    .option("--reason <text>", "What is recorded as the reason.");
+    .option("--reason <text>", "What is recorded as the reason.")
+    .option("--force", "End it at once, without waiting for anything or undoing anything more.");
   does(asksDaemon(cancel), cancelRun);
 
   const resume = runs
@@ -127,9 +128,10 @@ async function printResult(given: Asked & { wait?: boolean }, runId: string): Pr
   });
 }
 
-async function cancelRun(given: Asked & { reason?: string }, runId: string): Promise<void> {
-  const { reason } = given;
-  await withClient(given, (client) => client.cancel(runId, reason === undefined ? {} : { reason }));
+async function cancelRun(given: Asked & { reason?: string; force?: true }, runId: string): Promise<void> {
+  const { reason, force } = given;
+  const how = { ...(reason !== undefined && { reason }), ...(force && { force }) };
+  await withClient(given, (client) => client.cancel(runId, how));
   if (given.json) printJson({ runId, status: "cancelling" });
   else print(`cancelling ${runId}`);
 }

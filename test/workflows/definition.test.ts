@@ -90,7 +90,7 @@ describe("deterministic definitions", () => {
     expect(complaints({ steps, timeoutMs: -1 })).toEqual([
       "workflows.article.timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got -1",
       "workflows.article.steps[0].retry.maxAttempts: expected a number of at least 1, got 0",
-      `workflows.article.steps[0].whence: expected one of the keys id, agent, after, when, needs, onError, switch, input, output, retry, timeoutMs, got "true"`,
+      `workflows.article.steps[0].whence: expected one of the keys id, agent, after, when, needs, onError, switch, input, output, retry, timeoutMs, compensate, got "true"`,
       `workflows.article.steps[1].timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got "5s"`,
       `workflows.article.steps[0].agent: expected an agent's name: one of researcher, writer, editor, got "wirter"`,
       `workflows.article.steps[1].id: expected an id no other step has, got "a"`,

@@ -213,9 +213,13 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     settleAftermathOf,
   };
 
-  function deliverSignal(runId: string, seq: number, { kind, reason, by }: Signal): boolean {
+  function deliverSignal(runId: string, seq: number, { kind, reason, by, force }: Signal): boolean {
     if (kind !== "cancel") return false;
-    const cancel = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+    const cancel = {
+      ...(reason !== undefined && { reason }),
+      ...(by !== undefined && { by }),
+      ...(force && { force }),
+    };
     if (runs.cancel(runId, seq, cancel)) return true;
     if (index.get(runId)?.parked === undefined) return false;
     // Nobody owns a parked run, so one of all has to say that it is over.
