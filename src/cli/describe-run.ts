@@ -14,6 +14,7 @@ export function describeRun(run: RunRecord): string {
     ["status", paintStatus(status)],
     ["waiting", waitingFor && inline(waitingFor)],
     ["progress", progress.total > 1 ? `${progress.completed} of ${progress.total} steps` : undefined],
+    ["retry of", run.retryOf && `${run.retryOf.runId}${run.retryOf.from ? ` from ${run.retryOf.from}` : ""}`],
     ["input", cut(inline(input), 100)],
     ["created", dateAndTime(createdAt)],
     ["not before", run.notBefore],
@@ -33,18 +34,20 @@ export function describeRun(run: RunRecord): string {
 
 function describeSteps({ steps, kind }: RunRecord): string {
   if (steps.length === 0) return "";
-  const rows = steps.map(({ id, agent, status, attempts, startedAt, endedAt, output, error, continued, reason }) => [
-    id,
-    agent,
-    `${paintStatus(status)}${continued ? dim(", went on") : ""}`,
-    attempts > 1 ? String(attempts) : "",
-    startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
-    reason !== undefined
-      ? dim(cut(inline(reason), 60))
-      : error && status !== "completed"
-        ? red(cut(inline(error.message), 60))
-        : cut(inline(output ?? ""), 60),
-  ]);
+  const rows = steps.map(
+    ({ id, agent, status, attempts, startedAt, endedAt, output, error, continued, reused, reason }) => [
+      id,
+      agent,
+      `${paintStatus(status)}${continued ? dim(", went on") : ""}${reused ? dim(", reused") : ""}`,
+      attempts > 1 ? String(attempts) : "",
+      startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
+      reason !== undefined
+        ? dim(cut(inline(reason), 60))
+        : error && status !== "completed"
+          ? red(cut(inline(error.message), 60))
+          : cut(inline(output ?? ""), 60),
+    ],
+  );
   return renderTable([kind === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
 }
 

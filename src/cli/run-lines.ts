@@ -75,6 +75,8 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       const why = reason ? `: ${inline(reason)}` : "";
       return { word: "handoff", paint: cyan, about: `${from} → ${to}${why}${usage ? `  ${dim(tokens(usage))}` : ""}` };
     }
+    case "step.reused":
+      return { word: "reused", paint: dim, about: `${event.data.step}: ${quoted(event.data.output)}` };
     case "step.retrying": {
       const { step, attempt, dueAt, error } = event.data;
       const about = `${step}: attempt ${attempt} at ${timeOfDay(dueAt)}, after ${inline(error.message)}`;

@@ -105,9 +105,9 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
   }
 
   // P1
-  function end(making: Making, node: Node, { end, said }: { end: StepEnd; said: Move }): void {
+  function end(making: Making, node: Node, { end, said }: { end: StepEnd; said?: Move }): void {
     making.state = withEnd(making.state, node, end);
-    making.moves.push(said);
+    if (said) making.moves.push(said);
     for (const follower of node.followers) if (haveEnded(making.state, follower.before)) making.due.push(follower); // P2
     const over = [node, ...node.uses].filter((used) => !graph.sinks.has(used) && haveEnded(making.state, used.users));
     making.state = forget(making.state, over); // P3
@@ -123,6 +123,10 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
         event: { type: "step.skipped", data: { step: id, agent, reason: verdict.reason } },
       };
       end(making, node, { end: { status: "skipped" }, said });
+      return;
+    }
+    if (verdict.type === "start" && setup.reused?.has(id)) {
+      end(making, node, { end: { status: "completed", output: setup.reused.get(id) } });
       return;
     }
     making.state = atAttempt(state, node, 1);

@@ -14,6 +14,8 @@ export type RunSetup = {
   request: RunRequest;
   /** When the run was accepted, as an ISO 8601 instant. */
   acceptedAt: string;
+  /** The outputs of steps that another run had done, by step; told only for the beginning. */
+  reused?: ReadonlyMap<string, unknown>;
   /** What the run has failed with, for the steps that run because of it. */
   failure?: FailureInScope;
 };

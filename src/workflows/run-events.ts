@@ -28,6 +28,15 @@ export type RunRequest = {
   timeoutMs?: number;
   /** The NATS subject that gets the result. */
   replyTo?: string;
+  retryOf?: RetryOf;
+};
+
+/** The run that is tried again, in what it has not done or from a step on. */
+export type RetryOf = {
+  runId: string;
+  from?: string;
+  /** The definition it was bound to. */
+  hash: string;
 };
 
 export type RunEventBody =
@@ -45,6 +54,8 @@ export type RunEventBody =
         trace: RunTrace;
       };
     }
+  /** In the first entry of a run that tries another one again: what that one had done, and is not done again. */
+  | { type: "step.reused"; data: { step: string; agent: string; output: unknown } }
   | {
       type: "task.settled";
       data: {

@@ -19,9 +19,9 @@ export type StepRecord = {
   agent: string;
   /** `cancelled`: the run ended before it did. */
   status: "running" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
-  /** 0 where it was skipped. */
+  /** 0 where it was skipped or reused. */
   attempts: number;
-  /** Absent where it was skipped. */
+  /** Absent where it was skipped or reused. */
   startedAt?: string;
   endedAt?: string;
   /** Stays readable when the run fails later. */
@@ -30,6 +30,8 @@ export type StepRecord = {
   error?: ErrorRecord;
   /** It failed for good, and the run went on. */
   continued?: true;
+  /** It ran in the run before, and its output was taken over. */
+  reused?: true;
   /** Why it was skipped, in words. */
   reason?: string;
 };
@@ -61,6 +63,8 @@ export type RunRecord = RunStanding & {
   metadata?: { [key: string]: unknown };
   notBefore?: string;
   replyTo?: string;
+  /** The run it tries again, and the step from which on it was asked to. */
+  retryOf?: { runId: string; from?: string };
   traceId: string;
   createdAt: string;
   /** When the first step or task started. */
@@ -167,6 +171,7 @@ function opened(event: RunEvent): RunRecord {
     handoffs: [],
     usage: { inputTokens: 0, outputTokens: 0, totalTokens: 0, modelCalls: 0 },
     ...given({ sessionId, userId, metadata, notBefore, replyTo }),
+    ...(data.retryOf && { retryOf: { runId: data.retryOf.runId, ...given({ from: data.retryOf.from }) } }),
     traceId: data.trace.traceId,
     createdAt: event.at,
     events: event.n,
@@ -209,6 +214,12 @@ function take(to: Unfolded, event: RunEvent): void {
       const { step, agent, reason } = event.data;
       to.add({ id: step, agent, status: "skipped", attempts: 0, endedAt: event.at, reason });
       if (!isOfOnFailure(step)) run.progress.completed += 1;
+      break;
+    }
+    case "step.reused": {
+      const { step, agent, output } = event.data;
+      to.add({ id: step, agent, status: "completed", attempts: 0, endedAt: event.at, output, reused: true });
+      run.progress.completed += 1;
       break;
     }
     case "step.retrying": {

@@ -51,6 +51,8 @@ export type SupervisorContext = {
   readonly end?: End;
   /** How far the run is undone. */
   readonly unwound?: UnwindingState;
+  /** The outputs of steps that are taken over of another run; gone once it has begun. */
+  readonly reused?: ReadonlyMap<string, unknown> | undefined;
 };
 
 /** Names for what the host does; the machine itself never runs them. */
@@ -62,7 +64,7 @@ export const supervisorMachine = setup({
     context: {} as SupervisorContext,
     events: {} as Fact,
     emitted: {} as Decision,
-    input: {} as { setup: RunSetup; plan: Plan; unwinding: UnwindingPlan },
+    input: {} as Pick<SupervisorContext, "setup" | "plan" | "unwinding" | "reused">,
   },
   actors: {
     askAgent: performedByHost<OpenTask>(),
@@ -103,7 +105,9 @@ export const supervisorMachine = setup({
     }),
     begin: enqueueActions(({ context, enqueue }) => {
       const deadline = deadlineOf(context.setup);
-      const { state, moves } = context.plan.begin(context.setup);
+      const { reused, setup } = context;
+      const { state, moves } = context.plan.begin(reused ? { ...setup, reused } : setup);
+      if (reused) enqueue.assign({ reused: undefined });
       const timeout: Move[] = deadline ? [{ type: "timer", id: TIMEOUT_TIMER, dueAt: deadline }] : [];
       perform({ ...context, state, timers: {} }, [...timeout, ...moves], enqueue);
     }),

@@ -16,6 +16,7 @@ import type { WorkflowDefinition } from "./definition.ts";
 import { deterministicPlan } from "./deterministic.ts";
 import { handoffPlan } from "./handoff-plan.ts";
 import type { Decision, OpenTask, Plan, RunSetup } from "./plan.ts";
+import type { ReusedStep } from "./reused-steps.ts";
 import type { Fact, RunEvent } from "./run-events.ts";
 import { type SupervisorContext, supervisorMachine, timerChild } from "./supervisor-machine.ts";
 import { type UnwindingPlan, unwindingPlan } from "./unwinding.ts";
@@ -56,9 +57,11 @@ function plansOf(definition: WorkflowDefinition): Plans {
   return made;
 }
 
-/** Starts a run. */
-export function begin(definition: WorkflowDefinition, setup: RunSetup): Decided {
-  return interpret((scope) => supervisorMachine.getInitialSnapshot(scope, { setup, ...plansOf(definition) }));
+/** Starts a run; `reused` are the steps that it takes over of another one. */
+export function begin(definition: WorkflowDefinition, setup: RunSetup, reused: readonly ReusedStep[] = []): Decided {
+  const outputs = new Map(reused.map(({ data }) => [data.step, data.output]));
+  const input = { setup, ...plansOf(definition), ...(reused.length > 0 && { reused: outputs }) };
+  return interpret((scope) => supervisorMachine.getInitialSnapshot(scope, input));
 }
 
 /** Lets a supervisor decide on one more fact. Facts that no longer matter change nothing. */
@@ -79,7 +82,11 @@ export function setupOf(accepted: Extract<RunEvent, { type: "run.accepted" }>): 
 export function fold(definition: WorkflowDefinition, journal: readonly RunEvent[]): SupervisorSnapshot {
   const [accepted] = journal;
   if (accepted?.type !== "run.accepted") throw new FoldError("the journal does not begin with run.accepted");
-  return follow(begin(definition, setupOf(accepted)), journal);
+  return follow(begin(definition, setupOf(accepted), reusedIn(journal)), journal);
+}
+
+function reusedIn(journal: readonly RunEvent[]): ReusedStep[] {
+  return journal.flatMap((event) => (event.type === "step.reused" ? [event] : []));
 }
 
 /**

@@ -63,6 +63,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         workflows: () => [ARTICLE],
         agents: () => [{ name: "writer", hosts: ["here"] }],
         parked: { resume: async () => ({ is: "unknown" }), fail: async () => ({ is: "unknown" }) },
+        retries: { prepare: () => Promise.reject(new Error("nothing can be tried again here")) },
         logger,
         version: "0.1.0",
         ...options,

@@ -35,6 +35,7 @@ export const apiRequests = {
     by: z.string().optional(),
     force: z.boolean().optional(),
   }),
+  "runs.retry": z.strictObject({ runId: name, from: name.optional(), newRunId: name.optional() }),
   "runs.resume": z.strictObject({ runId: name }),
   "runs.fail": z.strictObject({ runId: name, reason: z.string().min(1).optional() }),
   "runs.signal": z.strictObject({ runId: name, name, payload: z.unknown().optional() }),

@@ -13,7 +13,7 @@ import type { Subjects } from "../subjects.ts";
 import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
 import { openDeadApi } from "./dead-api.ts";
-import { openRunApi, type ParkedRuns } from "./run-api.ts";
+import { openRunApi, type ParkedRuns, type RunRetries } from "./run-api.ts";
 
 /** An agent as `agents.list` shows it. */
 export type AgentListing = {
@@ -51,6 +51,8 @@ export type ApiOptions = {
   agents(): readonly AgentListing[];
   /** Decides about runs that no daemon could continue. */
   parked: ParkedRuns;
+  /** Knows whether a run can be tried again. */
+  retries: RunRetries;
   logger: Logger;
   /** The most one value may take as JSON, in bytes. @default 64 MiB */
   maxPayloadBytes?: number;
@@ -70,7 +72,16 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({ bus, subjects, index, journals, payloads, offers, parked: options.parked });
+  const runs = openRunApi({
+    bus,
+    subjects,
+    index,
+    journals,
+    payloads,
+    offers,
+    parked: options.parked,
+    retries: options.retries,
+  });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -78,6 +89,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.list": (request) => runs.list(request),
     "runs.result": (request) => runs.result(request),
     "runs.cancel": (request) => runs.cancel(request),
+    "runs.retry": (request, { headers }) => runs.retry(request, headers),
     "runs.resume": (request) => runs.resume(request),
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),

@@ -107,6 +107,18 @@ export type Client = {
    */
   cancel(runId: string, options?: { reason?: string; by?: string; force?: boolean }): Promise<void>;
   /**
+   * Makes a new run of one that failed or was cancelled: with its input and the definition it was bound to. What the steps had
+   * given that completed is taken over, unless it was undone, or comes after something that runs again; the rest runs. With
+   * `from` that step and what comes after it run again in any case, also of a run that completed. Asked again with the same
+   * `newRunId` (default a new id), it is the same run.
+   *
+   * @throws TroupeError `cannot_retry`; NotFoundError `unknown_run`.
+   */
+  retry(
+    runId: string,
+    options?: { from?: string; newRunId?: string; traceparent?: string },
+  ): Promise<{ runId: string }>;
+  /**
    * Takes a parked run up again, with its own definition or the one a daemon has now.
    *
    * @throws TroupeError `cannot_resume` with the reason where its journal fits neither, `not_parked`, `run_finished`;
@@ -195,6 +207,11 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     async cancel(runId, options = {}) {
       await call("runs.cancel", { runId, ...options });
     },
+    async retry(runId, { from, newRunId = nuid.next(), traceparent } = {}) {
+      await call("runs.retry", { runId, newRunId, ...(from !== undefined && { from }) }, { traceparent });
+      remember(newRunId);
+      return { runId: newRunId };
+    },
     async resume(runId) {
       await call("runs.resume", { runId });
     },
@@ -241,9 +258,13 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
         return { ...left, input: null };
       },
     });
+    remember(runId);
+    return { runId };
+  }
+
+  function remember(runId: string) {
     started.add(runId);
     if (started.size > MAX_STARTED) started.delete(started.values().next().value as string);
-    return { runId };
   }
 
   async function get(runId: string): Promise<RunRecord> {

@@ -21,6 +21,7 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { ENTRY_TOO_LARGE, type OpenTask, type RunSetup } from "../../workflows/plan.ts";
+import type { ReusedStep } from "../../workflows/reused-steps.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import { isCallingOff, isDone, isEnding, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
@@ -160,9 +161,11 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     openTasks: (): OpenTask[] => (snapshot ? Object.values(snapshot.context.open) : []),
     snapshot: () => snapshot,
 
-    /** Opens the journal of a new run. Rejects with FencedError when the run exists. */
-    begin(accepted: AcceptedBody, claimed: RunEventBody): Promise<void> {
-      return new Promise((resolve, reject) => happen({ type: "begin", accepted, claimed, done: { resolve, reject } }));
+    /** Opens the journal of a new run, with what it takes over of another. Rejects with FencedError when the run exists. */
+    begin(accepted: AcceptedBody, claimed: RunEventBody, reused: readonly ReusedStep[]): Promise<void> {
+      return new Promise((resolve, reject) =>
+        happen({ type: "begin", accepted, claimed, reused, done: { resolve, reject } }),
+      );
     },
 
     /** Makes this daemon the owner of a run whose journal was read. Rejects with FencedError when another was quicker. */

@@ -9,6 +9,7 @@
  */
 import type { OutcomeMessage, Task } from "../../actors/task.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { ReusedStep } from "../../workflows/reused-steps.ts";
 import type { Fact, FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import {
   begin,
@@ -32,7 +33,14 @@ export type Happening =
   | { type: "fact"; body: FactBody }
   | { type: "note"; body: RunEventBody }
   | { type: "redeliver"; taskId: string; lost: LostTask }
-  | { type: "begin"; accepted: AcceptedBody; claimed: RunEventBody; done: Settle }
+  | {
+      type: "begin";
+      accepted: AcceptedBody;
+      claimed: RunEventBody;
+      /** What is taken over of another run. */
+      reused: readonly ReusedStep[];
+      done: Settle;
+    }
   | { type: "claim"; claimed: RunEventBody; done: Settle };
 
 /** Resolves when the entry is stored, rejects when it was not. */
@@ -85,10 +93,11 @@ export function emptyDraft(at: string, snapshot: SupervisorSnapshot | undefined)
 export function take(base: DraftBase, draft: Draft, happening: Happening): void {
   switch (happening.type) {
     case "begin": {
-      const { accepted, claimed, done } = happening;
-      draft.bodies.push(accepted, claimed);
+      const { accepted, claimed, reused, done } = happening;
+      draft.bodies.push(accepted, claimed, ...reused);
       draft.settles.push(done);
-      merge(draft, begin(base.definition, { runId: base.runId, request: accepted.data, acceptedAt: draft.at }));
+      const setup = { runId: base.runId, request: accepted.data, acceptedAt: draft.at };
+      merge(draft, begin(base.definition, setup, reused));
       return;
     }
     case "claim":
