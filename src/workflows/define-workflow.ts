@@ -5,10 +5,11 @@ import type { JsonSchema } from "../actors/model.ts";
 import { joinPath, problemAt } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
 import type { RetryPolicy, WorkflowDefinition } from "./definition.ts";
+import { splitHooks, type WorkflowHooks } from "./hooks.ts";
 import { parseWorkflow } from "./parse-definition.ts";
 
 /** What every workflow may say; the defaults are those of {@link WorkflowDefinition}. */
-type CommonOptions = {
+type CommonOptions = WorkflowHooks & {
   name: string;
   version?: string | number;
   description?: string;
@@ -91,7 +92,8 @@ export function defineWorkflow(options: WorkflowOptions): WorkflowDefinition {
   const agents = new Map<string, Agent>();
   const problems: Problem[] = [];
   const path = joinPath("workflows", [String(options?.name)]);
-  const raw = withNames(options, (agent) => {
+  const { plain, attach } = splitHooks(options);
+  const raw = withNames(plain, (agent) => {
     const known = agents.get(agent.name);
     if (known && known !== agent)
       problems.push(problemAt({ path }, `one agent named "${agent.name}"`, "two different ones"));
@@ -100,6 +102,7 @@ export function defineWorkflow(options: WorkflowOptions): WorkflowDefinition {
   const parsed = parseWorkflow(options?.name, raw, { path, agents, open: true });
   if (!parsed.definition) throw new DefinitionError([...problems, ...parsed.problems]);
   if (problems.length > 0) throw new DefinitionError(problems);
+  attach(parsed.definition);
   return parsed.definition;
 }
 

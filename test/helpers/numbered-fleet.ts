@@ -117,6 +117,8 @@ const trip = defineWorkflow({
     { id: "card", agent: joiner, after: ["hotel", "car"] },
   ],
   onFailure: [{ id: "tell", agent: planner, input: "{{ error.code }}" }],
+  // Into the log of the process that calls it.
+  onError: ({ runId, error }) => process.stdout.write(`onError ${runId} ${error.code}\n`),
 });
 
 const numberedWorkflows: WorkflowDefinition[] = [diamond, relay, single, stubborn, grinding, bomb, branching, trip];

@@ -154,3 +154,18 @@ test("a run whose undoing cannot end is ended by force, and says what is not und
   expect(compensations.at(-1)).toMatchObject({ step: "flight", status: "abandoned" });
   await eventsOf(journals, "one");
 });
+
+test("a workflow hears of a failed run also when the daemon dies as soon as that is on record", {
+  timeout: 60_000,
+}, async () => {
+  await using stage = await openStage({ model: { reply: declined, delayMs: () => 10 } });
+  const { daemon, journals } = stage;
+  await daemon.kill();
+  await daemon.start({ crashAt: "after-end-entry" });
+  await requestRuns(journals, ["one"], ["trip"]);
+  await daemon.life.exited;
+  await runsEnded(journals, ["one"], 1_000);
+  expect(await daemon.log()).not.toContain("onError one");
+  await daemon.start();
+  await until("it to hear of it", async () => (await daemon.log()).includes("onError one max_turns"));
+});

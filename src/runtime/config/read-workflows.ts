@@ -4,6 +4,7 @@ import { placeAt } from "../../actors/schema-problems.ts";
 import type { Problem } from "../../errors.ts";
 import { withNames } from "../../workflows/define-workflow.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { splitHooks } from "../../workflows/hooks.ts";
 import { parseWorkflow } from "../../workflows/parse-definition.ts";
 import { unknownAgent } from "../../workflows/workflow-sources.ts";
 import { namedEntries } from "./named-entries.ts";
@@ -24,10 +25,13 @@ export function readWorkflows(
       continue;
     }
     // In TypeScript an agent may stand where a file has its name.
-    const plain = withNames(raw, () => undefined);
+    const hooks = splitHooks(raw);
+    const plain = withNames(hooks.plain, () => undefined);
     const { definition, problems } = parseWorkflow(name, plain, { ...place, agents: context.agents });
     context.problems.push(...problems);
-    if (definition) workflows.set(name, definition);
+    if (!definition) continue;
+    hooks.attach(definition);
+    workflows.set(name, definition);
   }
   return workflows;
 }

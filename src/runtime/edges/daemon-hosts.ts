@@ -233,7 +233,11 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
   async function settleAftermathOf(goneHost: string, goneIncarnation?: string) {
     const unnoticedMs = suspectAfterMs + lookAroundMs;
     try {
-      await settleAftermath({ ...common, journals, index, tracing, exports, unnoticedMs }, goneHost, goneIncarnation);
+      await settleAftermath(
+        { ...common, journals, index, tracing, definitions, exports, unnoticedMs },
+        goneHost,
+        goneIncarnation,
+      );
     } catch (error) {
       logger.debug({ err: error, host: goneHost }, "could not settle what a gone daemon left");
     }

@@ -26,6 +26,7 @@ import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-event
 import { isCallingOff, isDone, isEnding, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Payloads } from "../nats/payloads.ts";
+import { callHooks } from "./call-hooks.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
 import { encodeEntry, encodeFitting } from "./encode-entry.ts";
@@ -303,10 +304,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const tookMs = performance.now() - since;
     metrics.appendSeconds(tookMs / 1_000);
     if (tookMs > OLD_ANSWER_MS) await checkOwnership();
+    const before = snapshot?.context.open ?? {};
     snapshot = draft.snapshot;
     projection.recorded(stored, seq);
     effects.recorded(stored);
     parts.recorded(self, stored, texts, seq);
+    callHooks({ runId, definition, logger }, events, (taskId) => before[taskId]?.step);
     for (const { resolve } of settles) resolve();
     // R3: a claim may have been followed by a release while it was in flight.
     if (!open) return;

@@ -55,7 +55,11 @@ export const refsField = z
 const RETRY_OF = "expected {runId, hash, from?}: a run, the definition it was bound to, and a step of it";
 const retryOfField = z
   .strictObject(
-    { runId: z.string().refine(isToken), hash: z.string().min(1), from: z.string().min(1).optional() },
+    {
+      runId: z.string({ error: RETRY_OF }).refine(isToken, { error: RETRY_OF }),
+      hash: z.string({ error: RETRY_OF }).min(1, { error: RETRY_OF }),
+      from: z.string({ error: RETRY_OF }).min(1, { error: RETRY_OF }).optional(),
+    },
     { error: RETRY_OF },
   )
   .optional();

@@ -98,7 +98,7 @@ test("who asks at the door for what cannot be tried again gets a failed run that
   const requests = [
     ["d2", { runId: "d1", hash }, /completed/],
     ["d3", { runId: "gone", hash }, /no run "gone"/],
-    ["d4", { runId: 7 }, /retryOf: expected \{runId, hash, from\?\}/],
+    ["d4", { runId: 7 }, /retryOf.runId: expected \{runId, hash, from\?\}/],
   ] as const;
   const { connect } = await import("nats");
   const nc = await connect({ servers: daemon.natsUrl });
