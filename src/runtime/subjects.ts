@@ -9,6 +9,14 @@ export function isToken(name: string): boolean {
   return TOKEN.test(name);
 }
 
+/** The id of a step's task is its path, with a number. */
+const TASK_ID = /^[A-Za-z0-9_/-]{1,256}$/;
+
+/** Whether `id` can be a task's, and so one token of a subject. */
+export function isTaskId(id: string): boolean {
+  return TASK_ID.test(id);
+}
+
 export type Subjects = ReturnType<typeof subjectsFor>;
 
 /**

@@ -11,7 +11,7 @@ import { isUtf8 } from "node:buffer";
 import { gunzipSync, gzipSync } from "node:zlib";
 import type { ErrorRecord } from "../../errors.ts";
 import type { Bus } from "../nats/connection.ts";
-import { isToken, type Subjects } from "../subjects.ts";
+import { isTaskId, isToken, type Subjects } from "../subjects.ts";
 
 type DeadKind = "requests" | "tasks";
 
@@ -80,7 +80,8 @@ export function taskOriginOf(text: string): Pick<DeadOrigin, "runId" | "workflow
   const raw = parse(text);
   const named = (["runId", "workflow", "taskId"] as const).flatMap((key) => {
     const value = raw[key];
-    return typeof value === "string" && isToken(value) ? [[key, value] as const] : [];
+    const isId = key === "taskId" ? isTaskId : isToken;
+    return typeof value === "string" && isId(value) ? [[key, value] as const] : [];
   });
   return Object.fromEntries(named);
 }
