@@ -1,4 +1,5 @@
 /** What a run looks like at one moment, as lines for a terminal. */
+import type { CompensationRecord } from "../workflows/record-compensations.ts";
 import type { RunRecord, StepRecord } from "../workflows/run-record.ts";
 import { isOver } from "../workflows/run-status.ts";
 import { bold, cyan, dim, green, paintStatus, red, yellow } from "./style.ts";
@@ -29,10 +30,11 @@ const WORDS_LINES = 3;
 
 /** Draws a run: its head, a line for each step or task, and under it its tools, its words and to whom it handed over. */
 export function drawRun(run: RunRecord, tasks: ReadonlyMap<string, TaskView>, screen: Screen): string[] {
-  const names = run.steps.map((step) => nameOf(step, run));
+  const rows = [...run.steps, ...run.compensations.map(undoingRow)];
+  const names = rows.map((step) => nameOf(step, run));
   const width = Math.min(40, Math.max(10, ...names.map(widthOf)));
   const head = drawHead(run, screen);
-  const body = run.steps.flatMap((step, index) => {
+  const body = rows.flatMap((step, index) => {
     const { status, startedAt, endedAt, attempts, error, continued, reason } = step;
     const mark = status === "running" && isOver(run.status) ? " " : markOf(status, screen);
     const took = startedAt === undefined ? "" : durationBetween(startedAt, endedAt);
@@ -50,6 +52,11 @@ export function drawRun(run: RunRecord, tasks: ReadonlyMap<string, TaskView>, sc
   const room = Math.max(2, screen.rows - 2 - head.length);
   const shown = body.length > room ? [dim(`  … ${body.length - room + 1} lines above`), ...body.slice(1 - room)] : body;
   return [...head, ...shown].map((line) => narrowed(line, screen.columns - 1));
+}
+
+/** What undoes a step is drawn as a step of its own. */
+function undoingRow({ step, agent = "", status, ...rest }: CompensationRecord): StepRecord {
+  return { ...rest, id: `${step}/compensate`, agent, status: status === "abandoned" ? "cancelled" : status };
 }
 
 function drawHead(

@@ -12,18 +12,11 @@
  * The host (`runtime/hosts/active-run.ts`) interprets both, after they are in the journal.
  */
 import { assertEvent, enqueueActions, fromPromise, setup } from "xstate";
-import { JournalFullError, toErrorRecord } from "../errors.ts";
 import type { Debt } from "./debt.ts";
 import { type Decision, deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { causeOf, completedLate, type End, unwindingOf } from "./run-ends.ts";
 import type { Fact } from "./run-events.ts";
-import {
-  abandonedEnd,
-  type Cause,
-  owedIn,
-  type UnwindingPlan,
-  type UnwindingState,
-  type Unwound,
-} from "./unwinding.ts";
+import { abandonedEnd, owedIn, type UnwindingPlan, type UnwindingState, type Unwound } from "./unwinding.ts";
 
 /** How long cancelled tasks get to stop before the run is `cancelled` without them, where the fact does not say. */
 const CANCEL_GRACE_MS = 10_000;
@@ -33,9 +26,6 @@ export const START_TIMER = "start";
 const TIMEOUT_TIMER = "timeout";
 /** The timer of the time that called-off tasks get to stop. */
 export const CANCEL_TIMER = "cancel";
-
-/** How a run ends; of one that is unwound, first why. */
-type End = { readonly type: "complete"; readonly output: unknown } | Cause;
 
 export type SupervisorContext = {
   readonly setup: RunSetup;
@@ -290,26 +280,6 @@ function isIdle({ open }: SupervisorContext): boolean {
   return Object.keys(open).length === 0;
 }
 
-/** Why a run ends that is cancelled, or whose journal is full; a cause it had before stays. */
-function causeOf(event: Fact, end: End | undefined): Cause {
-  if (end && end.type !== "complete") return end;
-  if (event.type === "run.exceeded") {
-    const error = toErrorRecord(new JournalFullError("the run's journal", event.data.limit, event.data));
-    return { type: "fail", error };
-  }
-  assertEvent(event, "run.cancelling");
-  const { reason } = event.data;
-  return { type: "cancel", ...(reason !== undefined && { reason }) };
-}
-
-/** What completed although it was called off, of what has to be undone. The plan's state stays as it was: nothing follows. */
-function completedLate({ setup, plan, state, open }: SupervisorContext, fact: Fact): Debt[] {
-  if (fact.type !== "task.settled" || fact.data.outcome.type !== "completed") return [];
-  const task = open[fact.data.taskId];
-  if (!task?.owes) return [];
-  return plan.proceed(setup, state, fact, task).moves.flatMap((move) => (move.type === "owe" ? [move.debt] : []));
-}
-
 /** Gives tasks that are called off until `dueAt`; no other timer matters any more. */
 function waitForTasks(context: SupervisorContext, dueAt: string, enqueue: Enqueue): void {
   const isWaiting = !isIdle(context);
@@ -317,11 +287,6 @@ function waitForTasks(context: SupervisorContext, dueAt: string, enqueue: Enqueu
   if (!isWaiting) return;
   enqueue.emit({ type: "timer.set", data: { id: CANCEL_TIMER, dueAt } });
   enqueue.spawnChild("timer", { id: timerChild(CANCEL_TIMER), input: { id: CANCEL_TIMER, dueAt } });
-}
-
-function unwindingOf({ setup, debts, end }: SupervisorContext) {
-  if (!end || end.type === "complete") throw new Error("a run is undone that neither failed nor was cancelled");
-  return { setup, debts, cause: end };
 }
 
 function unwound(context: SupervisorContext, { state, moves, end }: Unwound, enqueue: Enqueue): void {

@@ -295,15 +295,15 @@ describe("a compensation that fails", () => {
     });
   });
 
-  test("of thousands that cannot even be asked costs no more than each of them", () => {
-    const ids = Array.from({ length: 1_000 }, (_, i) => `s${i}`);
+  test("of many that cannot even be asked costs no more than each of them", () => {
+    const ids = Array.from({ length: 300 }, (_, i) => `s${i}`);
     const many = ids.map((id) => booked(id, { compensate: { agent: "undoer", input: "{{ output.missing }}" } }));
     const run = superviseRun(defineWorkflow({ name: "w", steps: [...many, { id: "last", agent: "x" }] }));
     for (const id of ids) run.completes(`${id}-1`, {});
     run.fails("last-1");
-    expect(events(run, "compensation.failed")).toHaveLength(1_000);
+    expect(events(run, "compensation.failed")).toHaveLength(300);
     const { message = "" } = record(run).error ?? {};
-    expect(message).toContain("and 980 more");
+    expect(message).toContain("and 280 more");
     expect(message.length).toBeLessThan(8_000);
   });
 });

@@ -154,7 +154,11 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     const room = payloads.room(0);
     if (endpoint !== "runs.get") throw new PayloadTooLargeError(what, bytes, room);
     const record = whole as RunRecord;
-    const fields = ["/input", "/output", "/metadata", ...record.steps.map((_, i) => `/steps/${i}/output`)];
+    const fields = [
+      ...["/input", "/output", "/metadata"],
+      ...record.steps.map((_, i) => `/steps/${i}/output`),
+      ...record.compensations.map((_, i) => `/compensations/${i}/output`),
+    ];
     const [left] = await payloads.detach([record], { what, fields, bytes, room, runId: record.runId });
     return left ?? {};
   }

@@ -1,5 +1,6 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
+import { CannotRetryError } from "../../workflows/reused-steps.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
 import type { Decided } from "../hosts/parked-runs.ts";
@@ -121,6 +122,8 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     },
 
     async retry({ runId, from, newRunId = nuid.next() }, sent) {
+      if (newRunId === runId)
+        throw new CannotRetryError(`newRunId: expected another id than that of the run, got ${runId}`);
       // Asked a second time, it is there.
       if (index.known(newRunId)) return { runId: newRunId, existing: true };
       const { workflow, retryOf } = await retries.prepare({ runId, from });

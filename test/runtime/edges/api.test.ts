@@ -29,7 +29,7 @@ test("the service is found by its name, with its version and every endpoint", as
     endpoints: { subject: string }[];
   }>();
   expect(info.version).toBe("0.1.0");
-  const names = ["start", "get", "list", "result", "cancel", "resume", "fail", "signal", "journal"].map(
+  const names = ["start", "get", "list", "result", "cancel", "retry", "resume", "fail", "signal", "journal"].map(
     (name) => `runs.${name}`,
   );
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);

@@ -88,6 +88,7 @@ test("what cannot be tried again is told before anything is begun", async () => 
     code: "cannot_retry",
     message: expect.stringMatching(/expected the id of a step \(first, second, third\), got "fourth"/),
   });
+  await expect(client.retry("w1", { newRunId: "w1", from: "third" })).rejects.toMatchObject({ code: "cannot_retry" });
   await expect(client.retry("nobody")).rejects.toMatchObject({ code: "unknown_run" });
 });
 
