@@ -69,6 +69,8 @@ export type {
 } from "./workflows/define-workflow.ts";
 export { defineWorkflow } from "./workflows/define-workflow.ts";
 export type { WorkflowDefinition } from "./workflows/definition.ts";
+export type { RunFailure, TaskFailure, WorkflowHooks } from "./workflows/hooks.ts";
+export type { CompensationRecord } from "./workflows/record-compensations.ts";
 export type { RunEvent, RunEventType } from "./workflows/run-events.ts";
 export type { RunMetrics, StepMetrics } from "./workflows/run-metrics.ts";
 export type { RunRecord, StepRecord } from "./workflows/run-record.ts";

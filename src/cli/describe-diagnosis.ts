@@ -79,10 +79,10 @@ function describeDoor({ waiting, inHand, redelivered, pulls }: DoorReport): stri
   ].join(", ");
 }
 
-function describeRuns({ pending, running, waiting, cancelling, more, parked }: RunsReport): string {
-  const unfinished = pending + running + waiting + cancelling;
+function describeRuns({ pending, running, waiting, failing, cancelling, more, parked }: RunsReport): string {
+  const unfinished = pending + running + waiting + failing + cancelling;
   if (unfinished === 0) return "none unfinished";
-  const parts = Object.entries({ pending, running, waiting, cancelling })
+  const parts = Object.entries({ pending, running, waiting, failing, cancelling })
     .filter(([, number]) => number > 0)
     .map(([status, number]) => `${number} ${status}`);
   const stuck = parked.length > 0 ? [yellow(`${parked.length} parked`)] : [];

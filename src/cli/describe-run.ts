@@ -18,6 +18,7 @@ export function describeRun(run: RunRecord): string {
       "progress",
       progress.total > 1 ? `${progress.completed} of ${progress.total} steps, ${progress.percent}%` : undefined,
     ],
+    ["retry of", run.retryOf && `${run.retryOf.runId}${run.retryOf.from ? ` from ${run.retryOf.from}` : ""}`],
     ["input", cut(inline(input), 100)],
     ["created", dateAndTime(createdAt)],
     ["not before", run.notBefore],
@@ -29,7 +30,9 @@ export function describeRun(run: RunRecord): string {
     ["owner", run.owner && `${run.owner.host} (claim ${run.owner.epoch})`],
     ["trace", run.traceId],
   ]);
-  const sections = [describeSteps(run), describeHandoffs(run), describeEnd(run)].filter((section) => section !== "");
+  const sections = [describeSteps(run), describeCompensations(run), describeHandoffs(run), describeEnd(run)].filter(
+    (section) => section !== "",
+  );
   return [facts, ...sections].join("\n\n");
 }
 
@@ -41,11 +44,11 @@ function describeSteps(run: RunRecord): string {
 }
 
 function describeStep(step: StepRecord, done: string | undefined): string[] {
-  const { id, agent = "", status, attempts, startedAt, endedAt, output, error, continued, reason } = step;
+  const { id, agent = "", status, attempts, startedAt, endedAt, output, error, continued, reused, reason } = step;
   return [
     id,
     agent,
-    `${paintStatus(status)}${continued ? dim(", went on") : ""}`,
+    `${paintStatus(status)}${continued ? dim(", went on") : ""}${reused ? dim(", reused") : ""}`,
     attempts > 1 ? String(attempts) : "",
     startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
     reason !== undefined
@@ -54,6 +57,20 @@ function describeStep(step: StepRecord, done: string | undefined): string[] {
         ? red(cut(inline(error.message), 60))
         : (done ?? cut(inline(output ?? ""), 60)),
   ];
+}
+
+/** What was undone, and what was not. */
+function describeCompensations({ compensations }: RunRecord): string {
+  if (compensations.length === 0) return "";
+  const rows = compensations.map(({ step, agent = "", status, attempts, startedAt, endedAt, output, error }) => [
+    step,
+    agent,
+    paintStatus(status),
+    attempts > 1 ? String(attempts) : "",
+    startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
+    error && status !== "completed" ? red(cut(inline(error.message), 60)) : cut(inline(output ?? ""), 60),
+  ]);
+  return renderTable(["UNDOES", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
 }
 
 function describeHandoffs({ handoffs }: RunRecord): string {

@@ -1,4 +1,5 @@
 /** What a run looks like at one moment, as lines for a terminal. */
+import type { CompensationRecord } from "../workflows/record-compensations.ts";
 import type { RunRecord, StepRecord } from "../workflows/run-record.ts";
 import { isOver } from "../workflows/run-status.ts";
 import { stepRows } from "./step-rows.ts";
@@ -30,7 +31,8 @@ const WORDS_LINES = 3;
 
 /** Draws a run: its head, a line for each step or task, and under it its tools, its words and to whom it handed over. */
 export function drawRun(run: RunRecord, tasks: ReadonlyMap<string, TaskView>, screen: Screen): string[] {
-  const rows = stepRows(run);
+  const undoing = run.compensations.map((row) => ({ step: undoingRow(row), depth: 0, done: undefined }));
+  const rows = [...stepRows(run), ...undoing];
   const names = rows.map(({ step, depth }) => `${"  ".repeat(depth)}${nameOf(step, run)}`);
   const width = Math.min(40, Math.max(10, ...names.map(widthOf)));
   const head = drawHead(run, screen);
@@ -53,6 +55,11 @@ export function drawRun(run: RunRecord, tasks: ReadonlyMap<string, TaskView>, sc
   const room = Math.max(2, screen.rows - 2 - head.length);
   const shown = body.length > room ? [dim(`  … ${body.length - room + 1} lines above`), ...body.slice(1 - room)] : body;
   return [...head, ...shown].map((line) => narrowed(line, screen.columns - 1));
+}
+
+/** What undoes a step is drawn as a step of its own. */
+function undoingRow({ step, agent = "", status, ...rest }: CompensationRecord): StepRecord {
+  return { ...rest, id: `${step}/compensate`, agent, status: status === "abandoned" ? "cancelled" : status };
 }
 
 function drawHead(

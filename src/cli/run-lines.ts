@@ -82,6 +82,8 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       const why = reason ? `: ${inline(reason)}` : "";
       return { word: "handoff", paint: cyan, about: `${from} → ${to}${why}${usage ? `  ${dim(tokens(usage))}` : ""}` };
     }
+    case "step.reused":
+      return { word: "reused", paint: dim, about: `${event.data.step}: ${quoted(event.data.output)}` };
     case "step.retrying": {
       const { step, attempt, dueAt, error } = event.data;
       const about = `${step}: attempt ${attempt} at ${timeOfDay(dueAt)}, after ${inline(error.message)}`;
@@ -102,6 +104,19 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       return event.data.exhausted
         ? { word: "gives up", paint: yellow, about: `${event.data.step}: repeated as often as it may be` }
         : undefined;
+    case "run.failing":
+      return { word: "failing", paint: yellow, about: inline(event.data.error.message) };
+    case "compensation.completed":
+      return { word: "undone", paint: green, about: event.data.step };
+    case "compensation.retrying": {
+      const { step, attempt, dueAt, error } = event.data;
+      const about = `undoing ${step}: attempt ${attempt} at ${timeOfDay(dueAt)}, after ${inline(error.message)}`;
+      return { word: "retrying", paint: yellow, about };
+    }
+    case "compensation.failed":
+      return { word: "not undone", paint: red, about: `${event.data.step}: ${inline(event.data.error.message)}` };
+    case "compensation.abandoned":
+      return { word: "not undone", paint: red, about: event.data.steps.join(", ") };
     case "timer.set":
       if (event.data.id !== "start") return undefined;
       return { word: "pending", about: `until ${timeOfDay(event.data.dueAt)}` };

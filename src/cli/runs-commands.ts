@@ -25,6 +25,7 @@ Examples:
   troupe runs logs <run-id> --follow
   troupe runs metrics <run-id>
   troupe runs cancel <run-id> --reason "wrong topic"
+  troupe runs retry <run-id> --from card
   troupe runs resume <run-id>`;
 
 type Asked = Given & { json?: boolean };
@@ -60,10 +61,19 @@ export function addRunsCommands(program: Command): void {
 
   const cancel = runs
     .command("cancel")
-    .description("Stop a run.")
+    .description("Stop a run; what has to be undone then is.")
     .argument("<run-id>")
-    .option("--reason <text>", "What is recorded as the reason.");
+    .option("--reason <text>", "What is recorded as the reason.")
+    .option("--force", "End it at once, without waiting for anything or undoing anything more.");
   does(asksDaemon(cancel), cancelRun);
+
+  const retry = runs
+    .command("retry")
+    .description("Try a run again that failed or was cancelled: a new run that does only what that one has not done.")
+    .argument("<run-id>")
+    .option("--from <step>", "Run this step and what comes after it again in any case.")
+    .option("--run-id <id>", "The id of the new run. (default: a new one)");
+  does(asksDaemon(retry), retryRun);
 
   const resume = runs
     .command("resume")
@@ -132,11 +142,20 @@ async function printResult(given: Asked & { wait?: boolean }, runId: string): Pr
   });
 }
 
-async function cancelRun(given: Asked & { reason?: string }, runId: string): Promise<void> {
-  const { reason } = given;
-  await withClient(given, (client) => client.cancel(runId, reason === undefined ? {} : { reason }));
+async function cancelRun(given: Asked & { reason?: string; force?: true }, runId: string): Promise<void> {
+  const { reason, force } = given;
+  const how = { ...(reason !== undefined && { reason }), ...(force && { force }) };
+  await withClient(given, (client) => client.cancel(runId, how));
   if (given.json) printJson({ runId, status: "cancelling" });
   else print(`cancelling ${runId}`);
+}
+
+async function retryRun(given: Asked & { from?: string; runId?: string }, runId: string): Promise<void> {
+  const { from, runId: newRunId } = given;
+  const options = { ...(from !== undefined && { from }), ...(newRunId !== undefined && { newRunId }) };
+  const made = await withClient(given, (client) => client.retry(runId, options));
+  if (given.json) printJson(made);
+  else print(made.runId);
 }
 
 async function resumeRun(given: Asked, runId: string): Promise<void> {

@@ -16,19 +16,23 @@ export const green = (text: string) => paint("green", text);
 export const yellow = (text: string) => paint("yellow", text);
 export const cyan = (text: string) => paint("cyan", text);
 
-const OF_STATUS: { readonly [Status in RunStatus | "retrying" | "skipped"]: (text: string) => string } = {
+type Painted = RunStatus | "retrying" | "skipped" | "abandoned";
+
+const OF_STATUS: { readonly [Status in Painted]: (text: string) => string } = {
   pending: dim,
   running: cyan,
   waiting: yellow,
   retrying: yellow,
   skipped: dim,
+  failing: yellow,
   cancelling: yellow,
   completed: green,
   failed: red,
   cancelled: red,
+  abandoned: red,
 };
 
 /** A status in its colour. */
-export function paintStatus(status: RunStatus | "retrying" | "skipped"): string {
+export function paintStatus(status: Painted): string {
   return OF_STATUS[status](status);
 }

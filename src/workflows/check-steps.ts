@@ -10,7 +10,15 @@ import { compileTemplate, type TemplateContext } from "./templates.ts";
 import { unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
 
 /** What is checked: the steps, and in the same order what was written of them. */
-type Checked = { steps: readonly StepDefinition[]; drafts: readonly StepDraft[]; sources: WorkflowSources & Place };
+type Checked = {
+  steps: readonly StepDefinition[];
+  drafts: readonly StepDraft[];
+  sources: WorkflowSources & Place;
+  list: StepList;
+};
+
+/** Where steps stand in their workflow. */
+export type StepList = "steps" | "onFailure";
 
 /**
  * Sorts the steps of one group so that each stands after those it comes after and those it handles, or says what is wrong with
@@ -20,12 +28,13 @@ export function checkSteps(
   steps: readonly StepDefinition[],
   drafts: readonly StepDraft[],
   sources: WorkflowSources & Place,
-  around: Surroundings,
+  { list, around }: { list: StepList; around: Surroundings },
 ): { sorted: StepDefinition[]; problems: Problem[]; before: (id: string) => StepsBefore } {
-  const checked: Checked = { steps, drafts, sources };
-  const agents = drafts.flatMap(({ agent }, index) =>
-    agent === undefined ? [] : unknownAgent(agent, sources, placeAt(sources, "steps", index, "agent")),
-  );
+  const checked: Checked = { steps, drafts, sources, list };
+  const agents = drafts.flatMap(({ agent, compensate }, index) => [
+    ...(agent === undefined ? [] : unknownAgent(agent, sources, placeAt(sources, list, index, "agent"))),
+    ...compensationProblems(compensate, placeAt(sources, list, index, "compensate"), { sources, around }),
+  ]);
   const links = linkProblems(checked);
   const order = links.length > 0 ? { problems: links } : orderOf(checked);
   const sorted = order.sorted ?? [...steps];
@@ -39,10 +48,20 @@ export function checkSteps(
 /** Where in the file each id stands, and where what is looked at does. */
 type Ids = { places: ReadonlyMap<string, readonly number[]>; place: Place };
 
-function linkProblems({ steps, drafts, sources }: Checked): Problem[] {
+function compensationProblems(
+  compensate: StepDraft["compensate"],
+  place: Place,
+  { sources, around }: { sources: WorkflowSources; around: Surroundings },
+): Problem[] {
+  if (!compensate) return [];
+  if (!around.locals.has("error")) return unknownAgent(compensate.agent, sources, placeAt(place, "agent"));
+  return [problemAt(place, "no `compensate` in `onFailure`", showValue(compensate.agent))];
+}
+
+function linkProblems({ steps, drafts, sources, list }: Checked): Problem[] {
   const places = Map.groupBy(steps.keys(), (index) => steps[index]?.id ?? "");
   return drafts.flatMap((draft, index) => {
-    const at = (...keys: (string | number)[]): Ids => ({ places, place: placeAt(sources, "steps", index, ...keys) });
+    const at = (...keys: (string | number)[]): Ids => ({ places, place: placeAt(sources, list, index, ...keys) });
     const { id, after = [], switch: choice } = draft;
     return [
       ...repeatedId(id, index, at("id")),
@@ -91,9 +110,9 @@ function unclearOnError({ onError }: StepDraft, index: number, { places, place }
   return places.has(onError) ? [problemAt(place, `a step of another name than "${onError}"`, showValue(onError))] : [];
 }
 
-function orderOf({ steps, sources }: Checked): { sorted?: StepDefinition[]; problems: Problem[] } {
+function orderOf({ steps, sources, list }: Checked): { sorted?: StepDefinition[]; problems: Problem[] } {
   const plain = sortSteps(steps);
-  const place = placeAt(sources, "steps");
+  const place = placeAt(sources, list);
   if ("cycle" in plain) return { problems: [circle(place, plain.cycle)] };
   const backward = handlersBefore(steps, plain.sorted, place);
   if (backward.length > 0) return { problems: backward };
@@ -118,20 +137,21 @@ function handlersBefore(steps: readonly StepDefinition[], sorted: readonly StepD
 
 /** An expression may speak only of steps that are certain to have ended, so that a fold always gives the same. */
 function expressionProblems(
-  { steps, drafts, sources }: Checked,
+  { steps, drafts, sources, list }: Checked,
   before: (id: string) => StepsBefore,
   around: Surroundings,
 ): Problem[] {
   return drafts.flatMap((draft, index) => {
-    const { id, input, when, switch: choice, forEach, repeat } = draft;
+    const { id, input, when, switch: choice, forEach, repeat, compensate } = draft;
+    const undoing = compensate?.input;
     const step = steps[index];
-    if (!step || [input, when, choice, forEach, repeat].every((source) => source === undefined)) return [];
+    if (!step || [input, when, choice, forEach, repeat, undoing].every((source) => source === undefined)) return [];
     const own = before(id);
     const inner = draft.steps?.map((step) => step.id) ?? [];
     const previous = own[Symbol.iterator]().next().done !== true;
-    const { once, each, until } = contextsOf(step, { own, previous, around, inner });
+    const { once, each, until, undo } = contextsOf(step, { own, previous, around, inner });
     const at = (context: typeof once, ...keys: string[]): TemplateContext => ({
-      ...placeAt(sources, "steps", index, ...keys),
+      ...placeAt(sources, list, index, ...keys),
       ...context,
     });
     const problems: Problem[] = [];
@@ -145,6 +165,7 @@ function expressionProblems(
     const enough = repeat?.until;
     if (enough !== undefined) check(() => compileCondition(enough, at(until, "repeat", "until")));
     if (input !== undefined) check(() => compileTemplate(input, at(each, "input")));
+    if (undoing !== undefined) check(() => compileTemplate(undoing, at(undo, "compensate", "input")));
     return problems;
   });
 }

@@ -5,16 +5,19 @@ import type { JsonSchema } from "../actors/model.ts";
 import { joinPath, problemAt } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
 import type { RetryPolicy, WorkflowDefinition } from "./definition.ts";
+import { splitHooks, type WorkflowHooks } from "./hooks.ts";
 import { parseWorkflow } from "./parse-definition.ts";
 import type { ScheduleTermsOptions } from "./schedule.ts";
 
 /** What every workflow may say; the defaults are those of {@link WorkflowDefinition}. */
-type CommonOptions = {
+type CommonOptions = WorkflowHooks & {
   name: string;
   version?: string | number;
   description?: string;
   /** What the request's input must fit; of a zod schema, as far as JSON Schema can say it. */
   input?: z.ZodType | JsonSchema;
+  /** What the run's output must fit; otherwise the run fails with `bad_output`. */
+  output?: z.ZodType | JsonSchema;
   timeoutMs?: number;
   /** When it starts by itself, on any of the daemons that have it. The schedule has the workflow's name. */
   schedule?: ScheduleTermsOptions;
@@ -51,7 +54,18 @@ export type StepOptions = StepWork & {
   switch?: { on: string; cases: { readonly [value: string]: string }; default?: string };
   /** A template. @default the default input of a chain */
   input?: unknown;
+  /** What the output must fit; one that does not is a failed attempt, with `bad_output`. */
+  output?: z.ZodType | JsonSchema;
+  /** What it does not say is as the workflow's `defaults` have it. */
   retry?: Partial<RetryPolicy>;
+  /**
+   * What undoes the step when the run fails or is cancelled after it has completed. Its `input` is a template that may speak of
+   * all the step's may, and of its `output` and the `error`.
+   *
+   * @default input a text with the request, the output and the error, each marked
+   */
+  compensate?: { agent: Agent | string; input?: unknown; retry?: Partial<RetryPolicy>; timeoutMs?: number };
+  /** How long one attempt may take, in milliseconds. @default that of the workflow's `defaults`, else the agent's own limit */
   timeoutMs?: number;
   /**
    * A list in CEL: the step is done once for each item, with `item` and `index` in scope, and its output is the list of what
@@ -71,6 +85,10 @@ export type DeterministicWorkflowOptions = CommonOptions & {
   kind?: "deterministic";
   /** How many tasks of a run are open at once, at most 500. @default 500 */
   concurrency?: number;
+  /** What steps have that do not say otherwise. */
+  defaults?: { retry?: Partial<RetryPolicy>; timeoutMs?: number };
+  /** Steps that run when a run fails, after it was undone what was to be; in their expressions there is `error`. */
+  onFailure?: readonly StepOptions[];
 } & ({ agents: readonly (Agent | string)[]; steps?: never } | { steps: readonly StepOptions[]; agents?: never });
 
 export type HandoffWorkflowOptions = CommonOptions & {
@@ -93,7 +111,8 @@ export function defineWorkflow(options: WorkflowOptions): WorkflowDefinition {
   const agents = new Map<string, Agent>();
   const problems: Problem[] = [];
   const path = joinPath("workflows", [String(options?.name)]);
-  const raw = withNames(options, (agent) => {
+  const { plain, attach } = splitHooks(options);
+  const raw = withNames(plain, (agent) => {
     const known = agents.get(agent.name);
     if (known && known !== agent)
       problems.push(problemAt({ path }, `one agent named "${agent.name}"`, "two different ones"));
@@ -102,6 +121,7 @@ export function defineWorkflow(options: WorkflowOptions): WorkflowDefinition {
   const parsed = parseWorkflow(options?.name, raw, { path, agents, open: true });
   if (!parsed.definition) throw new DefinitionError([...problems, ...parsed.problems]);
   if (problems.length > 0) throw new DefinitionError(problems);
+  attach(parsed.definition);
   return parsed.definition;
 }
 
@@ -118,6 +138,7 @@ export function withNames(options: unknown, found: (agent: Agent) => void): unkn
   if ("entry" in raw) raw.entry = named(raw.entry);
   if ("agents" in raw) raw.agents = each(raw.agents, named);
   if ("steps" in raw) raw.steps = each(raw.steps, (step) => namedStep(step, named));
+  if ("onFailure" in raw) raw.onFailure = each(raw.onFailure, (step) => namedStep(step, named));
   return raw;
 }
 
@@ -127,6 +148,7 @@ function namedStep(step: unknown, named: (value: unknown) => unknown): unknown {
     ...step,
     ...("agent" in step && { agent: named(step.agent) }),
     ...("steps" in step && Array.isArray(step.steps) && { steps: step.steps.map((inner) => namedStep(inner, named)) }),
+    ...("compensate" in step && { compensate: namedStep(step.compensate, named) }),
   };
 }
 

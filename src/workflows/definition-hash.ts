@@ -15,7 +15,11 @@ export function hashDefinition(definition: Unhashed<DeterministicDefinition> | U
 
 /** What a model is told about a handoff decides nothing; where it may go does. The kind of a step follows from its keys. */
 function withoutWords(decisive: object): object {
-  if ("steps" in decisive) return { ...decisive, steps: (decisive.steps as StepDefinition[]).map(withoutKind) };
+  if ("steps" in decisive) {
+    const { steps, onFailure } = decisive as Pick<DeterministicDefinition, "steps" | "onFailure">;
+    const late = onFailure && { onFailure: onFailure.map(withoutKind) };
+    return { ...decisive, steps: steps.map(withoutKind), ...late };
+  }
   if (!("agents" in decisive)) return decisive;
   const agents = decisive.agents as HandoffDefinition["agents"];
   const edges = Object.entries(agents).map(([from, options]) => [

@@ -10,22 +10,20 @@ import { scheduleTermsSchema } from "./schedule-schema.ts";
 
 export const KINDS = ["deterministic", "handoff"] as const;
 
-const LONGEST_DELAY_MS = 30_000;
-
+/** Each part may come from the workflow's defaults, so none has a default here. */
 const retrySchema = strict({
-  maxAttempts: z.number().int().min(1).max(1_000).default(1),
-  backoff: z.enum(["exponential", "fixed"]).default("exponential"),
-  delayMs: durationSchema.default(500),
+  maxAttempts: z.number().int().min(1).max(1_000).optional(),
+  backoff: z.enum(["exponential", "fixed"]).optional(),
+  delayMs: durationSchema.optional(),
   maxDelayMs: durationSchema.optional(),
-})
-  .refine(({ delayMs, maxDelayMs }) => maxDelayMs === undefined || maxDelayMs >= delayMs, {
-    path: ["maxDelayMs"],
-    error: "expected at least delayMs",
-  })
-  .transform((retry) => ({ ...retry, maxDelayMs: retry.maxDelayMs ?? Math.max(LONGEST_DELAY_MS, retry.delayMs) }));
+  on: z.array(z.string().min(1)).min(1).optional(),
+});
 
-/** What a step without `retry` has. */
-export const DEFAULT_RETRY = Object.freeze(retrySchema.parse({}));
+const valueSchema = z
+  .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
+    error: "expected a zod schema or a JSON Schema",
+  })
+  .optional();
 
 const switchSchema = strict({
   on: z.string().min(1),
@@ -46,8 +44,22 @@ const concurrencySchema = z.number().int().min(1).max(MOST_OPEN_TASKS);
 /** What says what a step does: one of these. */
 export const STEP_KEYS = ["agent", "steps"] as const;
 
+/** Instances of steps are named by paths, in which these have a meaning of their own. */
+const RESERVED = ["compensate", "onFailure"];
+
+const stepIdSchema = nameSchema.refine((id) => !RESERVED.includes(id), {
+  error: `expected an id other than ${RESERVED.join(" and ")}`,
+});
+
+const compensateSchema = strict({
+  agent: nameSchema,
+  input: jsonSchema.optional(),
+  retry: retrySchema.optional(),
+  timeoutMs: durationSchema.optional(),
+});
+
 const stepShape = {
-  id: nameSchema,
+  id: stepIdSchema,
   agent: nameSchema.optional(),
   after: z
     .union([nameSchema, z.array(nameSchema)], { error: "expected the id of a step, or a list of them" })
@@ -57,8 +69,10 @@ const stepShape = {
   onError: nameSchema.default("fail"),
   switch: switchSchema.optional(),
   input: jsonSchema.optional(),
-  retry: retrySchema.prefault({}),
+  output: valueSchema,
+  retry: retrySchema.optional(),
   timeoutMs: durationSchema.optional(),
+  compensate: compensateSchema.optional(),
   forEach: z.string().min(1).optional(),
   concurrency: concurrencySchema.optional(),
   repeat: repeatSchema.optional(),
@@ -79,14 +93,13 @@ const common = {
     .transform(String)
     .default("1"),
   description: z.string().optional(),
-  input: z
-    .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
-      error: "expected a zod schema or a JSON Schema",
-    })
-    .optional(),
+  input: valueSchema,
+  output: valueSchema,
   timeoutMs: durationSchema.optional(),
   schedule: scheduleTermsSchema.optional(),
 };
+
+const defaultsSchema = strict({ retry: retrySchema.optional(), timeoutMs: durationSchema.optional() });
 
 const agentsSchema = z.array(nameSchema).min(1);
 
@@ -96,6 +109,8 @@ export const deterministicSchema = strict({
   agents: agentsSchema.optional(),
   steps: z.array(stepSchema).min(1).optional(),
   concurrency: concurrencySchema.optional(),
+  defaults: defaultsSchema.optional(),
+  onFailure: z.array(stepSchema).min(1).optional(),
 });
 
 export const handoffSchema = strict({
@@ -107,6 +122,8 @@ export const handoffSchema = strict({
   maxVisits: z.number().int().min(1).max(10_000).default(8),
 });
 
+export type RetryDraft = z.output<typeof retrySchema>;
+export type DefaultsDraft = z.output<typeof defaultsSchema>;
 export type StepDraft = z.output<z.ZodObject<typeof stepShape>> & { steps?: StepDraft[] | undefined };
 export type DeterministicDraft = z.output<typeof deterministicSchema>;
 export type HandoffDraft = z.output<typeof handoffSchema>;

@@ -18,6 +18,8 @@ export type RetryPolicy = {
   delayMs: number;
   /** The longest delay, in milliseconds. @default 30000 */
   maxDelayMs: number;
+  /** The codes of the errors after which a step is tried again. @default every error but one whose `retryable` is false */
+  on?: string[];
 };
 
 type StepCommon = {
@@ -32,6 +34,8 @@ type StepCommon = {
   onError?: string;
   /** A template; absent means the default input of a chain. */
   input?: unknown;
+  /** A JSON Schema the output must fit; one that does not is a failed attempt (`bad_output`). */
+  output?: { [key: string]: unknown };
   retry: RetryPolicy;
   /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
   timeoutMs?: number;
@@ -43,11 +47,26 @@ type StepCommon = {
   repeat?: { until: string; max: number };
 };
 
+/** What undoes a step. */
+export type CompensationDefinition = {
+  agent: string;
+  /** A template; absent means a text with the request, the step's output and the error. */
+  input?: unknown;
+  retry: RetryPolicy;
+  /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
+  timeoutMs?: number;
+};
+
 /** A step an agent is asked for. */
-type AgentStep = StepCommon & { kind: "agent"; agent: string };
+type AgentStep = StepCommon & {
+  kind: "agent";
+  agent: string;
+  /** How what it did is undone when the run fails later. */
+  compensate?: CompensationDefinition;
+};
 
 /** A step that is a graph of its own. */
-type GroupStep = StepCommon & { kind: "group"; agent?: never; steps: StepDefinition[] };
+type GroupStep = StepCommon & { kind: "group"; agent?: never; compensate?: never; steps: StepDefinition[] };
 
 /** One node of a deterministic workflow. */
 export type StepDefinition = AgentStep | GroupStep;
@@ -59,6 +78,8 @@ type Common = {
   description?: string;
   /** A JSON Schema the request's input must fit. */
   input?: { [key: string]: unknown };
+  /** A JSON Schema the run's output must fit; otherwise the run fails (`bad_output`). */
+  output?: { [key: string]: unknown };
   /** How long a run may take, in milliseconds, where the request does not say. */
   timeoutMs?: number;
   /** When it starts by itself; the schedule has the workflow's name. */
@@ -73,6 +94,8 @@ export type DeterministicDefinition = Common & {
   steps: StepDefinition[];
   /** How many tasks of a run are open at once; absent means {@link MOST_OPEN_TASKS}. */
   concurrency?: number;
+  /** What runs when the run fails, after it was undone what was to be; in such an order too. */
+  onFailure?: StepDefinition[];
 };
 
 export type HandoffDefinition = Common & {

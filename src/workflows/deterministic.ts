@@ -15,13 +15,15 @@
  *     into a message, whatever a fact makes due.
  */
 import type { Task } from "../actors/task.ts";
-import { toErrorRecord } from "../errors.ts";
+import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import { backoff } from "./backoff.ts";
+import { badOutput } from "./check-output.ts";
 import { DEFAULT_ITEMS_AT_ONCE, type DeterministicDefinition, MOST_OPEN_TASKS } from "./definition.ts";
 import { deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { isTriedAgain } from "./retry-policy.ts";
 import type { Fact } from "./run-events.ts";
 import { complete, endStep, fail, type Making, RETRY_TIMER, say, taskIdOf } from "./step-ends.ts";
-import { graphOf } from "./step-graph.ts";
+import { type Graph, graphOf } from "./step-graph.ts";
 import {
   bodyOf,
   frameAround,
@@ -47,8 +49,10 @@ const GO_ON_TIMER = "go-on";
 const MOST_MOVES = 1_000;
 
 /** Plans a deterministic workflow. */
-export function deterministicPlan(definition: DeterministicDefinition): Plan<StepStates> {
-  const graph = graphOf(definition);
+export function deterministicPlan(
+  definition: DeterministicDefinition,
+  graph: Graph = graphOf(definition),
+): Plan<StepStates> {
   const mostOpen = definition.concurrency ?? MOST_OPEN_TASKS;
   return {
     begin(setup) {
@@ -121,18 +125,27 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
 
   function settle(making: Making, instance: Instance, { at, data }: Fact & { type: "task.settled" }): void {
     const { taskId, outcome } = data;
-    if (outcome.type === "completed") {
-      complete(making, instance, outcome.output, taskId);
+    const { step, scope } = instance.node;
+    const wrong = outcome.type === "completed" ? badOutput(step.output, outcome.output) : outcome.error;
+    if (outcome.type === "completed" && !wrong) {
+      const { output } = outcome;
+      // Before the step ends: what its compensation may speak of is still known then.
+      const debt = scope.undo && {
+        step: instance.path,
+        taskId,
+        scope: scope.undo.scopeOf(pointAt(making, instance), output),
+      };
+      if (debt) making.moves.push({ type: "owe", debt });
+      complete(making, instance, output, taskId);
       return;
     }
-    const { retry } = instance.node.step;
+    const error = wrong as ErrorRecord;
     const attempt = attemptOf(making, instance);
-    const { error } = outcome;
-    if (error.retryable === false || attempt >= retry.maxAttempts) {
+    if (!isTriedAgain(step.retry, attempt, error)) {
       fail(making, instance, { taskId, error });
       return;
     }
-    const dueAt = later(at, backoff(retry, attempt, `${making.setup.runId}/${taskId}`));
+    const dueAt = later(at, backoff(step.retry, attempt, `${making.setup.runId}/${taskId}`));
     making.states = withBody(making.states, instance, -(attempt + 1));
     say(making, { type: "step.retrying", data: { step: instance.path, attempt: attempt + 1, dueAt, error } });
     making.moves.push({ type: "timer", id: `${RETRY_TIMER}${instance.path}`, dueAt });
@@ -153,7 +166,13 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     const frame = frameAround(making.states, instance);
     if (!frame) return;
     const verdict = judge(node, frame, pointAt(making, instance));
-    if (verdict.type === "start") return begin(making, instance);
+    if (verdict.type === "start") {
+      const known = making.setup.reused?.get(path);
+      if (!known) return begin(making, instance);
+      // Another run has done it, and that is on record.
+      const { output, exhausted = false } = known;
+      return endStep(making, instance, { status: "completed", output, ...(exhausted && { exhausted }) });
+    }
     const known = { step: path, ...(agent !== undefined && { agent }) };
     if (verdict.type === "skip") {
       const said = { type: "step.skipped", data: { ...known, reason: verdict.reason } } as const;
@@ -228,7 +247,8 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     const states = withBody(making.states, instance, attempt);
     making.states = { ...states, open: states.open + 1 };
     const task = taskFor(instance, { taskId, attempt, input, setup });
-    making.moves.push({ type: "ask", open: { task, step: path, forwarded: false } });
+    const owes = node.scope.undo && { owes: true as const };
+    making.moves.push({ type: "ask", open: { task, step: path, forwarded: false, ...owes } });
   }
 
   type Asked = { taskId: string; attempt: number; input: unknown; setup: RunSetup };

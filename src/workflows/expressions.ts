@@ -17,7 +17,7 @@ export type LoopScope = {
   index?: bigint;
   /** What the iteration before gave, null in the first. */
   last?: unknown;
-  /** What the iteration gave, for `until`. */
+  /** What the iteration gave, for `until`; of a step that is undone what that gave. */
   output?: unknown;
 };
 
@@ -31,14 +31,19 @@ export type ExpressionScope = LoopScope & {
   previous?: StepEnd | { readonly output: unknown };
   session: unknown;
   run: { id: string; workflow: string };
+  /** What the run failed with, or was cancelled with. Only once it has. */
+  error?: FailureInScope;
 };
+
+/** `step` is the one the run failed at, null where it was none. */
+export type FailureInScope = { readonly code: string; readonly message: string; readonly step: string | null };
 
 const VARIABLES = ["input", "steps", "previous", "session", "run"] as const;
 
-/** Variables that are there only inside of `forEach` and `repeat`. */
-const LOOP_VARIABLES = ["item", "index", "last", "output"] as const;
+/** Variables that are there only inside of `forEach` and `repeat`, or where a failure is dealt with. */
+const LOCAL_VARIABLES = ["item", "index", "last", "output", "error"] as const;
 
-export type LoopVariable = (typeof LOOP_VARIABLES)[number];
+export type LocalVariable = (typeof LOCAL_VARIABLES)[number];
 
 /** A compiled expression and what it speaks of. */
 export type Expression = {
@@ -48,8 +53,8 @@ export type Expression = {
   usesPrevious: boolean;
   /** Whether it may look at any step: `steps[<something computed>]`, `steps` as a whole. */
   usesAnyStep: boolean;
-  /** Variables of `forEach` and `repeat` it names, each once. */
-  loopVariables: readonly LoopVariable[];
+  /** Variables it names that are not in every scope, each once. */
+  locals: readonly LocalVariable[];
   /** The type of its value as CEL names it; `dyn` where only running it tells. */
   type: string;
   run: ParseResult;
@@ -59,7 +64,7 @@ const environment = createEnvironment();
 
 function createEnvironment(): Environment {
   const made = new Environment({ homogeneousAggregateLiterals: false, enableOptionalTypes: true });
-  for (const name of [...VARIABLES, ...LOOP_VARIABLES]) made.registerVariable(name, "dyn");
+  for (const name of [...VARIABLES, ...LOCAL_VARIABLES]) made.registerVariable(name, "dyn");
   // JSON has one kind of number, CEL has two and does not mix them: without these, `input.count + 1` fails.
   const operators: [string, (a: number, b: number) => number][] = [
     ["+", (a, b) => a + b],
@@ -96,10 +101,10 @@ function compile(source: string): Expression {
   const run = parse(source);
   const { valid, error, type = "dyn" } = run.check();
   if (!valid) throw new TroupeError("invalid_expression", summaryOf(error));
-  const found: Found = { steps: new Set(), usesPrevious: false, usesAnyStep: false, loopVariables: new Set() };
+  const found: Found = { steps: new Set(), usesPrevious: false, usesAnyStep: false, locals: new Set() };
   collect(run.ast, found, []);
-  const loopVariables = LOOP_VARIABLES.filter((name) => found.loopVariables.has(name));
-  return { source, run, type, ...found, steps: [...found.steps], loopVariables };
+  const locals = LOCAL_VARIABLES.filter((name) => found.locals.has(name));
+  return { source, run, type, ...found, steps: [...found.steps], locals };
 }
 
 function parse(source: string): ParseResult {
@@ -110,7 +115,7 @@ function parse(source: string): ParseResult {
   }
 }
 
-type Found = { steps: Set<string>; usesPrevious: boolean; usesAnyStep: boolean; loopVariables: Set<string> };
+type Found = { steps: Set<string>; usesPrevious: boolean; usesAnyStep: boolean; locals: Set<string> };
 
 /** Macros that give their first argument, a name, to the others. */
 const BINDING = new Set(["map", "filter", "all", "exists", "exists_one"]);
@@ -139,7 +144,7 @@ function collect(node: unknown, found: Found, bound: readonly string[]): void {
   }
   if (node.op === "id" && node.args === "previous") found.usesPrevious = true;
   if (node.op === "id" && node.args === "steps") found.usesAnyStep = true;
-  if (node.op === "id" && !bound.includes(node.args)) found.loopVariables.add(node.args);
+  if (node.op === "id" && !bound.includes(node.args)) found.locals.add(node.args);
   collect(node.args, found, bound);
 }
 

@@ -43,7 +43,9 @@ function finish(
   draft: DeterministicDraft | HandoffDraft,
   sources: WorkflowSources & Place,
 ): Read<WorkflowDefinition> {
-  const problems = problemsOfSchema(draft.input, placeAt(sources, "input"));
+  const inputProblems = problemsOfSchema(draft.input, placeAt(sources, "input"));
+  const outputProblems = problemsOfSchema(draft.output, placeAt(sources, "output"));
+  const problems = [...inputProblems, ...outputProblems];
   if (draft.name !== name) problems.push(problemAt(placeAt(sources, "name"), showValue(name), showValue(draft.name)));
   const common = commonParts(draft, problems.length === 0);
   const read =
@@ -51,14 +53,15 @@ function finish(
   return problems.length > 0 ? { problems: [...problems, ...read.problems] } : read;
 }
 
-function commonParts(draft: DeterministicDraft | HandoffDraft, inputFits: boolean): CommonParts {
-  const { name, version, description, input, timeoutMs, schedule } = draft;
+function commonParts(draft: DeterministicDraft | HandoffDraft, schemasFit: boolean): CommonParts {
+  const { name, version, description, input, output, timeoutMs, schedule } = draft;
   return {
     name,
     version,
     ...(description === undefined ? {} : { description }),
     // A request may say more than a workflow reads, so the schema stays open.
-    ...(input === undefined || !inputFits ? {} : { input: toJsonSchema(input, { closed: false }) }),
+    ...(input === undefined || !schemasFit ? {} : { input: toJsonSchema(input, { closed: false }) }),
+    ...(output === undefined || !schemasFit ? {} : { output: toJsonSchema(output, { closed: false }) }),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(schedule === undefined ? {} : { schedule }),
   };

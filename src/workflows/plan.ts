@@ -4,6 +4,8 @@
  */
 import type { Task } from "../actors/task.ts";
 import type { ErrorRecord } from "../errors.ts";
+import type { Debt } from "./debt.ts";
+import type { FailureInScope } from "./expressions.ts";
 import type { Fact, RunEventBody, RunRequest } from "./run-events.ts";
 
 /** What a supervisor knows of its run from the start. */
@@ -12,6 +14,10 @@ export type RunSetup = {
   request: RunRequest;
   /** When the run was accepted, as an ISO 8601 instant. */
   acceptedAt: string;
+  /** What steps gave that another run had done, by step; told only for the beginning. */
+  reused?: ReadonlyMap<string, { readonly output: unknown; readonly exhausted?: true }>;
+  /** What the run has failed with, for the steps that run because of it. */
+  failure?: FailureInScope;
 };
 
 export type Decision = Extract<
@@ -26,6 +32,12 @@ export type Decision = Extract<
       | "step.cancelled"
       | "task.sent"
       | "timer.set"
+      | "compensation.started"
+      | "compensation.completed"
+      | "compensation.retrying"
+      | "compensation.failed"
+      | "compensation.abandoned"
+      | "run.failing"
       | "run.completed"
       | "run.failed"
       | "run.cancelled";
@@ -38,6 +50,8 @@ export type OpenTask = {
   step?: string;
   /** The agent that handed off has sent it already. */
   forwarded: boolean;
+  /** Once it has completed, its step has to be undone when the run fails. */
+  owes?: true;
 };
 
 export type Move =
@@ -46,8 +60,11 @@ export type Move =
   /** Nobody waits for this task and this timer any more, where there are such. */
   | { type: "callOff"; taskId: string; timer: string }
   | { type: "say"; event: Decision }
+  /** Comes with the step's completion. */
+  | { type: "owe"; debt: Debt }
   | { type: "complete"; output: unknown }
-  | { type: "fail"; error: ErrorRecord };
+  /** `step` is the one that failed, where it was one. */
+  | { type: "fail"; error: ErrorRecord; step?: string };
 
 /**
  * The code of a failure that a host puts in place of an outcome where all that follows from it does not fit into an entry, not

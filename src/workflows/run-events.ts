@@ -31,6 +31,15 @@ export type RunRequest = {
   timeoutMs?: number;
   /** The NATS subject that gets the result. */
   replyTo?: string;
+  retryOf?: RetryOf;
+};
+
+/** The run that is tried again, in what it has not done or from a step on. */
+export type RetryOf = {
+  runId: string;
+  from?: string;
+  /** The definition it was bound to. */
+  hash: string;
 };
 
 export type RunEventBody =
@@ -48,6 +57,8 @@ export type RunEventBody =
         trace: RunTrace;
       };
     }
+  /** In the first entry of a run that tries another one again: what that one had done, and is not done again. */
+  | { type: "step.reused"; data: { step: string; agent?: string; output: unknown; exhausted?: true } }
   | {
       type: "task.settled";
       data: {
@@ -78,7 +89,13 @@ export type RunEventBody =
   | {
       type: "run.cancelling";
       /** `graceMs` is how long tasks get to stop, in milliseconds. */
-      data: { reason?: string; by?: string; graceMs?: number };
+      data: {
+        reason?: string;
+        by?: string;
+        graceMs?: number;
+        /** Waits for nothing and undoes nothing more. */
+        force?: true;
+      };
     }
   /** The journal has come to the limit of `most` events or bytes; the run ends in the same entry. */
   | { type: "run.exceeded"; data: { limit: "events" | "bytes"; most: number; got: number } }
@@ -107,6 +124,16 @@ export type RunEventBody =
       };
     }
   | { type: "timer.set"; data: { id: string; dueAt: string } }
+  // Of a run that is undone; `step` is the path of the step.
+  | { type: "compensation.started"; data: { step: string; agent: string } }
+  | { type: "compensation.completed"; data: { step: string; taskId: string } }
+  | { type: "compensation.retrying"; data: { step: string; attempt: number; dueAt: string; error: ErrorRecord } }
+  /** For good; the others are undone all the same. */
+  | { type: "compensation.failed"; data: { step: string; taskId: string; error: ErrorRecord } }
+  /** These are not undone any more: the run was ended by force, or its journal is full. */
+  | { type: "compensation.abandoned"; data: { steps: string[] } }
+  /** It will fail with this, once it is undone and what is to run then has run. */
+  | { type: "run.failing"; data: { error: ErrorRecord } }
   | { type: "run.completed"; data: { output: unknown } }
   | { type: "run.failed"; data: { error: ErrorRecord } }
   | { type: "run.cancelled"; data: { reason?: string } }

@@ -7,6 +7,8 @@
 import type { TaskUsage } from "../actors/task.ts";
 import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
+import { isOfOnFailure } from "./on-failure.ts";
+import { type CompensationRecord, takeCompensation } from "./record-compensations.ts";
 import { isTerminal, type RunEvent, type StepGroup } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStanding } from "./run-status.ts";
 
@@ -22,9 +24,9 @@ export type StepRecord = {
   exhausted?: true;
   /** `cancelled`: the run, or what it is a part of, ended before it did. */
   status: "running" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
-  /** 0 where it was skipped. */
+  /** 0 where it was skipped or reused. */
   attempts: number;
-  /** Absent where it was skipped. */
+  /** Absent where it was skipped or reused. */
   startedAt?: string;
   endedAt?: string;
   /** Stays readable when the run fails later. */
@@ -33,6 +35,8 @@ export type StepRecord = {
   error?: ErrorRecord;
   /** It failed for good, and the run went on. */
   continued?: true;
+  /** It ran in the run before, and its output was taken over. */
+  reused?: true;
   /** Why it was skipped, in words. */
   reason?: string;
 };
@@ -55,6 +59,8 @@ export type RunRecord = RunStanding & {
    */
   progress: { completed: number; total: number; percent: number };
   steps: StepRecord[];
+  /** In the order in which they began. */
+  compensations: CompensationRecord[];
   handoffs: { from: string; to: string; at: string; reason?: string }[];
   usage: RunUsage;
   sessionId?: string;
@@ -62,6 +68,8 @@ export type RunRecord = RunStanding & {
   metadata?: { [key: string]: unknown };
   notBefore?: string;
   replyTo?: string;
+  /** The run it tries again, and the step from which on it was asked to. */
+  retryOf?: { runId: string; from?: string };
   traceId: string;
   createdAt: string;
   /** When the first step or task started. */
@@ -111,12 +119,13 @@ type Unfolded = {
 const MANY_EVENTS = 16;
 
 function unfold(record: RunRecord, events: number): Unfolded {
-  const { current, timers, steps, handoffs, usage } = record;
+  const { current, timers, steps, compensations, handoffs, usage } = record;
   const run: RunRecord = {
     ...record,
     current: structuredClone(current),
     timers: [...timers],
     steps: [...steps],
+    compensations: [...compensations],
     handoffs: [...handoffs],
     usage: { ...usage },
     progress: { ...record.progress },
@@ -163,9 +172,11 @@ function opened(event: RunEvent): RunRecord {
     input,
     progress: { completed: 0, total: stepsIn(data), percent: 0 },
     steps: [],
+    compensations: [],
     handoffs: [],
     usage: { inputTokens: 0, outputTokens: 0, totalTokens: 0, modelCalls: 0 },
     ...given({ sessionId, userId, metadata, notBefore, replyTo }),
+    ...(data.retryOf && { retryOf: { runId: data.retryOf.runId, ...given({ from: data.retryOf.from }) } }),
     traceId: data.trace.traceId,
     createdAt: event.at,
     events: event.n,
@@ -178,6 +189,7 @@ function stepsIn({ kind, steps }: Accepted["data"]): number {
 
 function take(to: Unfolded, event: RunEvent): void {
   const { run } = to;
+  if (takeCompensation(run, event)) return;
   switch (event.type) {
     case "step.started":
       begin(to, event);
@@ -212,12 +224,21 @@ function take(to: Unfolded, event: RunEvent): void {
     case "step.skipped": {
       const { step, agent, reason } = event.data;
       to.add({ id: step, ...given({ agent }), status: "skipped", attempts: 0, endedAt: event.at, reason });
+      if (!isOfOnFailure(step)) run.progress.completed += 1;
+      break;
+    }
+    case "step.reused": {
+      const { step, agent, output, exhausted } = event.data;
+      const known = { id: step, ...given({ agent, exhausted }), output, reused: true as const };
+      to.add({ ...known, status: "completed", attempts: 0, endedAt: event.at });
       run.progress.completed += 1;
       break;
     }
     case "step.retrying": {
       const row = to.row(event.data.step);
-      if (row) Object.assign(row, { status: "retrying", error: event.data.error });
+      if (!row) break;
+      Object.assign(row, { status: "retrying", error: event.data.error });
+      delete row.output;
       break;
     }
     case "run.claimed": {
@@ -312,11 +333,14 @@ type Finish = { status: "completed" | "failed" | "cancelled"; at: string; error?
 function finish({ run, row }: Unfolded, id: string, { status, at, error, continued }: Finish): void {
   const known = row(id);
   if (!known) return;
-  if (continued || (status === "completed" && known.status !== "completed")) run.progress.completed += 1;
+  const isDone = continued || (status === "completed" && known.status !== "completed");
+  if (isDone && !isOfOnFailure(id)) run.progress.completed += 1;
   if (continued) known.continued = true;
   known.status = status;
   known.endedAt = at;
   if (error) known.error = error;
+  // What an attempt gave that does not fit is no output of the step; the journal has it.
+  if (status === "failed") delete known.output;
 }
 
 function end(to: Unfolded, at: string): void {

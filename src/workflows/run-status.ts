@@ -4,13 +4,22 @@
  */
 import { isTerminal, type RunEvent } from "./run-events.ts";
 
-/** `pending → running ⇄ waiting → completed | failed | cancelled`, with `cancelling` on the way. */
-export type RunStatus = "pending" | "running" | "waiting" | "cancelling" | "completed" | "failed" | "cancelled";
+/** `pending → running ⇄ waiting → completed | failed | cancelled`, with `failing` and `cancelling` on the way. */
+export type RunStatus =
+  | "pending"
+  | "running"
+  | "waiting"
+  | "failing"
+  | "cancelling"
+  | "completed"
+  | "failed"
+  | "cancelled";
 
 export const RUN_STATUSES: readonly RunStatus[] = [
   "pending",
   "running",
   "waiting",
+  "failing",
   "cancelling",
   "completed",
   "failed",
@@ -35,7 +44,7 @@ type RunOwner = { host: string; incarnation: string; epoch: number };
 /** Plain data, so that it can be stored and gone on from. */
 export type RunStanding = {
   status: RunStatus;
-  /** Why nothing happens, in words; present while the status is `waiting`. */
+  /** Why nothing happens, in words; present while the status is `waiting`, or while what undoes the run waits for a worker. */
   waitingFor?: string;
   /** Why no daemon can continue the run. */
   parked?: string;
@@ -48,6 +57,8 @@ export type RunStanding = {
 
 /** The timer that holds a run back until its `notBefore`. */
 const START_TIMER = "start";
+/** The timer of the time that called-off tasks get to stop. */
+const CANCEL_TIMER = "cancel";
 
 /** Where a run stands before its first event. */
 export function initialStanding(): RunStanding {
@@ -92,9 +103,13 @@ function take(standing: RunStanding, event: RunEvent): void {
     case "run.parked":
       standing.parked = event.data.reason;
       break;
+    case "run.failing":
     case "run.cancelling":
-      standing.status = "cancelling";
+      // It fails or is cancelled once; no timer it had matters any more.
+      if (!isEnding(standing.status)) standing.status = event.type === "run.failing" ? "failing" : "cancelling";
+      standing.timers = [];
       break;
+
     case "task.sent":
       sent(standing, event.data, event.at);
       break;
@@ -111,6 +126,7 @@ function take(standing: RunStanding, event: RunEvent): void {
     case "task.settled":
     case "agent.handoff":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
+      if (isEnding(standing.status) && standing.current.length === 0) clear(standing, CANCEL_TIMER);
       break;
     case "step.cancelled":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
@@ -120,7 +136,9 @@ function take(standing: RunStanding, event: RunEvent): void {
       standing.timers = [...standing.timers.filter(({ id }) => id !== event.data.id), { ...event.data }];
       break;
     case "timer.fired":
-      standing.timers = standing.timers.filter(({ id }) => id !== event.data.id);
+      clear(standing, event.data.id);
+      // What has not stopped in time is not waited for any more.
+      if (event.data.id === CANCEL_TIMER) standing.current = [];
       break;
     default:
       if (isTerminal(event.type)) end(standing, event.type);
@@ -144,19 +162,31 @@ function end(standing: RunStanding, type: "run.completed" | "run.failed" | "run.
 
 function settleStatus(standing: RunStanding): void {
   delete standing.waitingFor;
-  if (standing.status === "cancelling") return;
   const { current, parked, timers } = standing;
-  if (parked !== undefined) {
+  const waiting = current.length > 0 && current.every(({ waitingFor }) => waitingFor !== undefined);
+  if (isEnding(standing.status)) {
+    if (waiting) standing.waitingFor = wordsOf(current);
+  } else if (parked !== undefined) {
     standing.status = "waiting";
     standing.waitingFor = parked;
   } else if (timers.some(({ id }) => id === START_TIMER)) {
     standing.status = "pending";
-  } else if (current.length > 0 && current.every(({ waitingFor }) => waitingFor !== undefined)) {
+  } else if (waiting) {
     standing.status = "waiting";
-    standing.waitingFor = current
-      .map(({ taskId, agent, waitingFor }) => `${agent} (${taskId}): ${waitingFor}`)
-      .join("; ");
+    standing.waitingFor = wordsOf(current);
   } else {
     standing.status = "running";
   }
+}
+
+function clear(standing: RunStanding, timer: string): void {
+  standing.timers = standing.timers.filter(({ id }) => id !== timer);
+}
+
+function isEnding(status: RunStatus): boolean {
+  return status === "failing" || status === "cancelling";
+}
+
+function wordsOf(waiting: readonly CurrentTask[]): string {
+  return waiting.map(({ taskId, agent, waitingFor }) => `${agent} (${taskId}): ${waitingFor}`).join("; ");
 }

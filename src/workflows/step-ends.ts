@@ -68,14 +68,14 @@ export function complete(making: Making, instance: Instance, output: unknown, ta
   }
 }
 
-/** Ends a step as a whole. */
-export function endStep(making: Making, whole: Instance, end: StepEnd, said: Decision): void {
+/** Ends a step as a whole; nothing is said where it is on record already. */
+export function endStep(making: Making, whole: Instance, end: StepEnd, said?: Decision): void {
   const { node, within } = whole;
   const graph = within?.node.body ?? making.graph;
   const before = frameAround(making.states, whole);
   if (!before) throw new Error(`step ${whole.path}: expected its group to be at work`);
   let frame = withEnd(before, node, end);
-  say(making, said);
+  if (said) say(making, said);
   for (const follower of node.followers) {
     if (haveEnded(frame, follower.before)) making.ready.push(instanceIn(within, follower)); // P2
   }
@@ -169,7 +169,7 @@ export function fail(making: Making, instance: Instance, { taskId, error }: Fail
   for (const at of failed) if (at !== catcher) say(making, said(at));
   if (!catcher) {
     making.isOver = true;
-    making.moves.push({ type: "fail", error: upward });
+    making.moves.push({ type: "fail", error: upward, step: instance.path });
     return;
   }
   callOffWithin(making, catcher, failed); // E3

@@ -39,9 +39,21 @@ export type Graph = {
   readonly outer: readonly NamedStep[];
 };
 
-/** Makes the graph of a definition. */
-export function graphOf({ name, steps }: DeterministicDefinition): Graph {
-  return makeGraph(steps, { workflow: name, path: `workflows.${name}`, around: NOTHING_AROUND, asked: new Set() });
+const graphs = new WeakMap<DeterministicDefinition, Graph>();
+
+/** The graph of a definition, made once. */
+export function graphOf(definition: DeterministicDefinition): Graph {
+  let graph = graphs.get(definition);
+  if (!graph) {
+    graph = graphWith(definition, NOTHING_AROUND);
+    graphs.set(definition, graph);
+  }
+  return graph;
+}
+
+/** The graph of steps that stand in `around`. */
+export function graphWith({ name, steps }: DeterministicDefinition, around: Surroundings): Graph {
+  return makeGraph(steps, { workflow: name, path: `workflows.${name}`, around, asked: new Set() });
 }
 
 type Place = {

@@ -1,6 +1,8 @@
 /** What one step of a deterministic workflow is given and depends on, and whose ends that takes. */
 import { defaultChainInput, type PreviousStep, previousInScope } from "./chain-input.ts";
+import { type Compensation, compensationWith } from "./compensations.ts";
 import { type Condition, compileCondition, compileList, holds, itemsOf } from "./conditions.ts";
+import type { DebtScope } from "./debt.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { Expression, ExpressionScope, LoopScope, StepEnd } from "./expressions.ts";
 import type { RunSetup } from "./plan.ts";
@@ -29,8 +31,15 @@ export type StepScope = {
   itemsOf(at: StepAt): readonly unknown[];
   /** Whether it need not be done again; throws `condition_failed` where that cannot be told. */
   isEnough(at: StepAt): boolean;
+  /** What undoes it, where anything does. */
+  undo: Undo | undefined;
   /** The steps of which all of these may speak. */
   uses: readonly NamedStep[];
+};
+
+export type Undo = Compensation & {
+  /** What has to be kept of an instance that gave `output`, while what it speaks of is known. */
+  scopeOf(at: StepAt, output: unknown): DebtScope;
 };
 
 /** What an expression takes. */
@@ -60,6 +69,7 @@ export function compileStepScope(step: StepDefinition, { workflow, path, direct,
   const condition = when === undefined ? undefined : compiled(compileCondition, when, "when", contexts.once);
   const list = forEach === undefined ? undefined : compiled(compileList, forEach, "forEach", contexts.once);
   const until = repeat && compiled(compileCondition, repeat.until, "repeat.until", contexts.until);
+  const undoing = compileUndo();
   const before: Used = { named: direct.map((id) => ({ id, up: 0 })), usesPrevious: false };
 
   return {
@@ -72,8 +82,26 @@ export function compileStepScope(step: StepDefinition, { workflow, path, direct,
     mayRun: (at) => !condition || holds(condition.condition, scopeOf(condition, at)),
     itemsOf: (at) => (list ? itemsOf(list.condition, scopeOf(list, at)) : []),
     isEnough: (at) => !until || holds(until.condition, scopeOf(until, at)),
-    uses: usesOf([template ?? (forEach === undefined ? before : undefined), condition, list, until]),
+    undo: undoing?.undo,
+    uses: usesOf([template ?? (forEach === undefined ? before : undefined), condition, list, until, undoing]),
   };
+
+  function compileUndo(): (Used & { undo: Undo }) | undefined {
+    const compensate = step.kind === "agent" ? step.compensate : undefined;
+    if (!compensate) return undefined;
+    const source = compensate.input;
+    const made =
+      source === undefined
+        ? undefined
+        : compileTemplate(source, { path: `${path}.compensate.input`, ...contexts.undo });
+    const used = made ? usedIn(expressionsIn(made), contexts.undo.steps) : { named: [], usesPrevious: false };
+    const compensation = compensationWith(workflow, made);
+    const undo: Undo = {
+      ...compensation,
+      scopeOf: (at, output) => compensation.keep({ ...scopeOf(used, at), output }),
+    };
+    return { ...used, undo };
+  }
 
   function compiled(
     compile: typeof compileCondition,
@@ -112,6 +140,7 @@ export function compileStepScope(step: StepDefinition, { workflow, path, direct,
       session: {},
       run: { id: at.setup.runId, workflow },
       ...at.loop,
+      ...(at.setup.failure && { error: at.setup.failure }),
     };
   }
 

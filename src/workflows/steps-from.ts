@@ -2,22 +2,29 @@
 import { type Place, placeAt, problemAt } from "../actors/schema-problems.ts";
 import type { Problem } from "../errors.ts";
 import { checkShape } from "./check-shape.ts";
-import { checkSteps } from "./check-steps.ts";
+import { checkSteps, type StepList } from "./check-steps.ts";
 import type { StepDefinition } from "./definition.ts";
-import type { StepDraft } from "./definition-schema.ts";
+import type { DefaultsDraft, StepDraft } from "./definition-schema.ts";
 import { expandSwitches } from "./expand-switches.ts";
-import { insideOf, NOTHING_AROUND, type Surroundings } from "./step-surroundings.ts";
+import { policiesOf } from "./step-policies.ts";
+import { FAILURE_AROUND, insideOf, NOTHING_AROUND, type Surroundings } from "./step-surroundings.ts";
 import type { WorkflowSources } from "./workflow-sources.ts";
 
 /** What a group knows of where it stands. */
 type Group = {
+  /** The key it stands at. */
+  list: StepList;
+  defaults?: DefaultsDraft | undefined;
   around: Surroundings;
   /** The ids of the steps around it, and of the groups it is in, which none of its steps may have. */
   taken: ReadonlySet<string>;
 };
 
 /** The steps of a workflow are in no group. */
-export const NO_GROUP: Group = { around: NOTHING_AROUND, taken: new Set() };
+export const NO_GROUP: Group = { list: "steps", around: NOTHING_AROUND, taken: new Set() };
+
+/** Neither are those that run because the run failed. */
+export const LATE_GROUP: Group = { list: "onFailure", around: FAILURE_AROUND, taken: new Set() };
 
 // A path of that many ids still fits into a subject, and nobody reads deeper.
 const DEEPEST = 8;
@@ -26,30 +33,43 @@ const DEEPEST = 8;
 export function stepsFrom(
   drafts: readonly StepDraft[],
   sources: WorkflowSources & Place,
-  { around, taken }: Group,
+  { list, defaults, around, taken }: Group,
 ): { sorted: StepDefinition[]; problems: Problem[] } {
-  const shapes = drafts.flatMap((draft, index) => checkShape(draft, placeAt(sources, "steps", index)));
+  const shapes = drafts.flatMap((draft, index) => checkShape(draft, placeAt(sources, list, index)));
+  const made = drafts.map((draft, index) => toStep(draft, defaults, placeAt(sources, list, index)));
   const hidden = drafts.flatMap(({ id }, index) => {
     if (!taken.has(id)) return [];
-    const place = placeAt(sources, "steps", index, "id");
+    const place = placeAt(sources, list, index, "id");
     return [problemAt(place, "an id no step around the group has", JSON.stringify(id))];
   });
-  const expanded = expandSwitches(drafts.map(toStep), drafts, placeAt(sources, "steps"));
-  const { sorted, problems, before } = checkSteps(expanded.steps, drafts, sources, around);
+  const expanded = expandSwitches(
+    made.map(({ step }) => step),
+    drafts,
+    placeAt(sources, list),
+  );
+  const { sorted, problems, before } = checkSteps(expanded.steps, drafts, sources, { list, around });
   const ids = new Set([...taken, ...drafts.map(({ id }) => id)]);
   const bodies = new Map<string, StepDefinition[]>();
   const inner = drafts.flatMap((draft, index) => {
     if (!draft.steps) return [];
-    const place = placeAt(sources, "steps", index);
+    const place = placeAt(sources, list, index);
     if (around.before.length >= DEEPEST) return [problemAt(place, `at most ${DEEPEST} groups in each other`, "more")];
-    const within = { around: insideOf(toStep(draft), before(draft.id), around), taken: ids };
-    const made = stepsFrom(draft.steps, { ...sources, ...place }, within);
-    bodies.set(draft.id, made.sorted);
-    return made.problems;
+    const inside = insideOf(made[index]?.step ?? {}, before(draft.id), around);
+    const within: Group = { list: "steps", defaults, around: inside, taken: ids };
+    const body = stepsFrom(draft.steps, { ...sources, ...place }, within);
+    bodies.set(draft.id, body.sorted);
+    return body.problems;
   });
   return {
     sorted: sorted.map((step) => (step.kind === "group" ? { ...step, steps: bodies.get(step.id) ?? [] } : step)),
-    problems: [...hidden, ...shapes, ...expanded.problems, ...problems, ...inner],
+    problems: [
+      ...hidden,
+      ...shapes,
+      ...made.flatMap((each) => each.problems),
+      ...expanded.problems,
+      ...problems,
+      ...inner,
+    ],
   };
 }
 
@@ -58,21 +78,27 @@ function repeated({ until = "", max = 1 }: NonNullable<StepDraft["repeat"]>): { 
 }
 
 /** What says no more than the default is left out, so that it makes no other hash. The steps of a group come later. */
-function toStep(draft: StepDraft): StepDefinition {
-  const { id, agent = "", steps, after = [], when, needs, onError, input, retry, timeoutMs } = draft;
-  const { forEach, concurrency, repeat } = draft;
-  return {
-    ...(steps ? { kind: "group", steps: [] } : { kind: "agent", agent }),
+function toStep(
+  draft: StepDraft,
+  defaults: DefaultsDraft | undefined,
+  place: Place,
+): { step: StepDefinition; problems: Problem[] } {
+  const { id, agent = "", steps, after = [], when, needs, onError, input, forEach, concurrency, repeat } = draft;
+  // A group is no task: what is tried again, or undone, are the tasks in it.
+  const { parts, problems } = steps ? policiesOf({}, undefined, place) : policiesOf(draft, defaults, place);
+  const { compensate, ...policies } = parts;
+  const step: StepDefinition = {
+    ...(steps ? { kind: "group", steps: [] } : { kind: "agent", agent, ...(compensate && { compensate }) }),
     id,
     after: typeof after === "string" ? [after] : [...new Set(after)],
     ...(when === undefined ? {} : { when }),
     ...(needs === "all" ? {} : { needs }),
     ...(onError === "fail" ? {} : { onError }),
     ...(input === undefined ? {} : { input }),
-    retry,
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...policies,
     ...(forEach === undefined ? {} : { forEach }),
     ...(concurrency === undefined ? {} : { concurrency }),
     ...(repeat === undefined ? {} : { repeat: repeated(repeat) }),
   };
+  return { step, problems };
 }

@@ -2,16 +2,21 @@
  * The supervisor: the statechart that owns a run and decides what happens next.
  *
  *   scheduled ──start──▶ running ──▶ completed
- *       │                  │  └────▶ failed
- *       └────cancel──▶ cancelling ─▶ cancelled
+ *       │                 │   └──────▶ failing ──┬──▶ unwinding ──┬──▶ failed
+ *       └────cancel──▶ cancelling ───────────────┴────────────────┴──▶ cancelled
+ *
+ * `failing` and `cancelling` wait for tasks that were called off: what completes all the same has to be undone too. A run that
+ * owes nothing and has nothing to do because it failed goes past them and `unwinding`.
  *
  * It only decides. What it wants done it spawns by name (`askAgent`, `timer`) or stops; what it wants on record it emits.
  * The host (`runtime/hosts/active-run.ts`) interprets both, after they are in the journal.
  */
 import { assertEvent, enqueueActions, fromPromise, setup } from "xstate";
-import { type ErrorRecord, JournalFullError, toErrorRecord } from "../errors.ts";
+import type { Debt } from "./debt.ts";
 import { type Decision, deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { causeOf, completedLate, type End, unwindingOf } from "./run-ends.ts";
 import type { Fact } from "./run-events.ts";
+import { abandonedEnd, owedIn, type UnwindingPlan, type UnwindingState, type Unwound } from "./unwinding.ts";
 
 /** How long cancelled tasks get to stop before the run is `cancelled` without them, where the fact does not say. */
 const CANCEL_GRACE_MS = 10_000;
@@ -19,20 +24,25 @@ const CANCEL_GRACE_MS = 10_000;
 /** The timer of a start that lies ahead. */
 export const START_TIMER = "start";
 const TIMEOUT_TIMER = "timeout";
-const CANCEL_TIMER = "cancel";
-
-type End = { type: "complete"; output: unknown } | { type: "fail"; error: ErrorRecord };
+/** The timer of the time that called-off tasks get to stop. */
+export const CANCEL_TIMER = "cancel";
 
 export type SupervisorContext = {
   readonly setup: RunSetup;
   readonly plan: Plan;
+  readonly unwinding: UnwindingPlan;
   readonly state: unknown;
   /** Tasks somebody has or should have, by id. */
   readonly open: { readonly [taskId: string]: OpenTask };
   /** Due dates by timer id. */
   readonly timers: { readonly [id: string]: string };
-  readonly cancelReason?: string;
+  /** What has to be undone when the run fails, in the order in which it completed. */
+  readonly debts: readonly Debt[];
   readonly end?: End;
+  /** How far the run is undone. */
+  readonly unwound?: UnwindingState;
+  /** The outputs of steps that are taken over of another run; gone once it has begun. */
+  readonly reused?: RunSetup["reused"] | undefined;
 };
 
 /** Names for what the host does; the machine itself never runs them. */
@@ -44,7 +54,7 @@ export const supervisorMachine = setup({
     context: {} as SupervisorContext,
     events: {} as Fact,
     emitted: {} as Decision,
-    input: {} as { setup: RunSetup; plan: Plan },
+    input: {} as Pick<SupervisorContext, "setup" | "plan" | "unwinding" | "reused">,
   },
   actors: {
     askAgent: performedByHost<OpenTask>(),
@@ -64,7 +74,17 @@ export const supervisorMachine = setup({
       event.type === "timer.fired" && Object.hasOwn(context.timers, event.data.id),
     isComplete: ({ context }) => context.end?.type === "complete",
     isFailed: ({ context }) => context.end?.type === "fail",
-    nothingOpen: ({ context }) => Object.keys(context.open).length === 0,
+    nothingOpen: ({ context }) => isIdle(context),
+    isToBeUndone: ({ context }) => isIdle(context) && context.debts.length > 0,
+    isCancelTimerBeforeUndoing: ({ context, event }) =>
+      event.type === "timer.fired" && event.data.id === CANCEL_TIMER && context.debts.length > 0,
+    /** Whether anything is to follow the failure; a task at work may still complete, and then has to be undone. */
+    hasConsequences: ({ context: { end, debts, open, unwinding } }) =>
+      end?.type === "fail" &&
+      (unwinding.hasOnFailure || debts.length > 0 || Object.values(open).some(({ owes }) => owes)),
+    isUnwound: ({ context }) => context.unwound?.isOver === true,
+    isUnwoundToFailure: ({ context: { unwound, end } }) => unwound?.isOver === true && end?.type === "fail",
+    isForced: ({ event }) => event.type === "run.cancelling" && event.data.force === true,
   },
   actions: {
     setStartTimer: enqueueActions(({ context, enqueue }) => {
@@ -75,7 +95,9 @@ export const supervisorMachine = setup({
     }),
     begin: enqueueActions(({ context, enqueue }) => {
       const deadline = deadlineOf(context.setup);
-      const { state, moves } = context.plan.begin(context.setup);
+      const { reused, setup } = context;
+      const { state, moves } = context.plan.begin(reused ? { ...setup, reused } : setup);
+      if (reused) enqueue.assign({ reused: undefined });
       const timeout: Move[] = deadline ? [{ type: "timer", id: TIMEOUT_TIMER, dueAt: deadline }] : [];
       perform({ ...context, state, timers: {} }, [...timeout, ...moves], enqueue);
     }),
@@ -88,9 +110,11 @@ export const supervisorMachine = setup({
       const { state, moves } = context.plan.proceed(context.setup, context.state, event, open);
       perform({ ...settled, state }, moves, enqueue);
     }),
-    /** Takes note of a task that ended while the run is being cancelled. */
+    /** Takes note of a task that ended after it was called off. */
     close: enqueueActions(({ context, event, enqueue }) => {
-      enqueue.assign(closed(context, event));
+      const late = completedLate(context, event);
+      for (const { step, taskId } of late) enqueue.emit({ type: "step.completed", data: { step, taskId } });
+      enqueue.assign({ ...closed(context, event), ...(late.length > 0 && { debts: [...context.debts, ...late] }) });
     }),
     timeOut: enqueueActions(({ context, enqueue }) => {
       const after = context.setup.request.timeoutMs;
@@ -98,26 +122,38 @@ export const supervisorMachine = setup({
         end: { type: "fail", error: { code: "timeout", message: `the run took longer than ${after} ms` } },
       });
     }),
-    exceed: enqueueActions(({ event, enqueue }) => {
-      assertEvent(event, "run.exceeded");
-      const error = toErrorRecord(new JournalFullError("the run's journal", event.data.limit, event.data));
-      enqueue.assign({ end: { type: "fail", error } });
+    /** Ends the run now, whatever is still owed. */
+    abandon: enqueueActions(({ context, event, enqueue }) => {
+      const { debts, end, unwound } = context;
+      const owed = owedIn(debts, unwound);
+      if (owed.length > 0) enqueue.emit({ type: "compensation.abandoned", data: { steps: owed } });
+      enqueue.assign({ end: abandonedEnd(causeOf(event, end), owed, unwound) });
+    }),
+    startFailing: enqueueActions(({ context, event, enqueue }) => {
+      if (context.end?.type !== "fail") return;
+      enqueue.emit({ type: "run.failing", data: { error: context.end.error } });
+      // A run can fail in its first entry, which no fact led to.
+      const { at = context.setup.acceptedAt } = event as Partial<Fact>;
+      waitForTasks(context, later(at, CANCEL_GRACE_MS), enqueue);
+    }),
+    unwind: enqueueActions(({ context, enqueue }) => {
+      // Tasks that did not stop in time are nobody's any more.
+      unwound({ ...context, open: {}, timers: {} }, context.unwinding.begin(unwindingOf(context)), enqueue);
+    }),
+    unwindOn: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type === "run.cancelling" || event.type === "run.exceeded" || !context.unwound) return;
+      const open = event.type === "timer.fired" ? undefined : context.open[event.data.taskId];
+      enqueue.stopChild(event.type === "timer.fired" ? timerChild(event.data.id) : event.data.taskId);
+      const run = unwindingOf(context);
+      unwound(closed(context, event), context.unwinding.proceed(run, context.unwound, event, open), enqueue);
     }),
     stopTasks: enqueueActions(({ context, enqueue }) => {
       for (const taskId of Object.keys(context.open)) enqueue.stopChild(taskId);
     }),
     cancel: enqueueActions(({ context, event, enqueue }) => {
       assertEvent(event, "run.cancelling");
-      const { reason, graceMs = CANCEL_GRACE_MS } = event.data;
-      const dueAt = later(event.at, graceMs);
-      const waiting = Object.keys(context.open).length > 0;
-      enqueue.assign({
-        timers: waiting ? { [CANCEL_TIMER]: dueAt } : {},
-        ...(reason !== undefined && { cancelReason: reason }),
-      });
-      if (!waiting) return;
-      enqueue.emit({ type: "timer.set", data: { id: CANCEL_TIMER, dueAt } });
-      enqueue.spawnChild("timer", { id: timerChild(CANCEL_TIMER), input: { id: CANCEL_TIMER, dueAt } });
+      enqueue.assign({ end: causeOf(event, undefined) });
+      waitForTasks(context, later(event.at, event.data.graceMs ?? CANCEL_GRACE_MS), enqueue);
     }),
     sayCompleted: enqueueActions(({ context, enqueue }) => {
       if (context.end?.type === "complete")
@@ -126,13 +162,14 @@ export const supervisorMachine = setup({
     sayFailed: enqueueActions(({ context, enqueue }) => {
       if (context.end?.type === "fail") enqueue.emit({ type: "run.failed", data: { error: context.end.error } });
     }),
-    sayCancelled: enqueueActions(({ context: { cancelReason }, enqueue }) => {
-      enqueue.emit({ type: "run.cancelled", data: cancelReason === undefined ? {} : { reason: cancelReason } });
+    sayCancelled: enqueueActions(({ context: { end }, enqueue }) => {
+      const reason = end?.type === "cancel" ? end.reason : undefined;
+      enqueue.emit({ type: "run.cancelled", data: reason === undefined ? {} : { reason } });
     }),
   },
 }).createMachine({
   id: "supervisor",
-  context: ({ input }) => ({ ...input, state: undefined, open: {}, timers: {} }),
+  context: ({ input }) => ({ ...input, state: undefined, open: {}, timers: {}, debts: [] }),
   initial: "accepted",
   states: {
     accepted: {
@@ -147,13 +184,14 @@ export const supervisorMachine = setup({
       on: {
         "timer.fired": { guard: "isStart", target: "running" },
         "run.cancelling": { target: "cancelling", actions: "cancel" },
-        "run.exceeded": { target: "failed", actions: "exceed" },
+        "run.exceeded": "abandoning",
       },
     },
     running: {
       entry: "begin",
       always: [
         { guard: "isComplete", target: "completed" },
+        { guard: "hasConsequences", target: "failing" },
         { guard: "isFailed", target: "failed" },
       ],
       on: {
@@ -163,19 +201,58 @@ export const supervisorMachine = setup({
           { guard: "isTimeout", actions: "timeOut" },
           { guard: "concernsSetTimer", actions: "proceed" },
         ],
-        "run.cancelling": { target: "cancelling", actions: "cancel" },
-        "run.exceeded": { actions: "exceed" },
+        "run.cancelling": [
+          { guard: "isForced", target: "abandoning" },
+          { target: "cancelling", actions: "cancel" },
+        ],
+        "run.exceeded": "abandoning",
+      },
+    },
+    failing: {
+      entry: ["startFailing", "stopTasks"],
+      always: { guard: "nothingOpen", target: "unwinding" },
+      on: {
+        "task.settled": { guard: "concernsOpenTask", actions: "close" },
+        "agent.handoff": { guard: "concernsOpenTask", actions: "close" },
+        "timer.fired": { guard: "isCancelTimer", target: "unwinding" },
+        "run.cancelling": { guard: "isForced", target: "abandoning" },
+        "run.exceeded": "abandoning",
       },
     },
     cancelling: {
       entry: "stopTasks",
-      always: { guard: "nothingOpen", target: "cancelled" },
+      always: [
+        { guard: "isToBeUndone", target: "unwinding" },
+        { guard: "nothingOpen", target: "cancelled" },
+      ],
       on: {
         "task.settled": { guard: "concernsOpenTask", actions: "close" },
         "agent.handoff": { guard: "concernsOpenTask", actions: "close" },
-        "timer.fired": { guard: "isCancelTimer", target: "cancelled" },
-        "run.exceeded": { target: "cancelled" },
+        "timer.fired": [
+          { guard: "isCancelTimerBeforeUndoing", target: "unwinding" },
+          { guard: "isCancelTimer", target: "cancelled" },
+        ],
+        "run.cancelling": { guard: "isForced", target: "abandoning" },
+        "run.exceeded": "abandoning",
       },
+    },
+    unwinding: {
+      entry: "unwind",
+      always: [
+        { guard: "isUnwoundToFailure", target: "failed" },
+        { guard: "isUnwound", target: "cancelled" },
+      ],
+      on: {
+        "task.settled": { guard: "concernsOpenTask", actions: "unwindOn" },
+        "agent.handoff": { guard: "concernsOpenTask", actions: "unwindOn" },
+        "timer.fired": { guard: "concernsSetTimer", actions: "unwindOn" },
+        "run.cancelling": { guard: "isForced", target: "abandoning" },
+        "run.exceeded": "abandoning",
+      },
+    },
+    abandoning: {
+      entry: ["stopTasks", "abandon"],
+      always: [{ guard: "isFailed", target: "failed" }, { target: "cancelled" }],
     },
     completed: { type: "final", entry: ["sayCompleted"] },
     failed: { type: "final", entry: ["stopTasks", "sayFailed"] },
@@ -201,6 +278,24 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
   return { ...context, open };
 }
 
+function isIdle({ open }: SupervisorContext): boolean {
+  return Object.keys(open).length === 0;
+}
+
+/** Gives tasks that are called off until `dueAt`; no other timer matters any more. */
+function waitForTasks(context: SupervisorContext, dueAt: string, enqueue: Enqueue): void {
+  const isWaiting = !isIdle(context);
+  enqueue.assign({ timers: isWaiting ? { [CANCEL_TIMER]: dueAt } : {} });
+  if (!isWaiting) return;
+  enqueue.emit({ type: "timer.set", data: { id: CANCEL_TIMER, dueAt } });
+  enqueue.spawnChild("timer", { id: timerChild(CANCEL_TIMER), input: { id: CANCEL_TIMER, dueAt } });
+}
+
+function unwound(context: SupervisorContext, { state, moves, end }: Unwound, enqueue: Enqueue): void {
+  perform(context, moves, enqueue);
+  enqueue.assign({ unwound: state, ...(end && { end }) });
+}
+
 type Enqueue = {
   assign(context: Partial<SupervisorContext>): void;
   emit(event: Decision): void;
@@ -213,6 +308,7 @@ type Enqueue = {
 function perform(context: SupervisorContext, moves: readonly Move[], enqueue: Enqueue): void {
   const open = { ...context.open };
   const timers = { ...context.timers };
+  const owed: Debt[] = [];
   let end = context.end;
   for (const move of moves) {
     switch (move.type) {
@@ -246,6 +342,9 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
       case "say":
         enqueue.emit(move.event);
         break;
+      case "owe":
+        owed.push(move.debt);
+        break;
       case "complete":
       case "fail":
         end ??= move;
@@ -254,5 +353,7 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
         move satisfies never;
     }
   }
-  enqueue.assign({ state: context.state, open, timers, ...(end && { end }) });
+  // A run may owe thousands.
+  const debts = owed.length === 0 ? context.debts : [...context.debts, ...owed];
+  enqueue.assign({ state: context.state, open, timers, debts, ...(end && { end }) });
 }

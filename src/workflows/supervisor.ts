@@ -11,12 +11,15 @@
  */
 import { createActor, type SnapshotFrom } from "xstate";
 import { TroupeError } from "../errors.ts";
+import { withCheckedOutput } from "./check-output.ts";
 import type { WorkflowDefinition } from "./definition.ts";
 import { deterministicPlan } from "./deterministic.ts";
 import { handoffPlan } from "./handoff-plan.ts";
 import type { Decision, OpenTask, Plan, RunSetup } from "./plan.ts";
+import type { ReusedStep } from "./reused-steps.ts";
 import type { Fact, RunEvent } from "./run-events.ts";
 import { type SupervisorContext, supervisorMachine, timerChild } from "./supervisor-machine.ts";
+import { type UnwindingPlan, unwindingPlan } from "./unwinding.ts";
 
 export type SupervisorSnapshot = SnapshotFrom<typeof supervisorMachine>;
 
@@ -36,21 +39,29 @@ export class FoldError extends TroupeError {
   }
 }
 
-const plans = new WeakMap<WorkflowDefinition, Plan>();
+type Plans = { plan: Plan; unwinding: UnwindingPlan };
 
-/** The plan of a definition, made once. */
-function planOf(definition: WorkflowDefinition): Plan {
-  let plan = plans.get(definition);
-  if (!plan) {
-    plan = (definition.kind === "deterministic" ? deterministicPlan(definition) : handoffPlan(definition)) as Plan;
-    plans.set(definition, plan);
+const plans = new WeakMap<WorkflowDefinition, Plans>();
+
+/** The plans of a definition, made once. */
+function plansOf(definition: WorkflowDefinition): Plans {
+  let made = plans.get(definition);
+  if (!made) {
+    const plan = withCheckedOutput(
+      (definition.kind === "deterministic" ? deterministicPlan(definition) : handoffPlan(definition)) as Plan,
+      definition.output,
+    );
+    made = { plan, unwinding: unwindingPlan(definition) };
+    plans.set(definition, made);
   }
-  return plan;
+  return made;
 }
 
-/** Starts a run. */
-export function begin(definition: WorkflowDefinition, setup: RunSetup): Decided {
-  return interpret((scope) => supervisorMachine.getInitialSnapshot(scope, { setup, plan: planOf(definition) }));
+/** Starts a run; `reused` are the steps that it takes over of another one. */
+export function begin(definition: WorkflowDefinition, setup: RunSetup, reused: readonly ReusedStep[] = []): Decided {
+  const outputs = new Map(reused.map(({ data }) => [data.step, data]));
+  const input = { setup, ...plansOf(definition), ...(reused.length > 0 && { reused: outputs }) };
+  return interpret((scope) => supervisorMachine.getInitialSnapshot(scope, input));
 }
 
 /** Lets a supervisor decide on one more fact. Facts that no longer matter change nothing. */
@@ -71,7 +82,11 @@ export function setupOf(accepted: Extract<RunEvent, { type: "run.accepted" }>): 
 export function fold(definition: WorkflowDefinition, journal: readonly RunEvent[]): SupervisorSnapshot {
   const [accepted] = journal;
   if (accepted?.type !== "run.accepted") throw new FoldError("the journal does not begin with run.accepted");
-  return follow(begin(definition, setupOf(accepted)), journal);
+  return follow(begin(definition, setupOf(accepted), reusedIn(journal)), journal);
+}
+
+function reusedIn(journal: readonly RunEvent[]): ReusedStep[] {
+  return journal.flatMap((event) => (event.type === "step.reused" ? [event] : []));
 }
 
 /**
@@ -104,7 +119,7 @@ function follow(start: Pick<Decided, "snapshot" | "decisions">, events: readonly
 }
 
 /** A supervisor as plain data; what it began with and its definition are kept elsewhere. */
-export type SavedSupervisor = Pick<SupervisorContext, "state" | "open" | "timers" | "cancelReason"> & {
+export type SavedSupervisor = Pick<SupervisorContext, "state" | "open" | "timers" | "debts" | "end" | "unwound"> & {
   form: typeof SAVED_FORM;
   value: string;
 };
@@ -114,9 +129,9 @@ const SAVED_FORM = 3;
 
 /** A supervisor that has not ended, to be stored. */
 export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
-  const { state, open, timers, cancelReason } = context;
-  const saved = { form: SAVED_FORM, value: String(value), state, open, timers } as const;
-  return cancelReason === undefined ? saved : { ...saved, cancelReason };
+  const { state, open, timers, debts, end, unwound } = context;
+  const saved = { form: SAVED_FORM, value: String(value), state, open, timers, debts } as const;
+  return { ...saved, ...(end && { end }), ...(unwound && { unwound }) };
 }
 
 /**
@@ -128,12 +143,22 @@ export function restore(definition: WorkflowDefinition, setup: RunSetup, saved: 
   const { form, value, ...rest } = saved;
   // S3
   if (form !== SAVED_FORM) throw new FoldError(`the saved state: expected form ${SAVED_FORM}, got ${form}`);
-  const context: SupervisorContext = { ...rest, setup, plan: planOf(definition) };
+  const context: SupervisorContext = { ...rest, setup, ...plansOf(definition) };
   const snapshot = supervisorMachine.resolveState({ value: value as SupervisorSnapshot["value"], context });
   // Of its children the machine knows no more than their names: they are the host's. Tasks that are cancelled are stopped.
-  const tasks = value === "cancelling" ? [] : Object.keys(rest.open);
+  const tasks = isCallingOff(value) ? [] : Object.keys(rest.open);
   const children = [...tasks, ...Object.keys(rest.timers).map(timerChild)].map((id) => [id, { id }]);
   return Object.assign(snapshot, { children: Object.fromEntries(children) as SupervisorSnapshot["children"] });
+}
+
+/** Whether the tasks of a run in this state of the chart are called off. */
+export function isCallingOff(value: unknown): boolean {
+  return value === "cancelling" || value === "failing";
+}
+
+/** Whether a run in this state of the chart is going to fail or to be cancelled. */
+export function isEnding(value: unknown): boolean {
+  return isCallingOff(value) || value === "unwinding";
 }
 
 /** Whether the supervisor wants nothing more. */
@@ -166,6 +191,12 @@ function isDecision(event: RunEvent): boolean {
     case "step.retrying":
     case "step.cancelled":
     case "timer.set":
+    case "compensation.started":
+    case "compensation.completed":
+    case "compensation.retrying":
+    case "compensation.failed":
+    case "compensation.abandoned":
+    case "run.failing":
     case "run.completed":
     case "run.failed":
     case "run.cancelled":
@@ -225,7 +256,8 @@ function read({ type, params }: Action, decisions: Decision[], effects: Effect[]
       return;
     }
     case "xstate.stopChild":
-      effects.push({ type: "stop", child: (params as { id: string }).id });
+      // What was stopped before is no child any more, and nameless.
+      if (params) effects.push({ type: "stop", child: (params as { id: string }).id });
       return;
     default:
   }

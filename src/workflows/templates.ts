@@ -11,7 +11,7 @@ import {
   type Expression,
   type ExpressionScope,
   evaluateExpression,
-  type LoopVariable,
+  type LocalVariable,
 } from "./expressions.ts";
 import type { StepsBefore } from "./step-order.ts";
 
@@ -32,15 +32,16 @@ export type TemplateContext = Place & {
   steps: StepsBefore;
   /** Whether a step came before. @default whether there are `steps` */
   previous?: boolean;
-  /** What there is of `item`, `index`, `last` and `output`. @default nothing */
-  loop?: ReadonlySet<LoopVariable>;
+  /** Which of the variables that are not everywhere there are. @default none */
+  locals?: ReadonlySet<LocalVariable>;
 };
 
-const WHERE: { readonly [variable in LoopVariable]: string } = {
+const WHERE: { readonly [variable in LocalVariable]: string } = {
   item: "inside of `forEach`",
   index: "inside of `forEach` or `repeat`",
   last: "inside of `repeat`",
-  output: "in `until`",
+  output: "in `until` and `compensate`",
+  error: "in `compensate` and `onFailure`",
 };
 
 /**
@@ -154,7 +155,7 @@ function addExpression(source: string, parts: (string | Expression)[], context: 
 
 /** What an expression refers to and may not. */
 export function unknownReferences(expression: Expression, context: TemplateContext): Problem[] {
-  const { steps, previous = !isEmpty(steps), loop } = context;
+  const { steps, previous = !isEmpty(steps), locals } = context;
   const problems = expression.steps
     .filter((step) => !steps.has(step))
     .map((step) => problemAt(placeAt(context), expectedStep(expression, steps), showValue(`steps.${step}`)));
@@ -163,8 +164,8 @@ export function unknownReferences(expression: Expression, context: TemplateConte
       problemAt(placeAt(context), "`previous` only where a step comes before", showValue(expression.source)),
     );
   }
-  for (const name of expression.loopVariables) {
-    if (loop?.has(name)) continue;
+  for (const name of expression.locals) {
+    if (locals?.has(name)) continue;
     problems.push(problemAt(placeAt(context), `\`${name}\` only ${WHERE[name]}`, showValue(expression.source)));
   }
   return problems;

@@ -19,7 +19,7 @@ export type ParsedWorkflow =
 /** What both kinds of workflow have, checked and in its final form. */
 export type CommonParts = Pick<
   WorkflowDefinition,
-  "name" | "version" | "description" | "input" | "timeoutMs" | "schedule"
+  "name" | "version" | "description" | "input" | "output" | "timeoutMs" | "schedule"
 >;
 
 /** A problem when there is no agent of this name, and there has to be one now. */

@@ -18,3 +18,22 @@ test("a run that took a branch shows which steps were skipped and why, and witho
   expect(text).toMatch(/charge +cashier +failed, went on +1\.0 s +no money/);
   expect(text).toMatch(/ship +shipper +skipped +needs all: charge failed/);
 });
+
+test("a run that was undone shows what was and what was not", () => {
+  const make = eventsOf("r1");
+  const error = { code: "gone", message: "no such booking" };
+  const run = applyEvents(undefined, [
+    ...make.open({}, { steps: 2 }),
+    make.next({ type: "run.failing", data: { error: { code: "declined", message: "no money" } } }),
+    make.next({ type: "compensation.started", data: { step: "hotel", agent: "clerk" } }),
+    make.next({ type: "compensation.failed", data: { step: "hotel", taskId: "hotel/compensate-1", error } }),
+    make.next({ type: "compensation.started", data: { step: "flight", agent: "clerk" } }),
+    make.next({ type: "compensation.abandoned", data: { steps: ["flight", "visa"] } }),
+  ]);
+  const text = stripVTControlCharacters(describeRun(run));
+  expect(text).toMatch(/status +failing/);
+  expect(text).toMatch(/UNDOES +AGENT +STATUS/);
+  expect(text).toMatch(/hotel +clerk +failed +1\.0 s +no such booking/);
+  expect(text).toMatch(/flight +clerk +abandoned/);
+  expect(text).toMatch(/visa +abandoned/);
+});

@@ -96,3 +96,27 @@ test("what holds steps is told when it is begun, and a long list now and then, n
     "goes on  without all/1000: no",
   ]);
 });
+
+test("a run that is undone, and one that takes over what another has done, are told in words", () => {
+  const error = { code: "x", message: "no\nluck" };
+  const dueAt = "2026-01-01T00:00:09.000Z";
+  const lines = tell([
+    accepted,
+    { type: "step.reused", data: { step: "a", agent: "x", output: "as before" } },
+    { type: "run.failing", data: { error } },
+    { type: "compensation.started", data: { step: "b", agent: "x" } },
+    { type: "compensation.retrying", data: { step: "b", attempt: 2, dueAt, error } },
+    { type: "compensation.failed", data: { step: "b", taskId: "b/compensate-2", error } },
+    { type: "compensation.completed", data: { step: "c", taskId: "c/compensate-1" } },
+    { type: "compensation.abandoned", data: { steps: ["d", "e"] } },
+  ]);
+  expect(lines.slice(1)).toEqual([
+    'reused  a: "as before"',
+    "failing  no luck",
+    undefined,
+    expect.stringMatching(/^retrying {2}undoing b: attempt 2 at .*, after no luck$/),
+    "not undone  b: no luck",
+    "undone  c",
+    "not undone  d, e",
+  ]);
+});

@@ -142,6 +142,18 @@ async function runEveryKind(client: Client, nc: NatsConnection, recorder: Record
     nc.publish("troupe.requests.article", body);
   }
   nc.publish("troupe.requests.nothing", JSON.stringify({ input: 1, replyTo: "results" }));
+  const undone = await client.start("undone", "x");
+  await client.result(undone.runId).catch(() => {});
+  await client.get(undone.runId);
+  await client.retry(undone.runId, { newRunId: "again" });
+  await client.result("again").catch(() => {});
+  await client.get("again");
+  const stuck = await client.start("stuck", "x");
+  await until("it is undone", async () => (await client.get(stuck.runId)).status === "failing");
+  await client.get(stuck.runId);
+  await client.cancel(stuck.runId, { force: true });
+  await client.result(stuck.runId).catch(() => {});
+  await client.get(stuck.runId);
   const slow = await client.start("slow", 1);
   await until("the slow task is at work", async () => (await client.get(slow.runId)).current.length > 0);
   await client.cancel(slow.runId, { reason: "changed my mind", by: "me" });
@@ -165,6 +177,9 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["runs.result", { runId, waitMs: 10 }],
     ["runs.signal", { runId, name: "approved", payload: { by: "me" } }],
     ["runs.cancel", { runId: done }],
+    ["runs.retry", { runId: done }],
+    ["runs.retry", { runId: done, from: "writer", newRunId: "from-there" }],
+    ["runs.get", { runId: "again" }],
     ["runs.resume", { runId: done }],
     ["runs.fail", { runId: done, reason: "enough" }],
     ["runs.journal", { runId: done, from: 1 }],
@@ -177,6 +192,7 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["workflows.list", {}],
     ["workflows.get", { workflow: "support" }],
     ["workflows.get", { workflow: "article" }],
+    ["workflows.get", { workflow: "undone" }],
     ["agents.list", {}],
   ];
   for (const [endpoint, body] of questions) {
@@ -299,6 +315,7 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     parameters: z.object({}),
     execute: () => LARGE,
   });
+  const twice = { maxAttempts: 2, delayMs: 20, on: ["unauthorized"] };
   const billing = defineAgent({ name: "billing", description: "Money.", ...about, tools: [lookup] });
   const triage = defineAgent({ name: "triage", ...about, handoffs: [billing] });
   return {
@@ -331,6 +348,24 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
         ],
       }),
       defineWorkflow({ name: "often", agents: ["writer"], schedule: { everyMs: 1_000, overlap: "skip" } }),
+      defineWorkflow({
+        name: "undone",
+        output: z.string(),
+        steps: [
+          { id: "quote", agent: "researcher" },
+          { id: "book", agent: "writer", after: "quote", compensate: { agent: "broken", retry: twice } },
+          { id: "hotel", agent: "writer", after: "book", compensate: { agent: "writer" } },
+          { id: "pay", agent: "broken", after: "hotel" },
+        ],
+        onFailure: [{ id: "tell", agent: "writer", input: "{{ error.code }}" }],
+      }),
+      defineWorkflow({
+        name: "stuck",
+        steps: [
+          { id: "book", agent: "writer", compensate: { agent: "slow" } },
+          { id: "pay", agent: "broken", after: "book" },
+        ],
+      }),
       defineWorkflow({ name: "slow", agents: ["slow"] }),
       defineWorkflow({ name: "abroad", agents: ["foreign"] }),
       defineWorkflow({ name: "support", entry: triage, agents: [triage, billing] }),

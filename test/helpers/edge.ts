@@ -67,6 +67,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         agents: () => [{ name: "writer", hosts: ["here"] }],
         schedules: openScheduleApi({ store, now: Date.now, isDeclared: () => false }),
         parked: { resume: async () => ({ is: "unknown" }), fail: async () => ({ is: "unknown" }) },
+        retries: { prepare: () => Promise.reject(new Error("nothing can be tried again here")) },
         logger,
         version: "0.1.0",
         ...options,

@@ -165,6 +165,27 @@ const hasty = defineWorkflow({
   ],
 });
 
+const giveBack = { agent: solver, input: "give {{ output }} back: {{ error.code }}" };
+
+/** Three bookings, the last two at once, each of which is given back when the payment fails; somebody is told then. */
+const trip = defineWorkflow({
+  name: "trip",
+  steps: [
+    { id: "flight", agent: left, compensate: giveBack },
+    { id: "hotel", agent: right, after: "flight", compensate: giveBack },
+    {
+      id: "car",
+      agent: left,
+      after: "flight",
+      compensate: { ...giveBack, retry: { maxAttempts: 3, backoff: "fixed", delayMs: 300 } },
+    },
+    { id: "card", agent: joiner, after: ["hotel", "car"] },
+  ],
+  onFailure: [{ id: "tell", agent: planner, input: "{{ error.code }}" }],
+  // Into the log of the process that calls it.
+  onError: ({ runId, error }) => process.stdout.write(`onError ${runId} ${error.code}\n`),
+});
+
 const numberedWorkflows: WorkflowDefinition[] = [
   diamond,
   relay,
@@ -176,6 +197,7 @@ const numberedWorkflows: WorkflowDefinition[] = [
   grouping,
   listing,
   hasty,
+  trip,
 ];
 
 /** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */

@@ -3,6 +3,7 @@ import type { Outcome } from "../../src/actors/task.ts";
 import type { ErrorRecord } from "../../src/errors.ts";
 import type { WorkflowDefinition } from "../../src/workflows/definition.ts";
 import type { OpenTask } from "../../src/workflows/plan.ts";
+import type { ReusedStep } from "../../src/workflows/reused-steps.ts";
 import {
   type Fact,
   type FactBody,
@@ -29,7 +30,8 @@ export type SupervisedRun = {
   fails(taskId: string, error?: ErrorRecord): void;
   handsOff(taskId: string, handoff: Partial<Outcome & { type: "handoff" }> & { to: string }): void;
   fires(timer: string): void;
-  cancel(reason?: string): void;
+  /** With `force` nothing is waited for nor undone. */
+  cancel(reason?: string, options?: { force?: true }): void;
   /** Ids of the tasks somebody has or should have. */
   open(): string[];
   task(taskId: string): OpenTask["task"];
@@ -38,8 +40,15 @@ export type SupervisedRun = {
   end(): RunEvent | undefined;
 };
 
-/** Begins a run of `definition`; `input` is "bees" unless the request says something else. */
-export function superviseRun(definition: WorkflowDefinition, request: Partial<RunRequest> = {}): SupervisedRun {
+/**
+ * Begins a run of `definition`; `input` is "bees" unless the request says something else, `reused` is what it takes over of
+ * another run.
+ */
+export function superviseRun(
+  definition: WorkflowDefinition,
+  request: Partial<RunRequest> = {},
+  reused: readonly ReusedStep[] = [],
+): SupervisedRun {
   const runId = "r1";
   let entries = 0;
   let n = 0;
@@ -48,10 +57,11 @@ export function superviseRun(definition: WorkflowDefinition, request: Partial<Ru
   const trace = { traceId: "0af7651916cd43dd8448eb211c80319c", sampled: true };
   const { name: workflow, version, hash, kind } = definition;
   const data = { input: "bees", ...request, workflow, version, hash, kind, trace };
-  let decided = begin(definition, { runId, request: data, acceptedAt: instant() });
+  let decided = begin(definition, { runId, request: data, acceptedAt: instant() }, reused);
   record(
     { type: "run.accepted", data },
     { type: "run.claimed", data: { host: "a", incarnation: "a1", reason: "accepted" } },
+    ...reused,
     ...decided.decisions,
   );
 
@@ -95,8 +105,9 @@ export function superviseRun(definition: WorkflowDefinition, request: Partial<Ru
       });
     },
     fires: (id) => run.fact({ type: "timer.fired", data: { id } }),
-    cancel(reason) {
-      run.fact({ type: "run.cancelling", data: { ...(reason !== undefined && { reason }), graceMs: 5_000 } });
+    cancel(reason, options = {}) {
+      const data = { ...(reason !== undefined && { reason }), graceMs: 5_000, ...options };
+      run.fact({ type: "run.cancelling", data });
     },
     open: () => Object.keys(decided.snapshot.context.open),
     task(taskId) {

@@ -90,7 +90,7 @@ describe("deterministic definitions", () => {
     expect(complaints({ steps, timeoutMs: -1 })).toEqual([
       "workflows.article.timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got -1",
       "workflows.article.steps[0].retry.maxAttempts: expected a number of at least 1, got 0",
-      `workflows.article.steps[0].whence: expected one of the keys id, agent, steps, after, when, needs, onError, switch, input, retry, timeoutMs, forEach, concurrency, repeat, got "true"`,
+      `workflows.article.steps[0].whence: expected one of the keys id, agent, steps, after, when, needs, onError, switch, input, output, retry, timeoutMs, compensate, forEach, concurrency, repeat, got "true"`,
       `workflows.article.steps[1].timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got "5s"`,
       `workflows.article.steps[0].agent: expected an agent's name: one of researcher, writer, editor, got "wirter"`,
       `workflows.article.steps[1].id: expected an id no other step has, got "a"`,
@@ -372,7 +372,7 @@ describe("groups in definitions", () => {
       at("[1].steps[3].steps: expected at least 1 entry, got []"),
       at("[2].concurrency: expected no `concurrency` where there is no `forEach`, got 2"),
       at('[2].input: expected `index` only inside of `forEach` or `repeat`, got "index"'),
-      at('[2].input: expected `output` only in `until`, got "output"'),
+      at('[2].input: expected `output` only in `until` and `compensate`, got "output"'),
       at('[2].input: expected no reference to a step, for none comes before, got "steps.score"'),
       at("[3].steps: expected steps without a circle, got y → x → y"),
       at("[3].timeoutMs: expected no `timeoutMs` beside `steps`; each step in it may have one, got 10"),

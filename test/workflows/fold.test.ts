@@ -20,7 +20,7 @@ import { RUN_START, type SupervisedRun, superviseRun } from "../helpers/supervis
 
 /** The part of a snapshot that decides; the plan is the definition's and is not data. */
 function essence({ value, status, context }: SupervisorSnapshot): unknown {
-  const { plan: _plan, ...rest } = context;
+  const { plan: _plan, unwinding: _unwinding, ...rest } = context;
   return JSON.parse(JSON.stringify({ value, status, context: rest }));
 }
 
@@ -92,9 +92,26 @@ function randomGraph(random: Random): RandomGraph {
       ...(any && { input: "{{ steps.map(id, steps[id].output) }}" }),
       ...(named !== undefined && { input: `{{ steps.${named}.output${random.chance(0.2) ? ".missing" : ""} }}` }),
       retry: { maxAttempts: 1 + random.below(3), delayMs: 1 + random.below(2_000) },
+      ...(random.chance(0.4) && { compensate: randomCompensation(named, random) }),
     };
   });
-  return { definition: defineWorkflow({ name: "random", steps }) as DeterministicDefinition, conditions };
+  const onFailure = [
+    { id: "f0", agent: "x", input: "{{ error.code }}", onError: random.pick(["fail", "continue"]) },
+    { id: "f1", agent: "x", after: "f0", retry: { maxAttempts: 2 } },
+  ];
+  const late = random.chance(0.3) ? { onFailure: onFailure.slice(0, 1 + random.below(2)) } : {};
+  return { definition: defineWorkflow({ name: "random", steps, ...late }) as DeterministicDefinition, conditions };
+}
+
+function randomCompensation(named: string | undefined, random: Random) {
+  const input = random.pick([
+    undefined,
+    "{{ output }}",
+    "{{ output.missing }}",
+    `{{ steps.${named ?? "none"}.output }}`,
+  ]);
+  const fits = input !== undefined && (named !== undefined || !input.includes("none"));
+  return { agent: "y", ...(fits && { input }), retry: { maxAttempts: 1 + random.below(2), delayMs: 5 } };
 }
 
 function randomTeam(random: Random): WorkflowDefinition {
@@ -119,7 +136,8 @@ function happen(run: SupervisedRun, random: Random): void {
   const open = run.open();
   const dice = random.below(100);
   if (dice === 99) run.fact({ type: "run.exceeded", data: { limit: "events", most: 9, got: 10 } });
-  else if (dice < 3) run.cancel(random.pick([undefined, "enough"]));
+  else if (dice < 3)
+    run.cancel(random.pick([undefined, "enough"]), random.pick([{}, {}, {}, { force: true as const }]));
   else if (dice < 8) run.completes(random.pick(["s0-1", "s1-2", "h0", "nobody", "constructor"]), "late or unknown");
   else if (dice < 10) run.fires(random.pick(["start", "timeout", "cancel", "retry.s0", "nothing"]));
   else if (!fireTimer(run, random, dice)) {
@@ -167,7 +185,13 @@ function checkOneRandomRun(seed: number): RunEvent[] {
     checkRestored(definition, run.journal, { at: 1 + random.below(entries), entries, live });
   }
   const journal = run.journal.flat();
-  if (graph) checkOrder(graph, journal);
+  if (graph) {
+    checkOrder(
+      graph,
+      journal.filter((event) => !isLate(event)),
+    );
+    checkUnwinding(graph, journal);
+  }
   return journal;
 }
 
@@ -258,6 +282,75 @@ function checkOrder({ definition: { steps }, conditions }: RandomGraph, journal:
   }
 }
 
+/** Whether an event is about a step in `onFailure`. */
+function isLate({ data }: RunEvent): boolean {
+  const { step, taskId } = data as { step?: string; taskId?: string };
+  return (step ?? taskId ?? "").startsWith("onFailure/");
+}
+
+/**
+ * Goes through a journal with the rules of the documentation alone: what completed and can be undone is, in reverse order, one at
+ * a time, each once; then what runs on a failure, and only there; and the end says what was not undone.
+ */
+function checkUnwinding({ definition: { steps, onFailure = [] } }: RandomGraph, journal: readonly RunEvent[]): void {
+  const undoable = new Set(steps.filter(({ compensate }) => compensate).map(({ id }) => id));
+  const owed: string[] = [];
+  let atWork: string | undefined;
+  let isFailing = false;
+  let notUndone = 0;
+  let late = 0;
+  for (const event of journal) {
+    switch (event.type) {
+      case "step.completed":
+        expect(atWork).toBeUndefined();
+        if (undoable.has(event.data.step)) owed.push(event.data.step);
+        break;
+      case "step.started":
+        if (!isLate(event)) break;
+        expect([isFailing || notUndone > 0, owed, atWork]).toEqual([true, [], undefined]);
+        late += 1;
+        break;
+      case "run.failing":
+        isFailing = true;
+        break;
+      case "compensation.started":
+        expect(atWork).toBeUndefined();
+        atWork = event.data.step;
+        expect(owed.pop()).toBe(atWork);
+        break;
+      case "compensation.failed":
+      case "compensation.completed":
+        if (event.type === "compensation.failed") notUndone += 1;
+        expect(event.data.step).toBe(atWork);
+        atWork = undefined;
+        break;
+      case "compensation.abandoned":
+        expect(event.data.steps).toEqual([...(atWork === undefined ? [] : [atWork]), ...owed.reverse()]);
+        notUndone += event.data.steps.length;
+        atWork = undefined;
+        owed.length = 0;
+        break;
+      case "run.completed":
+        expect([late, notUndone, isFailing]).toEqual([0, 0, false]);
+        break;
+      case "run.failed":
+        expect([owed, atWork]).toEqual([[], undefined]);
+        expect(event.data.error.code === "compensation_failed").toBe(notUndone > 0);
+        if (onFailure.length > 0 && !journal.some(isHurried)) expect(late).toBeGreaterThan(0);
+        break;
+      case "run.cancelled":
+        expect([owed, atWork, late, notUndone]).toEqual([[], undefined, 0, 0]);
+        break;
+      default:
+    }
+  }
+}
+
+/** Whether an event ends its run without anything more being done. */
+function isHurried(event: RunEvent): boolean {
+  return event.type === "run.exceeded" || (event.type === "run.cancelling" && event.data.force === true);
+}
+
 /** What a run that completed gives: the outputs of the last steps that completed. */
 function outputOf(steps: DeterministicDefinition["steps"], ends: Ends): unknown {
   const isFollowed = (id: string) =>
@@ -276,7 +369,8 @@ test("folding any part of any journal comes to where the run was then", () => {
       const journal = checkOneRandomRun(seed);
       for (const event of journal) {
         if (event.type === "step.skipped") count(event.data.reason.split(":")[0] ?? "");
-        if (event.type === "step.failed") count(event.data.continued ? "goes on" : event.data.error.code);
+        if (event.type.startsWith("compensation.") || isLate(event)) count(event.type);
+        else if (event.type === "step.failed") count(event.data.continued ? "goes on" : event.data.error.code);
       }
       const terminal = journal.filter(({ type }) => /^run\.(completed|failed|cancelled)$/.test(type));
       expect(terminal).toHaveLength(1);
@@ -287,6 +381,9 @@ test("folding any part of any journal comes to where the run was then", () => {
   }
   // The runs are of all sorts, or this would not say much.
   for (const end of ["run.completed", "run.failed", "run.cancelled"]) expect(ends.get(end)).toBeGreaterThan(20);
+  for (const what of ["started", "completed", "retrying", "failed", "abandoned"])
+    expect(ends.get(`compensation.${what}`), what).toBeGreaterThan(1);
+  expect(ends.get("step.failed")).toBeGreaterThan(5);
   for (const why of ["when", "needs all", "needs any", "nothing to handle", "goes on", "condition_failed"])
     expect(ends.get(why), why).toBeGreaterThan(5);
 });

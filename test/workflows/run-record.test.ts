@@ -34,6 +34,7 @@ describe("a deterministic run", () => {
           output: { words: 3 },
         },
       ],
+      compensations: [],
       handoffs: [],
       usage: { inputTokens: 10, outputTokens: 5, totalTokens: 15, modelCalls: 1 },
       sessionId: "s",

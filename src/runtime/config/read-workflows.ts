@@ -5,6 +5,7 @@ import type { Problem } from "../../errors.ts";
 import { agentsIn } from "../../workflows/agents-in.ts";
 import { withNames } from "../../workflows/define-workflow.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { splitHooks } from "../../workflows/hooks.ts";
 import { parseWorkflow } from "../../workflows/parse-definition.ts";
 import { unknownAgent } from "../../workflows/workflow-sources.ts";
 import { namedEntries } from "./named-entries.ts";
@@ -25,10 +26,13 @@ export function readWorkflows(
       continue;
     }
     // In TypeScript an agent may stand where a file has its name.
-    const plain = withNames(raw, () => undefined);
+    const hooks = splitHooks(raw);
+    const plain = withNames(hooks.plain, () => undefined);
     const { definition, problems } = parseWorkflow(name, plain, { ...place, agents: context.agents });
     context.problems.push(...problems);
-    if (definition) workflows.set(name, definition);
+    if (!definition) continue;
+    hooks.attach(definition);
+    workflows.set(name, definition);
   }
   return workflows;
 }
@@ -45,9 +49,7 @@ function unknownAgents(
 ): Problem[] {
   switch (definition.kind) {
     case "deterministic":
-      return agentsIn(definition.steps).flatMap(({ agent, at }) =>
-        unknownAgent(agent, sources, placeAt(sources, ...at)),
-      );
+      return agentsIn(definition).flatMap(({ agent, at }) => unknownAgent(agent, sources, placeAt(sources, ...at)));
     case "handoff":
       return Object.keys(definition.agents).flatMap((agent) =>
         unknownAgent(agent, sources, placeAt(sources, "agents", agent)),

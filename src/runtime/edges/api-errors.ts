@@ -11,6 +11,7 @@ import {
   UnavailableError,
   UsageError,
 } from "../../errors.ts";
+import { CannotRetryError } from "../../workflows/reused-steps.ts";
 import { NatsError } from "../nats/nats.ts";
 
 export const ERROR_HEADER = "Nats-Service-Error";
@@ -65,6 +66,7 @@ function asTroupeError(thrown: unknown): { code: string; message: string } {
 
 function numberOf(thrown: unknown): number {
   if (thrown instanceof ConflictError) return thrown.code === "not_finished" ? 408 : 409;
+  if (thrown instanceof CannotRetryError) return 409;
   if (thrown instanceof UsageError) return 400;
   if (thrown instanceof NotFoundError) return 404;
   if (thrown instanceof PayloadTooLargeError) return 413;

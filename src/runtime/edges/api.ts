@@ -14,7 +14,7 @@ import type { Subjects } from "../subjects.ts";
 import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
 import { openDeadApi } from "./dead-api.ts";
-import { openRunApi, type ParkedRuns } from "./run-api.ts";
+import { openRunApi, type ParkedRuns, type RunRetries } from "./run-api.ts";
 import type { ScheduleApi } from "./schedule-api.ts";
 
 /** An agent as `agents.list` shows it. */
@@ -54,6 +54,8 @@ export type ApiOptions = {
   schedules: ScheduleApi;
   /** Decides about runs that no daemon could continue. */
   parked: ParkedRuns;
+  /** Knows whether a run can be tried again. */
+  retries: RunRetries;
   logger: Logger;
   /** The most one value may take as JSON, in bytes. @default 64 MiB */
   maxPayloadBytes?: number;
@@ -73,7 +75,16 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, schedules, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({ bus, subjects, index, journals, payloads, offers, parked: options.parked });
+  const runs = openRunApi({
+    bus,
+    subjects,
+    index,
+    journals,
+    payloads,
+    offers,
+    parked: options.parked,
+    retries: options.retries,
+  });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -81,6 +92,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.list": (request) => runs.list(request),
     "runs.result": (request) => runs.result(request),
     "runs.cancel": (request) => runs.cancel(request),
+    "runs.retry": (request, { headers }) => runs.retry(request, headers),
     "runs.resume": (request) => runs.resume(request),
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
@@ -150,7 +162,11 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     const room = payloads.room(0);
     if (endpoint !== "runs.get") throw new PayloadTooLargeError(what, bytes, room);
     const record = whole as RunRecord;
-    const fields = ["/input", "/output", "/metadata", ...record.steps.map((_, i) => `/steps/${i}/output`)];
+    const fields = [
+      ...["/input", "/output", "/metadata"],
+      ...record.steps.map((_, i) => `/steps/${i}/output`),
+      ...record.compensations.map((_, i) => `/compensations/${i}/output`),
+    ];
     const [left] = await payloads.detach([record], { what, fields, bytes, room, runId: record.runId });
     return left ?? {};
   }
@@ -180,6 +196,6 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 function listingOf(workflow: WorkflowDefinition): WorkflowListing {
   const { name, kind, version, hash, description } = workflow;
   const named =
-    workflow.kind === "handoff" ? Object.keys(workflow.agents) : agentsIn(workflow.steps).map(({ agent }) => agent);
+    workflow.kind === "handoff" ? Object.keys(workflow.agents) : agentsIn(workflow).map(({ agent }) => agent);
   return { name, kind, version, hash, ...(description !== undefined && { description }), agents: [...new Set(named)] };
 }

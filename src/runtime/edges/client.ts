@@ -120,8 +120,25 @@ export type Client = {
   metrics(runId: string): Promise<RunMetrics>;
   /** Runs, newest first, a page at a time. */
   list(query?: RunListQuery): Promise<RunPage>;
-  /** Asks for a run to be stopped. @throws TroupeError `run_finished`; NotFoundError `unknown_run`. */
-  cancel(runId: string, options?: { reason?: string; by?: string }): Promise<void>;
+  /**
+   * Asks for a run to be stopped; what has to be undone then is. With `force` nothing is waited for and nothing more is undone,
+   * also where the run is being undone already.
+   *
+   * @throws TroupeError `run_finished`; NotFoundError `unknown_run`.
+   */
+  cancel(runId: string, options?: { reason?: string; by?: string; force?: boolean }): Promise<void>;
+  /**
+   * Makes a new run of one that failed or was cancelled: with its input and the definition it was bound to. What the steps had
+   * given that completed is taken over, unless it was undone, or comes after something that runs again; the rest runs. With
+   * `from` that step and what comes after it run again in any case, also of a run that completed. Asked again with the same
+   * `newRunId` (default a new id), it is the same run.
+   *
+   * @throws TroupeError `cannot_retry`; NotFoundError `unknown_run`.
+   */
+  retry(
+    runId: string,
+    options?: { from?: string; newRunId?: string; traceparent?: string },
+  ): Promise<{ runId: string }>;
   /**
    * Takes a parked run up again, with its own definition or the one a daemon has now.
    *
@@ -238,6 +255,11 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     async cancel(runId, options = {}) {
       await call("runs.cancel", { runId, ...options });
     },
+    async retry(runId, { from, newRunId = nuid.next(), traceparent } = {}) {
+      await call("runs.retry", { runId, newRunId, ...(from !== undefined && { from }) }, { traceparent });
+      remember(newRunId);
+      return { runId: newRunId };
+    },
     async resume(runId) {
       await call("runs.resume", { runId });
     },
@@ -289,9 +311,13 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
         return { ...left, input: null };
       },
     });
+    remember(runId);
+    return { runId };
+  }
+
+  function remember(runId: string) {
     started.add(runId);
     if (started.size > MAX_STARTED) started.delete(started.values().next().value as string);
-    return { runId };
   }
 
   async function get(runId: string): Promise<RunRecord> {

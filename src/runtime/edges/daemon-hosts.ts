@@ -216,9 +216,13 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     settleAftermathOf,
   };
 
-  function deliverSignal(runId: string, seq: number, { kind, reason, by }: Signal): boolean {
+  function deliverSignal(runId: string, seq: number, { kind, reason, by, force }: Signal): boolean {
     if (kind !== "cancel") return false;
-    const cancel = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+    const cancel = {
+      ...(reason !== undefined && { reason }),
+      ...(by !== undefined && { by }),
+      ...(force && { force }),
+    };
     if (runs.cancel(runId, seq, cancel)) return true;
     if (index.get(runId)?.parked === undefined) return false;
     // Nobody owns a parked run, so one of all has to say that it is over.
@@ -232,7 +236,11 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
   async function settleAftermathOf(goneHost: string, goneIncarnation?: string) {
     const unnoticedMs = suspectAfterMs + lookAroundMs;
     try {
-      await settleAftermath({ ...common, journals, index, tracing, exports, unnoticedMs }, goneHost, goneIncarnation);
+      await settleAftermath(
+        { ...common, journals, index, tracing, definitions, exports, unnoticedMs },
+        goneHost,
+        goneIncarnation,
+      );
     } catch (error) {
       logger.debug({ err: error, host: goneHost }, "could not settle what a gone daemon left");
     }

@@ -165,21 +165,20 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   schedules.begin({ living: () => presence.living(), index, journals });
   void hosts.settleAftermathOf(host).then(() => exports.begin());
 
+  const isOffered = (workflow: string, hash: string) =>
+    presence.living().some(({ workflows }) => workflows.includes(offerOf(workflow, hash)));
   const api = started.add(
     await startApi({
       ...common,
       maxPayloadBytes: options.maxPayloadBytes,
       version,
       workflows: () => definitions.all(),
+      retries: { prepare: (asked) => runs.prepareRetry(asked, isOffered) },
       offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
       agents: () => listAgents(daemon.agents, presence.living()),
       schedules: schedules.api(() => presence.living()),
       parked: {
-        resume(runId) {
-          const isOffered = (workflow: string, hash: string) =>
-            presence.living().some(({ workflows }) => workflows.includes(offerOf(workflow, hash)));
-          return runs.resumeParked(runId, isOffered);
-        },
+        resume: (runId) => runs.resumeParked(runId, isOffered),
         fail: (runId, reason) => runs.failParked(runId, reason),
       },
     }),
@@ -223,7 +222,8 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       subjects,
       logger,
       room: () => (health.refusal === undefined && health.loss === undefined ? runs.room() : 0),
-      whoRuns(workflow) {
+      whoRuns(workflow, hash) {
+        if (hash !== undefined && !definitions.pinned(workflow, hash) && isOffered(workflow, hash)) return "elsewhere";
         if (definitions.current(workflow)) return "here";
         if (presence.living().some((beat) => offersWorkflow(beat, workflow))) return "elsewhere";
         return presence.offeredLately(workflow) ? "nobody now" : "nobody";

@@ -86,6 +86,7 @@ export type RunsReport = {
   pending: number;
   running: number;
   waiting: number;
+  failing: number;
   cancelling: number;
   /** Whether there are more than were counted. */
   more: boolean;

@@ -9,7 +9,7 @@ import { sleep } from "./abortable.ts";
 import type { Client } from "./client.ts";
 import type { DaemonReport, RunsReport } from "./diagnosis.ts";
 
-const UNFINISHED = ["pending", "running", "waiting", "cancelling"] as const satisfies readonly RunStatus[];
+const UNFINISHED = ["pending", "running", "waiting", "failing", "cancelling"] as const satisfies readonly RunStatus[];
 // A page each; who has more knows that it is many.
 const PAGE = 500;
 const MAX_PAGES = 10;
@@ -42,7 +42,7 @@ export async function listenForDaemons(bus: Bus, { presence }: Subjects, listenM
 
 /** Asks a daemon for the runs that are not over; undefined where none answers. */
 export async function examineRuns(client: Client): Promise<RunsReport | undefined> {
-  const report: RunsReport = { pending: 0, running: 0, waiting: 0, cancelling: 0, more: false, parked: [] };
+  const report: RunsReport = { pending: 0, running: 0, waiting: 0, failing: 0, cancelling: 0, more: false, parked: [] };
   try {
     for (const status of UNFINISHED) await count(status);
     return report;

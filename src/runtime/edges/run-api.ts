@@ -1,9 +1,11 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
+import { CannotRetryError } from "../../workflows/reused-steps.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { type RunMetrics, runMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
 import type { Decided } from "../hosts/parked-runs.ts";
+import type { PreparedRetry } from "../hosts/retried-run.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
 import type { RunPage } from "../hosts/run-list.ts";
 import type { Signal } from "../hosts/signals.ts";
@@ -30,6 +32,12 @@ export type RunApiParts = {
   /** Whether a living daemon has this workflow. */
   offers(workflow: string): boolean;
   parked: ParkedRuns;
+  retries: RunRetries;
+};
+
+/** Says what a request has to say that tries a run again; throws where that cannot be. */
+export type RunRetries = {
+  prepare(asked: { runId: string; from?: string | undefined }): Promise<PreparedRetry>;
 };
 
 /** Decides about runs that no daemon could continue. */
@@ -44,6 +52,7 @@ export type RunApi = {
   list(request: ApiRequest<"runs.list">): RunPage;
   result(request: ApiRequest<"runs.result">): Promise<RunResult>;
   cancel(request: ApiRequest<"runs.cancel">): Promise<{ runId: string }>;
+  retry(request: ApiRequest<"runs.retry">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
   resume(request: ApiRequest<"runs.resume">): Promise<{ runId: string }>;
   fail(request: ApiRequest<"runs.fail">): Promise<{ runId: string }>;
   signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
@@ -63,7 +72,7 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
-export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked }: RunApiParts): RunApi {
+export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked, retries }: RunApiParts): RunApi {
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
@@ -110,10 +119,23 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
       throw new ConflictError("not_finished", `run ${runId} is ${status}, not finished`, { runId, status });
     },
 
-    async cancel({ runId, reason, by }) {
+    async cancel({ runId, reason, by, force }) {
       await checkUnfinished(runId);
-      await send(runId, { kind: "cancel", ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) });
+      const why = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+      await send(runId, { kind: "cancel", ...why, ...(force && { force }) });
       return { runId };
+    },
+
+    async retry({ runId, from, newRunId = nuid.next() }, sent) {
+      if (newRunId === runId)
+        throw new CannotRetryError(`newRunId: expected another id than that of the run, got ${runId}`);
+      // Asked a second time, it is there.
+      if (index.known(newRunId)) return { runId: newRunId, existing: true };
+      const { workflow, retryOf } = await retries.prepare({ runId, from });
+      // Its input is that of the run before.
+      const request = { runId: newRunId, input: null, retryOf };
+      await publish(subjects.request(workflow), request, sent?.get(TRACEPARENT_HEADER));
+      return { runId: newRunId };
     },
 
     async resume({ runId }) {

@@ -11,7 +11,8 @@ import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } fr
 import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import type { RunEventBody } from "../../workflows/run-events.ts";
+import type { ReusedStep } from "../../workflows/reused-steps.ts";
+import type { RetryOf, RunEventBody } from "../../workflows/run-events.ts";
 import { LARGE } from "../nats/payloads.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
@@ -19,6 +20,7 @@ import type { Definitions } from "./definitions.ts";
 import { type AppendLoneEntry, type Cancel, cancelledAtOnce } from "./lone-entry.ts";
 import { type AcceptedBody, claimedEvent } from "./make-events.ts";
 import type { IncomingRequest } from "./request.ts";
+import { readRetriedRun } from "./retried-run.ts";
 
 export type AcceptRunParts = {
   /** The runs that are driven here. */
@@ -42,6 +44,8 @@ export async function acceptRun(
   if (incoming.refs) return acceptLarge(parts, incoming, cancel);
   const definition = parts.definitions.current(incoming.workflow);
   if (cancel) return endAtOnce(parts, incoming, cancelledAtOnce(cancel), definition);
+  const { retryOf } = incoming.request;
+  if (retryOf && incoming.problem === undefined) return retry(parts, incoming, retryOf);
   const refusal = refusalOf(incoming, definition);
   if (refusal || !definition) {
     return refuse(parts, incoming, refusal ?? { code: "unknown_workflow", message: incoming.workflow });
@@ -76,10 +80,25 @@ async function acceptLarge(
   return accepted;
 }
 
+/** A run that tries another one again has that one's input, its definition, and what it need not do again. */
+async function retry(parts: AcceptRunParts, incoming: IncomingRequest, retryOf: RetryOf): Promise<Accepted> {
+  const { request, workflow } = incoming;
+  const read = await readRetriedRun(parts, workflow, { request, retryOf })
+    .then((retried) => ({ retried }))
+    .catch((error: unknown) => ({ error }));
+  if ("error" in read) {
+    if (read.error instanceof UnavailableError) throw read.error;
+    return refuse(parts, incoming, toErrorRecord(read.error), parts.definitions.current(workflow));
+  }
+  const { definition, reused } = read.retried;
+  return start(parts, { ...incoming, request: read.retried.request }, definition, reused);
+}
+
 async function start(
   parts: AcceptRunParts,
   incoming: IncomingRequest,
   definition: WorkflowDefinition,
+  reused: readonly ReusedStep[] = [],
 ): Promise<Accepted> {
   const { runs, host, tracing } = parts;
   const { runId, workflow } = incoming;
@@ -88,7 +107,7 @@ async function start(
   const run = activateRun(host, { runId, definition, projection, position: START });
   runs.set(runId, run);
   try {
-    await run.begin(accepted, claimedEvent(host.writer, "accepted"));
+    await run.begin(accepted, claimedEvent(host.writer, "accepted"), reused);
     return "accepted";
   } catch (error) {
     run.close("fenced");

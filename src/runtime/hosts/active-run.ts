@@ -21,10 +21,12 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { ENTRY_TOO_LARGE, type OpenTask, type RunSetup } from "../../workflows/plan.ts";
+import type { ReusedStep } from "../../workflows/reused-steps.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
-import { isDone, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
+import { isCallingOff, isDone, isEnding, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Payloads } from "../nats/payloads.ts";
+import { callHooks } from "./call-hooks.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
 import { encodeEntry, encodeFitting } from "./encode-entry.ts";
@@ -128,8 +130,13 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     get isOpen() {
       return open;
     },
-    get cancelling() {
-      return snapshot?.value === "cancelling";
+    /** Whether its tasks are called off. */
+    get callingOff() {
+      return isCallingOff(snapshot?.value);
+    },
+    /** Whether it is going to fail or to be cancelled. */
+    get ending() {
+      return isEnding(snapshot?.value);
     },
     /** What the run was accepted with. */
     get setup(): RunSetup | undefined {
@@ -155,9 +162,11 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     openTasks: (): OpenTask[] => (snapshot ? Object.values(snapshot.context.open) : []),
     snapshot: () => snapshot,
 
-    /** Opens the journal of a new run. Rejects with FencedError when the run exists. */
-    begin(accepted: AcceptedBody, claimed: RunEventBody): Promise<void> {
-      return new Promise((resolve, reject) => happen({ type: "begin", accepted, claimed, done: { resolve, reject } }));
+    /** Opens the journal of a new run, with what it takes over of another. Rejects with FencedError when the run exists. */
+    begin(accepted: AcceptedBody, claimed: RunEventBody, reused: readonly ReusedStep[]): Promise<void> {
+      return new Promise((resolve, reject) =>
+        happen({ type: "begin", accepted, claimed, reused, done: { resolve, reject } }),
+      );
     },
 
     /** Makes this daemon the owner of a run whose journal was read. Rejects with FencedError when another was quicker. */
@@ -295,10 +304,12 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     const tookMs = performance.now() - since;
     metrics.appendSeconds(tookMs / 1_000);
     if (tookMs > OLD_ANSWER_MS) await checkOwnership();
+    const before = snapshot?.context.open ?? {};
     snapshot = draft.snapshot;
     projection.recorded(stored, seq);
     effects.recorded(stored);
     parts.recorded(self, stored, texts, seq);
+    callHooks({ runId, definition, logger }, events, (taskId) => before[taskId]?.step);
     for (const { resolve } of settles) resolve();
     // R3: a claim may have been followed by a release while it was in flight.
     if (!open) return;

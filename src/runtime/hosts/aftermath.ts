@@ -1,17 +1,20 @@
 /**
  * What a daemon that died may have left unsaid about runs that had ended or rest: results it did not send, spans it did not
- * export. Runs that go on are settled by whoever takes them over.
+ * export, functions of their workflows it did not call. Runs that go on are settled by whoever takes them over.
  *
  * Invariants
- * A1  Saying it again is harmless: a result carries its run id, and a span made again is the same span.
+ * A1  Saying it again is harmless: a result carries its run id, a span made again is the same span, and hooks are called at
+ *     least once.
  * A2  One living daemon does it, chosen like the owner of a run; where two do it for a moment, see A1.
  */
 import type { Logger } from "pino";
 import type { Tracing } from "../../tracing/tracing.ts";
-import type { RunEvent } from "../../workflows/run-events.ts";
+import { hashOf, type RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
+import { callHooks, newestOf, stepsIn } from "./call-hooks.ts";
+import type { Definitions } from "./definitions.ts";
 import { type Exports, exportedUpTo, lastClaimIn, type Mark } from "./exports.ts";
 import type { RunIndex } from "./run-index.ts";
 import { resultOf } from "./run-telling.ts";
@@ -22,6 +25,7 @@ export type AftermathOptions = {
   journals: Journals<RunEvent[]>;
   index: RunIndex;
   tracing: Tracing;
+  definitions: Definitions;
   exports: Exports;
   logger: Logger;
   /** How long a dead daemon may have gone unnoticed, in milliseconds. */
@@ -61,7 +65,7 @@ export async function settleAftermath(options: AftermathOptions, host: string, i
 }
 
 async function settleRun(
-  { bus, subjects, journals, tracing }: AftermathOptions,
+  { bus, subjects, journals, tracing, definitions, logger }: AftermathOptions,
   runId: string,
   markOf: (host: string) => Mark | undefined,
 ) {
@@ -73,6 +77,9 @@ async function settleRun(
   const result = resultOf(accepted.data.workflow, runId, last);
   const isRecent = Date.parse(last.at) > Date.now() - RESULT_AGE_MS;
   if (result && accepted.data.replyTo && isRecent) bus.nc.publish(accepted.data.replyTo, JSON.stringify(result));
+  const hash = hashOf(events);
+  const definition = hash === undefined ? undefined : definitions.pinned(accepted.data.workflow, hash);
+  if (definition && result) callHooks({ runId, definition, logger }, newestOf(entries), stepsIn(events));
   await tracing.reproject(
     { accepted, entries: entries.map(({ seq, value }) => ({ seq, events: value })) },
     exportedUpTo(lastClaimIn(entries), markOf),

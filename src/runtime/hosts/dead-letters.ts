@@ -7,6 +7,7 @@
  * L2  A letter holds its message byte for byte, or says that it does not (`cut`): a part is never sent again as the whole.
  * L3  A request's letter names the run the request was for, so that it is the same run when it is sent again.
  */
+
 import { isUtf8 } from "node:buffer";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { isTaskId } from "../../actors/read-task.ts";
@@ -81,8 +82,8 @@ export function taskOriginOf(text: string): Pick<DeadOrigin, "runId" | "workflow
   const raw = parse(text);
   const named = (["runId", "workflow", "taskId"] as const).flatMap((key) => {
     const value = raw[key];
-    const isName = key === "taskId" ? isTaskId(value) : typeof value === "string" && isToken(value);
-    return isName ? [[key, String(value)] as const] : [];
+    const isId = key === "taskId" ? isTaskId : isToken;
+    return typeof value === "string" && isId(value) ? [[key, value] as const] : [];
   });
   return Object.fromEntries(named);
 }

@@ -26,7 +26,7 @@ export async function findTasks(parts: FindTasksParts, run: ActiveRun, leaver: s
     run.redeliver(task.taskId, { reason: "not found after a takeover" });
   }
   // Workers that answered are told once more what their run has come to.
-  if (run.cancelling) for (const { task } of open) run.accepted(task.taskId, undefined);
+  if (run.callingOff) for (const { task } of open) run.accepted(task.taskId, undefined);
 }
 
 async function storedOutcome(

@@ -47,8 +47,8 @@ export function openLoneEntries(
   };
 }
 
-/** Why a run is cancelled, and who wants it. */
-export type Cancel = { reason?: string; by?: string };
+/** Why a run is cancelled, who wants it, and whether it is to end without being undone. */
+export type Cancel = { reason?: string; by?: string; force?: true };
 
 /** A run that is cancelled while nobody works for it ends at once; `seq` is the signal's sequence. */
 export function cancelledAtOnce({ seq, reason, by }: Cancel & { seq: number }): RunEventBody[] {

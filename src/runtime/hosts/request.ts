@@ -52,7 +52,19 @@ export const refsField = z
   .array(z.strictObject({ at: z.string(), ref: z.string(), bytes: z.number(), sha256: z.string() }), { error: REFS })
   .optional();
 
-const envelopeSchema = z.strictObject({ input: z.unknown(), refs: refsField, ...requestFields });
+const RETRY_OF = "expected {runId, hash, from?}: a run, the definition it was bound to, and a step of it";
+const retryOfField = z
+  .strictObject(
+    {
+      runId: z.string({ error: RETRY_OF }).refine(isToken, { error: RETRY_OF }),
+      hash: z.string({ error: RETRY_OF }).min(1, { error: RETRY_OF }),
+      from: z.string({ error: RETRY_OF }).min(1, { error: RETRY_OF }).optional(),
+    },
+    { error: RETRY_OF },
+  )
+  .optional();
+
+const envelopeSchema = z.strictObject({ input: z.unknown(), refs: refsField, ...requestFields, retryOf: retryOfField });
 
 /** Reads a message of the door. Nothing is refused here: what is wrong becomes a failed run that says so. */
 export function readRequest(message: JsMsg): IncomingRequest {

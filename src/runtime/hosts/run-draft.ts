@@ -9,13 +9,16 @@
  */
 import type { OutcomeMessage, Task } from "../../actors/task.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { ReusedStep } from "../../workflows/reused-steps.ts";
 import type { Fact, FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import {
   begin,
   type Decided,
   decide,
   type Effect,
+  isCallingOff,
   isDone,
+  isEnding,
   type SupervisorSnapshot,
 } from "../../workflows/supervisor.ts";
 import type { AcceptedBody } from "./make-events.ts";
@@ -30,7 +33,14 @@ export type Happening =
   | { type: "fact"; body: FactBody }
   | { type: "note"; body: RunEventBody }
   | { type: "redeliver"; taskId: string; lost: LostTask }
-  | { type: "begin"; accepted: AcceptedBody; claimed: RunEventBody; done: Settle }
+  | {
+      type: "begin";
+      accepted: AcceptedBody;
+      claimed: RunEventBody;
+      /** What is taken over of another run. */
+      reused: readonly ReusedStep[];
+      done: Settle;
+    }
   | { type: "claim"; claimed: RunEventBody; done: Settle };
 
 /** Resolves when the entry is stored, rejects when it was not. */
@@ -83,10 +93,11 @@ export function emptyDraft(at: string, snapshot: SupervisorSnapshot | undefined)
 export function take(base: DraftBase, draft: Draft, happening: Happening): void {
   switch (happening.type) {
     case "begin": {
-      const { accepted, claimed, done } = happening;
-      draft.bodies.push(accepted, claimed);
+      const { accepted, claimed, reused, done } = happening;
+      draft.bodies.push(accepted, claimed, ...reused);
       draft.settles.push(done);
-      merge(draft, begin(base.definition, { runId: base.runId, request: accepted.data, acceptedAt: draft.at }));
+      const setup = { runId: base.runId, request: accepted.data, acceptedAt: draft.at };
+      merge(draft, begin(base.definition, setup, reused));
       return;
     }
     case "claim":
@@ -127,7 +138,7 @@ function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): bo
     case "timer.fired":
       return !Object.hasOwn(context.timers, body.data.id);
     case "run.cancelling":
-      return value === "cancelling";
+      return isEnding(value) && !body.data.force;
     case "run.exceeded":
       return false;
     default:
@@ -164,7 +175,7 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
   if (!openTask || hasEnded(draft)) return;
   const { forwarded: _sentByUs, ...task } = openTask.task;
   const { agent, attempt } = task;
-  if (draft.snapshot?.value === "cancelling") return addFact(draft, taskStopped(taskId, agent));
+  if (isCallingOff(draft.snapshot?.value)) return addFact(draft, taskStopped(taskId, agent));
   const before = lastSending(base, draft, taskId);
   const silences = silencesAfter(before, lost);
   const delivery = before.delivery + 1;

@@ -12,8 +12,8 @@ import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { OpenTask } from "../../workflows/plan.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
-import { type Effect, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
-import { START_TIMER } from "../../workflows/supervisor-machine.ts";
+import { type Effect, isCallingOff, isDone, isEnding, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
+import { CANCEL_TIMER, START_TIMER } from "../../workflows/supervisor-machine.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Happening, Resent, Sendings } from "./run-draft.ts";
@@ -72,6 +72,8 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
   const waiting = new Set<string>();
+  /** Tasks whose worker was told to stop. */
+  const calledOff = new Set<string>();
   const times = keepStepTimes(definition.name, clock, metrics);
 
   return {
@@ -103,10 +105,12 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     recorded(events) {
       times.recorded(events);
       for (const { type, data } of events) if (type === "step.cancelled") callOff(data);
+      // The run goes on to be undone without those that have not stopped.
+      if (events.some(({ type, data }) => type === "timer.fired" && data.id === CANCEL_TIMER)) calledOff.forEach(leave);
       const ended = events.filter((event) => event.type === "task.settled" || event.type === "agent.handoff");
       for (const { type, data } of ended) {
-        // The chart stopped it when the cancel came, and stops nothing twice.
-        if (isCancelling()) leave(data.taskId);
+        // The chart stopped it when it was called off, and stops nothing twice.
+        if (isEnding(snapshot()?.value)) leave(data.taskId);
         if (type !== "agent.handoff") continue;
         // Sent by its worker, and the run is being cancelled: who has it answers to an owner that may be gone.
         const { taskId, forwarded } = data.next;
@@ -115,7 +119,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       }
     },
     accepted(taskId, worker) {
-      if (isCancelling()) return cancelTask(taskId);
+      if (isCalledOff()) return cancelTask(taskId);
       if (!waiting.delete(taskId)) return;
       happen({
         type: "note",
@@ -136,7 +140,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       happen({ type: "fact", body: taskFailed(taskId, task.agent, record) });
     },
     stray(taskId, holder) {
-      if (isAhead(definition, snapshot(), taskId) && !isCancelling()) early.set(taskId, holder);
+      if (isAhead(definition, snapshot(), taskId) && !isCalledOff()) early.set(taskId, holder);
       else desk.tellHolder(holder, notWaitedFor(taskId));
     },
     close(ended) {
@@ -180,6 +184,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   /** Nobody has to look after it any more. */
   function leave(taskId: string) {
     waiting.delete(taskId);
+    calledOff.delete(taskId);
     sendings.delete(taskId);
     times.forget(taskId);
     desk.forget(runId, taskId);
@@ -187,6 +192,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
 
   /** Tells the worker; where nobody has the task it has stopped already. */
   function cancelTask(taskId: string) {
+    calledOff.add(taskId);
     if (desk.tell(runId, { type: "cancel", taskId, reason: "the run is being cancelled" })) return;
     // It may be in a worker's hands without our knowing yet; then the worker is told when it says so.
     if (desk.withdraw(runId, taskId)) return;
@@ -225,8 +231,8 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     return now !== undefined && !isDone(now) && openTask(taskId) !== undefined;
   }
 
-  function isCancelling(): boolean {
-    return snapshot()?.value === "cancelling";
+  function isCalledOff(): boolean {
+    return isCallingOff(snapshot()?.value);
   }
 }
 

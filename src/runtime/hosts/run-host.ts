@@ -37,6 +37,7 @@ import { cancelParked, type Decided, failParked, resumeParked } from "./parked-r
 import type { IncomingRequest } from "./request.ts";
 import { openRestingRuns } from "./resting-runs.ts";
 import { openResults } from "./results.ts";
+import { type PreparedRetry, prepareRetry } from "./retried-run.ts";
 import { openRunSnapshots } from "./run-snapshots.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
 import { type TakenOver, takeOverRun } from "./take-over-run.ts";
@@ -106,6 +107,11 @@ export type RunHost = {
   resumeParked(runId: string, isOffered: (workflow: string, hash: string) => boolean): Promise<Decided>;
   /** Ends a run that stands still as failed. */
   failParked(runId: string, reason?: string): Promise<Decided>;
+  /** What a request has to say that tries a run again; `isOffered` knows the definitions of living daemons. */
+  prepareRetry(
+    asked: { runId: string; from?: string | undefined },
+    isOffered: (workflow: string, hash: string) => boolean,
+  ): Promise<PreparedRetry>;
   owns(runId: string): boolean;
   /** An entry was seen in the stream of journals. */
   seen(runId: string, events: readonly RunEvent[], seq: number): void;
@@ -253,6 +259,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     cancelParked: (runId, cancel) => cancelParked(takingOver, runId, cancel),
     resumeParked: (runId, isOffered) => resumeParked(takingOver, runId, isOffered),
     failParked: (runId, reason) => failParked(takingOver, runId, reason),
+    prepareRetry: (asked, isOffered) => prepareRetry(takingOver, asked, isOffered),
     owns,
     seen(runId, events, seq) {
       resting.seen(runId, seq);
@@ -313,13 +320,15 @@ export function startRunHost(options: RunHostOptions): RunHost {
     resting.add({ runId, workflow, ...rest, seq });
   }
 
-  function cancelRun(run: ActiveRun, seq: number, { reason, by }: Cancel) {
-    if (run.cancelling) return;
+  function cancelRun(run: ActiveRun, seq: number, { reason, by, force }: Cancel) {
+    // One that ends already is hurried at most.
+    if (run.ending && !force) return;
     run.note({ type: "signal.received", data: { seq, kind: "cancel" } });
     const data = {
       ...(reason !== undefined && { reason }),
       ...(by !== undefined && { by }),
       graceMs: options.cancelGraceMs,
+      ...(force && { force }),
     };
     run.fact({ type: "run.cancelling", data });
   }
@@ -337,7 +346,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
   function sayCancels() {
     if (!bus.connected()) return;
     for (const run of runs.values()) {
-      if (run.cancelling) for (const { task } of run.openTasks()) run.accepted(task.taskId, undefined);
+      if (run.callingOff) for (const { task } of run.openTasks()) run.accepted(task.taskId, undefined);
     }
   }
 

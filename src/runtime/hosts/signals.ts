@@ -19,6 +19,8 @@ export type Signal = {
   payload?: unknown;
   reason?: string;
   by?: string;
+  /** Of a cancel: nothing is waited for nor undone. */
+  force?: true;
   at: string;
 };
 
@@ -100,9 +102,10 @@ export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions
 function readSignal(data: Uint8Array): Signal | undefined {
   try {
     const signal = JSON.parse(Buffer.from(data).toString("utf8")) as Partial<Signal> | null;
-    const { kind, reason, by } = signal ?? {};
+    const { kind, reason, by, force } = signal ?? {};
     const isWords = [reason, by].every((words) => words === undefined || typeof words === "string");
-    return (kind === "cancel" || kind === "signal") && isWords ? (signal as Signal) : undefined;
+    const isKnown = (kind === "cancel" || kind === "signal") && (force === undefined || force === true);
+    return isKnown && isWords ? (signal as Signal) : undefined;
   } catch {
     return undefined;
   }

@@ -14,6 +14,7 @@ import { FoldError, isDone } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
+import { callHooks, newestOf, stepsIn } from "./call-hooks.ts";
 import type { Definitions } from "./definitions.ts";
 import { type Claim, exportedUpTo, lastClaimIn, type Mark } from "./exports.ts";
 import { findTasks } from "./find-tasks.ts";
@@ -130,6 +131,7 @@ export async function driveOn(
     throw error;
   }
   exportAgain(parts, journal, exported, run.lastSeq);
+  callHooks({ runId, definition, logger: host.logger }, newestOf(journal.entries), stepsIn(events));
   if (problem !== undefined) {
     run.park(new FoldError(problem));
     return "parked";

@@ -35,6 +35,7 @@ test("the service is found by its name, with its version and every endpoint", as
     "list",
     "result",
     "cancel",
+    "retry",
     "resume",
     "fail",
     "signal",

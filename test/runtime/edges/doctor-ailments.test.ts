@@ -30,7 +30,7 @@ const SOUND: Seen = {
   door: { waiting: 0, inHand: 0, redelivered: 0, pulls: 1 },
   backlog: [],
   daemons: [{ host: "h", incarnation: "i", agents: [], workflows: ["article@1"], load: { runs: 0, tasks: 0 } }],
-  runs: { pending: 0, running: 0, waiting: 0, cancelling: 0, more: false, parked: [] },
+  runs: { pending: 0, running: 0, waiting: 0, failing: 0, cancelling: 0, more: false, parked: [] },
   deadLetters: 0,
 };
 
@@ -79,6 +79,6 @@ test("requests without the consumer that daemons take them from", () => {
 
 test("several parked runs and dead letters are counted", () => {
   const parked = ["a", "b", "c"].map((runId) => ({ runId, workflow: "article", reason: "why" }));
-  const runs = { pending: 0, running: 0, waiting: 3, cancelling: 0, more: false, parked };
+  const runs = { pending: 0, running: 0, waiting: 3, failing: 0, cancelling: 0, more: false, parked };
   expect(messages({ runs, deadLetters: 2 })).toEqual(["3 runs are parked: a, and 2 more", "there are 2 dead letters"]);
 });

@@ -36,7 +36,7 @@ function begun(definition: WorkflowDefinition): DraftBase {
   const trace = { traceId: "0".repeat(32), sampled: false };
   const accepted = { type: "run.accepted", data: { input: "bees", workflow, version, hash, kind, trace } } as const;
   const claimed = { type: "run.claimed", data: { host: "a", incarnation: "1", reason: "accepted" } } as const;
-  const { snapshot } = draftOf(base, [{ type: "begin", accepted, claimed, done }]);
+  const { snapshot } = draftOf(base, [{ type: "begin", accepted, claimed, reused: [], done }]);
   return { ...base, snapshot };
 }
 

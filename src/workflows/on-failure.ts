@@ -1,0 +1,106 @@
+/**
+ * The steps a workflow runs because a run failed: a graph of its own, named under `onFailure/`, with the failure in scope. It
+ * has its own time, and comes to nothing but its end.
+ */
+import type { DeterministicDefinition } from "./definition.ts";
+import { deterministicPlan } from "./deterministic.ts";
+import type { FailureInScope } from "./expressions.ts";
+import type { Decision, Move, OpenTask, Plan, RunSetup } from "./plan.ts";
+import { graphWith } from "./step-graph.ts";
+import type { StepStates } from "./step-states.ts";
+import { FAILURE_AROUND } from "./step-surroundings.ts";
+
+const PREFIX = "onFailure/";
+
+export type OnFailure = {
+  begin(setup: RunSetup, failure: FailureInScope): OnFailureProgress;
+  proceed(setup: RunSetup, failure: FailureInScope, state: StepStates, ...about: About): OnFailureProgress;
+};
+
+/** What a plan is asked about. */
+export type About = Parameters<Plan["proceed"]> extends [unknown, unknown, ...infer Rest] ? Rest : never;
+
+/** `isOver`: all its steps have ended, or one of them failed. */
+type OnFailureProgress = { state: StepStates; moves: Move[]; isOver: boolean };
+
+/** Whether a path or a timer is of these steps. */
+export function isOfOnFailure(name: string): boolean {
+  return name.includes(PREFIX);
+}
+
+/** Plans the steps in `onFailure`; undefined where there are none. */
+export function onFailurePlan(definition: DeterministicDefinition): OnFailure | undefined {
+  const { onFailure, output: _output, ...rest } = definition;
+  if (!onFailure) return undefined;
+  const late = { ...rest, steps: onFailure };
+  const plan = deterministicPlan(late, graphWith(late, FAILURE_AROUND));
+  return {
+    begin: (setup, failure) => progressOf(plan.begin(lateSetup(setup, failure))),
+    proceed(setup, failure, state, fact, open) {
+      const bare = open && { ...open, step: open.step?.slice(PREFIX.length) ?? "" };
+      return progressOf(plan.proceed(lateSetup(setup, failure), state, bareFact(fact), bare));
+    },
+  };
+}
+
+/** The fact in the graph's own names. */
+function bareFact(fact: About[0]): About[0] {
+  const bare = (name: string) => name.replace(PREFIX, "");
+  switch (fact.type) {
+    case "timer.fired":
+      return { ...fact, data: { id: bare(fact.data.id) } };
+    case "task.settled":
+      return { ...fact, data: { ...fact.data, taskId: bare(fact.data.taskId) } };
+    case "agent.handoff":
+      return { ...fact, data: { ...fact.data, taskId: bare(fact.data.taskId) } };
+    default:
+      return fact satisfies never;
+  }
+}
+
+/** The run's time is over, or has nothing to say any more. */
+function lateSetup({ request, ...setup }: RunSetup, failure: FailureInScope): RunSetup {
+  const { timeoutMs: _over, ...timeless } = request;
+  return { ...setup, request: timeless, failure };
+}
+
+function progressOf({ state, moves }: { state: StepStates; moves: Move[] }): OnFailureProgress {
+  const named = moves.flatMap((move): Move[] => {
+    switch (move.type) {
+      case "ask":
+        return [{ type: "ask", open: namedTask(move.open) }];
+      case "timer":
+        return [{ ...move, id: namedTimer(move.id) }];
+      case "callOff":
+        return [{ ...move, taskId: PREFIX + move.taskId, timer: namedTimer(move.timer) }];
+      case "say":
+        return [{ type: "say", event: namedDecision(move.event) }];
+      case "owe":
+      case "complete":
+      case "fail":
+        return [];
+      default:
+        return move satisfies never;
+    }
+  });
+  return { state, moves: named, isOver: moves.some(({ type }) => type === "complete" || type === "fail") };
+}
+
+function namedTask({ task, step = "", ...open }: OpenTask): OpenTask {
+  return { ...open, step: PREFIX + step, task: { ...task, taskId: PREFIX + task.taskId } };
+}
+
+/** `retry.notify` of the graph is `retry.onFailure/notify` of the run. */
+function namedTimer(id: string): string {
+  return id.includes(".") ? id.replace(".", `.${PREFIX}`) : PREFIX + id;
+}
+
+function namedDecision(event: Decision): Decision {
+  const { step, taskId, timer } = event.data as { step?: string; taskId?: string; timer?: string };
+  const names = {
+    ...(step !== undefined && { step: PREFIX + step }),
+    ...(taskId !== undefined && { taskId: PREFIX + taskId }),
+    ...(timer !== undefined && { timer: namedTimer(timer) }),
+  };
+  return { ...event, data: { ...event.data, ...names } } as Decision;
+}
