@@ -36,6 +36,8 @@ type Progress = { state: StepStates; moves: Move[] };
 /** A progress that is being made; `due` are steps to be decided on. */
 type Making = { readonly setup: RunSetup; state: StepStates; readonly moves: Move[]; readonly due: Node[] };
 
+type FailedAttempt = { at: string; taskId: string; error: ErrorRecord };
+
 const RETRY_TIMER = "retry.";
 
 /** Plans a deterministic workflow. */
@@ -74,16 +76,23 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
 
   function settle(making: Making, node: Node, { at, data }: Fact & { type: "task.settled" }): void {
     const { taskId, outcome } = data;
-    const bad = outcome.type === "completed" ? badOutput(node.step.output, outcome.output) : undefined;
-    if (outcome.type === "completed" && !bad) {
+    if (outcome.type === "failed") {
+      failAttempt(making, node, { at, taskId, error: outcome.error });
+      return;
+    }
+    const bad = badOutput(node.step.output, outcome.output);
+    if (bad) failAttempt(making, node, { at, taskId, error: bad });
+    else {
       const said: Move = { type: "say", event: { type: "step.completed", data: { step: node.step.id, taskId } } };
       owe(making, node, { taskId, output: outcome.output });
       end(making, node, { end: { status: "completed", output: outcome.output }, said });
-      return;
     }
+  }
+
+  /** An attempt came to nothing: it is made again, or the step has failed. */
+  function failAttempt(making: Making, node: Node, { at, taskId, error }: FailedAttempt): void {
     const { id, retry } = node.step;
     const attempt = attemptOf(making.state, node);
-    const error = outcome.type === "failed" ? outcome.error : (bad as ErrorRecord);
     if (!isTriedAgain(retry, attempt, error)) {
       fail(making, node, { taskId, error });
       return;
