@@ -123,29 +123,28 @@ export function deterministicPlan(
     return true;
   }
 
-  function settle(making: Making, instance: Instance, { at, data }: Fact & { type: "task.settled" }): void {
+  function settle(making: Making, instance: Instance, { data }: Fact & { type: "task.settled" }): void {
     const { taskId, outcome } = data;
+    if (outcome.type === "failed") return failAttempt(making, instance, { taskId, error: outcome.error });
+    const { output } = outcome;
     const { step, scope } = instance.node;
-    const wrong = outcome.type === "completed" ? badOutput(step.output, outcome.output) : outcome.error;
-    if (outcome.type === "completed" && !wrong) {
-      const { output } = outcome;
+    const bad = badOutput(step.output, output);
+    if (bad) return failAttempt(making, instance, { taskId, error: bad });
+    if (scope.undo) {
       // Before the step ends: what its compensation may speak of is still known then.
-      const debt = scope.undo && {
-        step: instance.path,
-        taskId,
-        scope: scope.undo.scopeOf(pointAt(making, instance), output),
-      };
-      if (debt) making.moves.push({ type: "owe", debt });
-      complete(making, instance, output, taskId);
-      return;
+      const kept = scope.undo.scopeOf(pointAt(making, instance), output);
+      making.moves.push({ type: "owe", debt: { step: instance.path, taskId, scope: kept } });
     }
-    const error = wrong as ErrorRecord;
+    complete(making, instance, output, taskId);
+  }
+
+  /** An attempt came to nothing: it is made again, or the step has failed. */
+  function failAttempt(making: Making, instance: Instance, failed: { taskId: string; error: ErrorRecord }): void {
+    const { taskId, error } = failed;
+    const { retry } = instance.node.step;
     const attempt = attemptOf(making, instance);
-    if (!isTriedAgain(step.retry, attempt, error)) {
-      fail(making, instance, { taskId, error });
-      return;
-    }
-    const dueAt = later(at, backoff(step.retry, attempt, `${making.setup.runId}/${taskId}`));
+    if (!isTriedAgain(retry, attempt, error)) return fail(making, instance, failed);
+    const dueAt = later(making.at, backoff(retry, attempt, `${making.setup.runId}/${taskId}`));
     making.states = withBody(making.states, instance, -(attempt + 1));
     say(making, { type: "step.retrying", data: { step: instance.path, attempt: attempt + 1, dueAt, error } });
     making.moves.push({ type: "timer", id: `${RETRY_TIMER}${instance.path}`, dueAt });

@@ -131,7 +131,9 @@ export async function driveOn(
     throw error;
   }
   exportAgain(parts, journal, exported, run.lastSeq);
-  callHooks({ runId, definition, logger: host.logger }, newestOf(journal.entries), stepsIn(events));
+  // Who has handed it over has said what there was to say.
+  if (reason !== "handed-over")
+    callHooks({ runId, definition, logger: host.logger }, newestOf(journal.entries), stepsIn(events));
   if (problem !== undefined) {
     run.park(new FoldError(problem));
     return "parked";
