@@ -50,7 +50,7 @@ test("a daemon that NATS denies one of its subjects names it, says little and sp
     await using served = await serveFilesOnly(FILES, flags);
     const { child, out } = served.serve;
     const lines = () => out.stdout.split("\n").filter((line) => line.includes('"msg"'));
-    await until("it says something", () => lines().length > 1 || child.exitCode !== null);
+    await until("it says something", () => lines().length > 1 || child.exitCode !== null, { withinMs: 60_000 });
     await sleep(1_500);
     const request = JSON.stringify({ input: "tea", replyTo: "results.x" });
     for (let i = 0; i < 5; i += 1) admin.publish(`${user}.requests.single`, request);
