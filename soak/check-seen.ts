@@ -42,7 +42,7 @@ function viewsOfSteps(run: TrackedRun, replies: ReadonlyMap<string, RecordedRepl
   const turns = turnsOf(run);
   for (const event of eventsOf(run)) {
     if (event.type === "step.completed") {
-      const { step, taskId } = event.data;
+      const { step, taskId = "" } = event.data;
       const reply = replies.get(replyKey({ taskId, turn: turns.get(taskId) ?? 0 }));
       if (reply) outputs.set(step, reply.n);
     }

@@ -1,6 +1,6 @@
 /** `troupe agents` and `troupe workflows`: what the living daemons offer. */
 import type { Command } from "commander";
-import type { WorkflowDefinition } from "../workflows/definition.ts";
+import type { StepDefinition, WorkflowDefinition } from "../workflows/definition.ts";
 import { asksDaemon, does } from "./cli-command.ts";
 import { type Given, withClient } from "./open-client.ts";
 import { print, printJson } from "./print.ts";
@@ -81,14 +81,39 @@ function describeParts(workflow: WorkflowDefinition): string {
     ]);
     return renderTable(["AGENT", "HANDS OVER TO"], rows);
   }
-  const rows = workflow.steps.map(({ id, agent, after, needs, when, onError, retry, timeoutMs }) => [
-    id,
-    agent,
-    `${after.join(", ")}${needs === undefined ? "" : ` (${needs})`}`,
-    when === undefined ? "" : cut(inline(when), 60),
-    onError ?? "",
-    retry.maxAttempts > 1 ? `${retry.maxAttempts} attempts` : "",
-    timeoutMs === undefined ? "" : `${timeoutMs} ms`,
-  ]);
-  return renderTable(["STEP", "AGENT", "AFTER", "WHEN", "ON ERROR", "RETRY", "TIMEOUT"], rows);
+  const rows = workflow.steps.map((step) => {
+    const { id, after, needs, when, onError, retry, timeoutMs } = step;
+    return [
+      id,
+      doneBy(step),
+      `${after.join(", ")}${needs === undefined ? "" : ` (${needs})`}`,
+      when === undefined ? "" : cut(inline(when), 60),
+      onError ?? "",
+      retry.maxAttempts > 1 ? `${retry.maxAttempts} attempts` : "",
+      timeoutMs === undefined ? "" : `${timeoutMs} ms`,
+    ];
+  });
+  return renderTable(["STEP", "DOES", "AFTER", "WHEN", "ON ERROR", "RETRY", "TIMEOUT"], rows);
+}
+
+/** What a step does, in a few words. */
+function doneBy(step: StepDefinition): string {
+  switch (step.kind) {
+    case "agent":
+      return step.agent;
+    case "tool":
+      return `tool ${step.tool}`;
+    case "workflow":
+      return `workflow ${step.workflow}`;
+    case "approval":
+      return cut(`approval: ${inline(step.approval.title)}`, 40);
+    case "wait": {
+      const { forMs, until, signal } = step.wait;
+      return forMs !== undefined
+        ? `wait ${forMs} ms`
+        : until !== undefined
+          ? `wait until ${until}`
+          : `signal ${signal}`;
+    }
+  }
 }

@@ -29,21 +29,23 @@ export function describeRun(run: RunRecord): string {
   return [facts, ...sections].join("\n\n");
 }
 
-function describeSteps({ steps, kind }: RunRecord): string {
+function describeSteps({ steps, kind: of }: RunRecord): string {
   if (steps.length === 0) return "";
-  const rows = steps.map(({ id, agent, status, attempts, startedAt, endedAt, output, error, continued, reason }) => [
-    id,
-    agent,
-    `${paintStatus(status)}${continued ? dim(", went on") : ""}`,
-    attempts > 1 ? String(attempts) : "",
-    startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
-    reason !== undefined
-      ? dim(cut(inline(reason), 60))
-      : error && status !== "completed"
-        ? red(cut(inline(error.message), 60))
-        : cut(inline(output ?? ""), 60),
-  ]);
-  return renderTable([kind === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
+  const rows = steps.map(
+    ({ id, agent = "", kind, status, attempts, startedAt, endedAt, output, error, continued, reason }) => [
+      id,
+      kind === undefined ? agent : `${kind} ${agent}`.trimEnd(),
+      `${paintStatus(status)}${continued ? dim(", went on") : ""}`,
+      attempts > 1 ? String(attempts) : "",
+      startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
+      reason !== undefined
+        ? dim(cut(inline(reason), 60))
+        : error && status !== "completed"
+          ? red(cut(inline(error.message), 60))
+          : cut(inline(output ?? ""), 60),
+    ],
+  );
+  return renderTable([of === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);
 }
 
 function describeHandoffs({ handoffs }: RunRecord): string {

@@ -64,7 +64,8 @@ function drawHead(
   return waitingFor ? [head, yellow(`  ${inline(waitingFor)}`)] : [head];
 }
 
-function nameOf({ id, agent }: StepRecord, { kind }: RunRecord): string {
+function nameOf({ id, agent, kind: does }: StepRecord, { kind }: RunRecord): string {
+  if (agent === undefined) return `${id} (${does})`;
   return kind === "handoff" || id === agent ? agent : `${id} (${agent})`;
 }
 

@@ -9,6 +9,7 @@ import { reportError } from "./report-error.ts";
 import { addRunCommand } from "./run-command.ts";
 import { addRunsCommands } from "./runs-commands.ts";
 import { addServeCommand } from "./serve-command.ts";
+import { addApprovalCommands, addSignalCommands } from "./signal-commands.ts";
 import { addValidateCommand } from "./validate-command.ts";
 
 const HELP = `
@@ -29,7 +30,8 @@ export async function runCli(args: readonly string[]): Promise<void> {
     .addHelpText("after", HELP);
   addServeCommand(program);
   addRunCommand(program);
-  addRunsCommands(program);
+  addSignalCommands(addRunsCommands(program));
+  addApprovalCommands(program);
   addCatalogCommands(program);
   addEventsCommand(program);
   addDeadCommands(program);

@@ -26,8 +26,8 @@ Examples:
 
 type Asked = Given & { json?: boolean };
 
-/** Adds the commands to the program. */
-export function addRunsCommands(program: Command): void {
+/** Adds the commands to the program; gives back what they are under. */
+export function addRunsCommands(program: Command): Command {
   const runs = program
     .command("runs")
     .description("List, inspect and decide about runs.")
@@ -80,6 +80,7 @@ export function addRunsCommands(program: Command): void {
     .description("Print everything that is recorded of a run.")
     .argument("<run-id>");
   does(asksDaemon(journal, "Print the events as JSON."), printJournal);
+  return runs;
 }
 
 type ListGiven = Asked & {

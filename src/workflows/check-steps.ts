@@ -1,12 +1,13 @@
 /** What can be wrong with the steps of a deterministic workflow among each other, all of it at once. */
 import { type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
+import { compileWords, problemsOfKind } from "./check-step-kinds.ts";
 import { checkSwitch, compileCondition } from "./conditions.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { StepDraft } from "./definition-schema.ts";
 import { linkSteps, type StepsBefore, sortSteps, stepsBefore } from "./step-order.ts";
 import { compileTemplate, type TemplateContext } from "./templates.ts";
-import { unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
+import type { WorkflowSources } from "./workflow-sources.ts";
 
 /** What is checked: the steps, and in the same order what was written of them. */
 type Checked = { steps: readonly StepDefinition[]; drafts: readonly StepDraft[]; sources: WorkflowSources & Place };
@@ -18,14 +19,12 @@ export function checkSteps(
   sources: WorkflowSources & Place,
 ): { sorted: StepDefinition[]; problems: Problem[] } {
   const checked: Checked = { steps, drafts, sources };
-  const agents = steps.flatMap(({ agent }, index) =>
-    unknownAgent(agent, sources, placeAt(sources, "steps", index, "agent")),
-  );
+  const kinds = drafts.flatMap((draft, index) => problemsOfKind(draft, sources, placeAt(sources, "steps", index)));
   const links = linkProblems(checked);
   const order = links.length > 0 ? { problems: links } : orderOf(checked);
   const sorted = order.sorted ?? [...steps];
   const expressions = expressionProblems(checked, order.sorted);
-  return { sorted, problems: [...agents, ...order.problems, ...expressions] };
+  return { sorted, problems: [...kinds, ...order.problems, ...expressions] };
 }
 
 /** Where in the file each id stands, and where what is looked at does. */
@@ -130,6 +129,8 @@ function expressionProblems(
       problems.push(...problemsOf(() => checkSwitch(choice.on, context(known, "switch", "on"))));
     }
     if (input !== undefined) problems.push(...problemsOf(() => compileTemplate(input, context(before(id), "input"))));
+    const step = steps[index];
+    if (step) problems.push(...problemsOf(() => compileWords(step, context(before(id)))));
     return problems;
   });
 }

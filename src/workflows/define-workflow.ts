@@ -1,8 +1,10 @@
 /** Makes workflows in TypeScript. */
 import type { z } from "zod";
 import type { Agent } from "../actors/agent.ts";
+import { isTool } from "../actors/define-tool.ts";
 import type { JsonSchema } from "../actors/model.ts";
 import { joinPath, problemAt } from "../actors/schema-problems.ts";
+import type { Tool } from "../actors/tool.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
 import type { RetryPolicy, WorkflowDefinition } from "./definition.ts";
 import { parseWorkflow } from "./parse-definition.ts";
@@ -18,9 +20,58 @@ type CommonOptions = {
 };
 
 /** A step of a deterministic workflow. Steps run at once unless `after` says what they wait for. */
-export type StepOptions = {
+export type StepOptions = StepCommonOptions & StepWorkOptions;
+
+/** What a step does: one of these. */
+export type StepWorkOptions =
+  | { agent: Agent | string; tool?: never; approval?: never; wait?: never; workflow?: never }
+  /** Runs a tool without a model; `input` is its arguments. */
+  | { tool: Tool | string; agent?: never; approval?: never; wait?: never; workflow?: never }
+  /** Asks a person; the output is `{choice, by, comment, at}`. */
+  | { approval: ApprovalOptions; agent?: never; tool?: never; wait?: never; workflow?: never }
+  /** Waits; the output is the signal's payload, else `null`. */
+  | { wait: WaitOptions; agent?: never; tool?: never; approval?: never; workflow?: never }
+  /** Starts a run of another workflow and waits for its end; the output is that run's. */
+  | { workflow: string; agent?: never; tool?: never; approval?: never; wait?: never };
+
+export type ApprovalOptions = {
+  /** A template: what is to be decided, in a line. */
+  title: string;
+  /** A template: all there is to know about it. */
+  prompt?: string;
+  /** @default ["approve", "reject"] */
+  choices?: readonly string[];
+  /** Who may decide, by the names they give. @default anybody */
+  assignees?: readonly string[];
+  /** How long there is to decide, in milliseconds. @default for ever */
+  timeoutMs?: number;
+  /** What follows then: the step fails, or one of `choices` counts. @default "fail" */
+  onTimeout?: "fail" | (string & {});
+  /** Whether the choice `reject` fails the step, or is its output as any other. @default "continue" */
+  onReject?: "fail" | "continue";
+};
+
+/** One of `forMs`, `until` and `signal`. */
+export type WaitOptions =
+  /** How long, in milliseconds. */
+  | { forMs: number; until?: never; signal?: never }
+  /** An ISO 8601 instant, or a template that gives one. */
+  | { until: string; forMs?: never; signal?: never }
+  | {
+      /** The name of a signal; one that came before the step began counts as well. */
+      signal: string;
+      /** What its payload must fit; of a zod schema, as far as JSON Schema can say it. */
+      schema?: z.ZodType | JsonSchema;
+      /** How long, in milliseconds. @default for ever */
+      timeoutMs?: number;
+      /** What follows then: the step fails, or ends with `null`. @default "fail" */
+      onTimeout?: "fail" | "continue";
+      forMs?: never;
+      until?: never;
+    };
+
+type StepCommonOptions = {
   id: string;
-  agent: Agent | string;
   /** The id of a step, or several, that must have ended before. */
   after?: string | readonly string[];
   /** A condition in CEL, without braces; where it is false the step is skipped. */
@@ -44,9 +95,11 @@ export type StepOptions = {
    * after this one and is skipped where the value is not for it.
    */
   switch?: { on: string; cases: { readonly [value: string]: string }; default?: string };
-  /** A template. @default the default input of a chain */
+  /** A template. @default the default input of a chain; approvals and waits have none */
   input?: unknown;
+  /** Not for approvals and waits. */
   retry?: Partial<RetryPolicy>;
+  /** How long one attempt may take, in milliseconds. Not for approvals and waits. */
   timeoutMs?: number;
 };
 
@@ -104,7 +157,9 @@ export function withNames(options: unknown, found: (agent: Agent) => void): unkn
 }
 
 function namedStep(step: unknown, named: (value: unknown) => unknown): unknown {
-  return typeof step === "object" && step !== null && "agent" in step ? { ...step, agent: named(step.agent) } : step;
+  if (typeof step !== "object" || step === null) return step;
+  if ("agent" in step) return { ...step, agent: named(step.agent) };
+  return "tool" in step ? { ...step, tool: isTool(step.tool) ? step.tool.name : step.tool } : step;
 }
 
 function isAgent(value: unknown): value is Agent {

@@ -12,8 +12,12 @@ export function hashDefinition(definition: Unhashed<DeterministicDefinition> | U
   return fnv1a64(canonicalJson(withoutWords(decisive)));
 }
 
-/** What a model is told about a handoff decides nothing; where it may go does. */
+/** What a model is told about a handoff decides nothing; where it may go does. A step's kind follows from its other keys. */
 function withoutWords(decisive: object): object {
+  if ("steps" in decisive) {
+    const steps = decisive.steps as DeterministicDefinition["steps"];
+    return { ...decisive, steps: steps.map(({ kind: _kind, ...rest }) => rest) };
+  }
   if (!("agents" in decisive)) return decisive;
   const agents = decisive.agents as HandoffDefinition["agents"];
   const edges = Object.entries(agents).map(([from, options]) => [

@@ -44,9 +44,52 @@ const switchSchema = strict({
   default: nameSchema.optional(),
 });
 
+/** A schema as users write it; whether it is one is checked where it is read. */
+const schemaSchema = z.custom<z.ZodType | JsonSchema>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  { error: "expected a zod schema or a JSON Schema" },
+);
+
+// Ten years: a person, or the end of a contract, may take longer than a timer of JavaScript.
+const LONGEST_WAIT_MS = 10 * 365 * 86_400_000;
+const WAIT = `expected a whole number of milliseconds from 1 to ${LONGEST_WAIT_MS}`;
+const waitMsSchema = z
+  .number({ error: WAIT })
+  .int({ error: WAIT })
+  .min(1, { error: WAIT })
+  .max(LONGEST_WAIT_MS, { error: WAIT });
+
+const approvalSchema = strict({
+  title: z.string().min(1),
+  prompt: z.string().min(1).optional(),
+  choices: z
+    .array(nameSchema)
+    .min(1)
+    .refine((choices) => new Set(choices).size === choices.length, { error: "expected each choice once" })
+    .default(["approve", "reject"]),
+  assignees: z.array(z.string().min(1)).min(1).optional(),
+  timeoutMs: waitMsSchema.optional(),
+  onTimeout: nameSchema.default("fail"),
+  onReject: z.enum(["continue", "fail"]).default("continue"),
+});
+
+const waitSchema = strict({
+  forMs: waitMsSchema.optional(),
+  until: z.string().min(1).optional(),
+  signal: nameSchema.optional(),
+  schema: schemaSchema.optional(),
+  timeoutMs: waitMsSchema.optional(),
+  onTimeout: z.enum(["fail", "continue"]).default("fail"),
+});
+
+/** What a step does is one of these; `check-step-kinds.ts` says so where it is none or several. */
 const stepSchema = strict({
   id: nameSchema,
-  agent: nameSchema,
+  agent: nameSchema.optional(),
+  tool: nameSchema.optional(),
+  approval: approvalSchema.optional(),
+  wait: waitSchema.optional(),
+  workflow: nameSchema.optional(),
   after: z
     .union([nameSchema, z.array(nameSchema)], { error: "expected the id of a step, or a list of them" })
     .optional(),
@@ -55,7 +98,7 @@ const stepSchema = strict({
   onError: nameSchema.default("fail"),
   switch: switchSchema.optional(),
   input: jsonSchema.optional(),
-  retry: retrySchema.prefault({}),
+  retry: retrySchema.optional(),
   timeoutMs: durationSchema.optional(),
 });
 
@@ -66,11 +109,7 @@ const common = {
     .transform(String)
     .default("1"),
   description: z.string().optional(),
-  input: z
-    .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
-      error: "expected a zod schema or a JSON Schema",
-    })
-    .optional(),
+  input: schemaSchema.optional(),
   timeoutMs: durationSchema.optional(),
 };
 

@@ -12,8 +12,17 @@ import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import { backoff } from "./backoff.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
 import type { StepEnd } from "./expressions.ts";
+import {
+  NO_WAITS,
+  type OutsideWaits,
+  openWait,
+  takeSignal,
+  takeTimer,
+  type Waited,
+  type WaitingStep,
+} from "./outside-waits.ts";
 import { deadlineOf, ENTRY_TOO_LARGE, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
-import type { Fact } from "./run-events.ts";
+import type { Fact, NamedKind, StepWorker } from "./run-events.ts";
 import { graphOf, type Node } from "./step-graph.ts";
 import {
   atAttempt,
@@ -28,26 +37,43 @@ import {
 } from "./step-states.ts";
 import { endIn, judge } from "./step-verdict.ts";
 
-type Progress = { state: StepStates; moves: Move[] };
+/** What is remembered of a run: where its steps are, and what they wait for from outside. */
+type PlanState = { readonly steps: StepStates; readonly waits: OutsideWaits };
 
-/** A progress that is being made; `due` are steps to be decided on. */
-type Making = { readonly setup: RunSetup; state: StepStates; readonly moves: Move[]; readonly due: Node[] };
+type Progress = { state: PlanState; moves: Move[] };
+
+/** A progress that is being made at an instant; `due` are steps to be decided on. */
+type Making = {
+  readonly setup: RunSetup;
+  readonly at: string;
+  state: StepStates;
+  waits: OutsideWaits;
+  readonly moves: Move[];
+  readonly due: Node[];
+};
 
 const RETRY_TIMER = "retry.";
 
 /** Plans a deterministic workflow. */
-export function deterministicPlan(definition: DeterministicDefinition): Plan<StepStates> {
+export function deterministicPlan(definition: DeterministicDefinition): Plan<PlanState> {
   const graph = graphOf(definition);
   const first = [...graph.nodes.values()].filter(({ before }) => before.length === 0);
+  const stepAt = (path: string) => nodeOf(path).step;
   return {
-    begin(setup) {
-      return proceedFrom(setup, notBegun(definition.steps.length), (making) => making.due.push(...first));
+    begin(setup, at) {
+      const state: PlanState = { steps: notBegun(definition.steps.length), waits: NO_WAITS };
+      return proceedFrom(setup, at, state, (making) => making.due.push(...first));
     },
 
     proceed(setup, state, fact, open) {
-      return proceedFrom(setup, state, (making) => {
-        if (fact.type === "timer.fired") askAgain(making, fact.data.id);
-        else if (open?.step === undefined) return;
+      return proceedFrom(setup, fact.at, state, (making) => {
+        if (fact.type === "timer.fired") {
+          const waited = takeTimer(making.waits, fact, stepAt);
+          if (waited) after(making, waited);
+          else askAgain(making, fact.data.id);
+        } else if (fact.type === "signal.received") {
+          after(making, takeSignal(making.waits, fact, { steps: definition.steps, stepAt }));
+        } else if (open?.step === undefined) return;
         else if (fact.type === "agent.handoff") {
           const error = { code: "handoff_not_allowed", message: "a deterministic workflow has no handoffs" };
           fail(making, nodeOf(open.step), { taskId: open.task.taskId, error });
@@ -57,15 +83,29 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
   };
 
   /** Does one thing, and then decides on every step it makes due, in turn. */
-  function proceedFrom(setup: RunSetup, before: StepStates, act: (making: Making) => void): Progress {
-    const making: Making = { setup, state: before, moves: [], due: [] };
+  function proceedFrom(setup: RunSetup, at: string, before: PlanState, act: (making: Making) => void): Progress {
+    const making: Making = { setup, at, state: before.steps, waits: before.waits, moves: [], due: [] };
     act(making);
     // Skipped steps make others due meanwhile; a chain of thousands of them must not become as many calls.
     for (const node of making.due) decide(making, node);
-    const { state, moves } = making;
-    if (state.ended > before.ended && state.ended === graph.nodes.size)
+    const { state, waits, moves } = making;
+    if (state.ended > before.steps.ended && state.ended === graph.nodes.size)
       moves.push({ type: "complete", output: resultOf(state) });
-    return { state, moves };
+    return { state: { steps: state, waits }, moves };
+  }
+
+  /** Goes on from what a waiting step, or a signal, has come to. */
+  function after(making: Making, { waits, moves, settled }: Waited): void {
+    making.waits = waits;
+    making.moves.push(...moves);
+    if (!settled) return;
+    const node = nodeOf(settled.path);
+    if (settled.status === "failed") fail(making, node, { error: settled.error });
+    else {
+      const { path, status, output } = settled;
+      const said: Move = { type: "say", event: { type: "step.completed", data: { step: path, output } } };
+      end(making, node, { end: { status, output }, said });
+    }
   }
 
   function settle(making: Making, node: Node, { at, data }: Fact & { type: "task.settled" }): void {
@@ -101,20 +141,38 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
 
   function decide(making: Making, node: Node): void {
     const { setup, state } = making;
-    const { id, agent } = node.step;
+    const { id } = node.step;
     const verdict = judge(graph, node, { states: state, setup });
     if (verdict.type === "skip") {
       const said: Move = {
         type: "say",
-        event: { type: "step.skipped", data: { step: id, agent, reason: verdict.reason } },
+        event: { type: "step.skipped", data: { step: id, ...workerOf(node.step), reason: verdict.reason } },
       };
       end(making, node, { end: { status: "skipped" }, said });
       return;
     }
     making.state = atAttempt(state, node, 1);
-    making.moves.push({ type: "say", event: { type: "step.started", data: { step: id, agent } } });
-    if (verdict.type === "start") ask(making, node, 1);
-    else fail(making, node, { taskId: taskIdOf(node, 1), error: verdict.error });
+    making.moves.push({ type: "say", event: { type: "step.started", data: { step: id, ...workerOf(node.step) } } });
+    if (verdict.type === "start") open(making, node);
+    else fail(making, node, { ...namedTask(node), error: verdict.error });
+  }
+
+  /** Begins a step: its first task is sent, or it waits. */
+  function open(making: Making, node: Node): void {
+    const { step } = node;
+    if (step.kind === "approval" || step.kind === "wait") wait(making, node, step);
+    else ask(making, node, 1);
+  }
+
+  function wait(making: Making, node: Node, step: WaitingStep): void {
+    const { setup, state, at } = making;
+    const path = step.id;
+    try {
+      const words = graph.scopes.wordsOf(path, { endOf: (id) => endIn(graph, state, id), setup });
+      after(making, openWait(making.waits, step, { path, at, words }));
+    } catch (error) {
+      fail(making, node, { error: toErrorRecord(error, "template_failed") });
+    }
   }
 
   function askAgain(making: Making, timer: string): void {
@@ -129,6 +187,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     const taskId = taskIdOf(node, attempt);
     try {
       const input = graph.scopes.inputOf(step.id, { endOf: (id) => endIn(graph, state, id), setup });
+      if (step.kind === "approval" || step.kind === "wait") throw new Error(`step ${step.id} has no task`);
       const task = taskFor(step, { taskId, attempt, input, setup });
       moves.push({ type: "ask", open: { task, step: step.id, forwarded: false } });
     } catch (error) {
@@ -137,9 +196,9 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
     }
   }
 
-  function fail(making: Making, node: Node, { taskId, error }: { taskId: string; error: ErrorRecord }): void {
+  function fail(making: Making, node: Node, { taskId, error }: { taskId?: string; error: ErrorRecord }): void {
     const { id, onError } = node.step;
-    const data = { step: id, taskId, error };
+    const data = { step: id, ...(taskId !== undefined && { taskId }), error };
     if (onError !== undefined && error.code !== ENTRY_TOO_LARGE) {
       const said: Move = { type: "say", event: { type: "step.failed", data: { ...data, continued: true } } };
       end(making, node, { end: { status: "failed", error }, said });
@@ -153,7 +212,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
 
   type Attempt = { taskId: string; attempt: number; input: unknown; setup: RunSetup };
 
-  function taskFor(step: StepDefinition, { taskId, attempt, input, setup }: Attempt): OpenTask["task"] {
+  function taskFor(step: AskedStep, { taskId, attempt, input, setup }: Attempt): OpenTask["task"] {
     const deadline = deadlineOf(setup);
     const task: Task = {
       v: 1,
@@ -161,7 +220,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Ste
       runId: setup.runId,
       workflow: definition.name,
       definition: definition.hash,
-      agent: step.agent,
+      ...workerOf(step),
       attempt,
       delivery: 1,
       input,
@@ -197,4 +256,30 @@ function outputIn(state: StepStates, node: Node): unknown {
 
 function taskIdOf({ step }: Node, attempt: number): string {
   return `${step.id}-${attempt}`;
+}
+
+/** A step that somebody is asked to do. */
+type AskedStep = Exclude<StepDefinition, WaitingStep>;
+
+/** The task that a step was never sent as; steps that wait have none. */
+function namedTask(node: Node): { taskId?: string } {
+  const { kind } = node.step;
+  return kind === "approval" || kind === "wait" ? {} : { taskId: taskIdOf(node, 1) };
+}
+
+/** Whose a step is, as events say it. */
+function workerOf(step: AskedStep): { agent: string; kind?: NamedKind };
+function workerOf(step: StepDefinition): StepWorker;
+function workerOf(step: StepDefinition): StepWorker {
+  switch (step.kind) {
+    case "agent":
+      return { agent: step.agent };
+    case "tool":
+      return { agent: step.tool, kind: "tool" };
+    case "workflow":
+      return { agent: step.workflow, kind: "workflow" };
+    case "approval":
+    case "wait":
+      return { kind: step.kind };
+  }
 }

@@ -57,12 +57,10 @@ function isOneOf(value: string, texts: readonly string[]): string {
 
 function routed(step: StepDefinition, route: Route | undefined): StepDefinition {
   if (!route) return step;
-  const { id, agent, after, when, ...rest } = step;
+  const { after, when } = step;
   return {
-    id,
-    agent,
+    ...step,
     after: after.includes(route.from) ? after : [...after, route.from],
     when: when === undefined ? route.when : `(${route.when}) && (${when})`,
-    ...rest,
   };
 }

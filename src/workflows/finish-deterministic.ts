@@ -3,6 +3,7 @@
 import type { Read } from "../actors/read-by-schema.ts";
 import { type Place, placeAt, problemAt } from "../actors/schema-problems.ts";
 import type { Problem } from "../errors.ts";
+import { workOf } from "./check-step-kinds.ts";
 import { checkSteps } from "./check-steps.ts";
 import type { StepDefinition, WorkflowDefinition } from "./definition.ts";
 import { hashDefinition } from "./definition-hash.ts";
@@ -35,7 +36,7 @@ function fromAgents(agents: readonly string[], sources: WorkflowSources & Place)
   const ids = uniqueIds(agents);
   const sorted = agents.map((agent, index) => {
     const after = index === 0 ? [] : ids.slice(index - 1, index);
-    return { id: ids[index] ?? agent, agent, after, retry: DEFAULT_RETRY };
+    return { id: ids[index] ?? agent, kind: "agent" as const, agent, after, retry: DEFAULT_RETRY };
   });
   return { sorted, problems };
 }
@@ -66,10 +67,11 @@ function fromSteps(drafts: readonly StepDraft[], sources: WorkflowSources & Plac
 }
 
 /** What says no more than the default is left out, so that it makes no other hash. */
-function toStep({ id, agent, after = [], when, needs, onError, input, retry, timeoutMs }: StepDraft): StepDefinition {
+function toStep(draft: StepDraft): StepDefinition {
+  const { id, after = [], when, needs, onError, input, retry = DEFAULT_RETRY, timeoutMs } = draft;
   return {
     id,
-    agent,
+    ...workOf(draft),
     after: typeof after === "string" ? [after] : [...new Set(after)],
     ...(when === undefined ? {} : { when }),
     ...(needs === "all" ? {} : { needs }),

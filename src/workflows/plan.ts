@@ -25,6 +25,11 @@ export type Decision = Extract<
       | "step.retrying"
       | "task.sent"
       | "timer.set"
+      | "timer.cleared"
+      | "approval.requested"
+      | "approval.resolved"
+      | "wait.begun"
+      | "signal.refused"
       | "run.completed"
       | "run.failed"
       | "run.cancelled";
@@ -42,6 +47,8 @@ export type OpenTask = {
 export type Move =
   | { type: "ask"; open: OpenTask }
   | { type: "timer"; id: string; dueAt: string }
+  /** A timer is not waited for any more. */
+  | { type: "clear"; id: string }
   | { type: "say"; event: Decision }
   | { type: "complete"; output: unknown }
   | { type: "fail"; error: ErrorRecord };
@@ -53,11 +60,12 @@ export type Move =
 export const ENTRY_TOO_LARGE = "entry_too_large";
 
 /** Facts a plan is asked about. */
-type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" }>;
+type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" | "signal.received" }>;
 
 /** `State` is plain data: it is folded from the journal, and stored as JSON where a journal is long (`save` in `supervisor.ts`). */
 export type Plan<State = unknown> = {
-  begin(setup: RunSetup): { state: State; moves: Move[] };
+  /** `at` is when it begins, an ISO 8601 instant. */
+  begin(setup: RunSetup, at: string): { state: State; moves: Move[] };
   /** `open` is the task the fact is about, for facts about a task. */
   proceed(setup: RunSetup, state: State, fact: PlanFact, open: OpenTask | undefined): { state: State; moves: Move[] };
 };

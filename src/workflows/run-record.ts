@@ -7,16 +7,21 @@
 import type { TaskUsage } from "../actors/task.ts";
 import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
-import { isTerminal, type RunEvent } from "./run-events.ts";
+import { isTerminal, type NamedKind, type RunEvent, type RunParent } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStanding } from "./run-status.ts";
 
 /** One node of a deterministic run, or one task of a handoff run. */
 export type StepRecord = {
   /** The step's id; in handoff runs the task's. */
   id: string;
-  agent: string;
-  /** `cancelled`: the run ended before it did. */
-  status: "running" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
+  /** Whose it is, where somebody is asked: an agent's name, or that of what `kind` says. */
+  agent?: string;
+  /** Absent where it is an agent's. */
+  kind?: NamedKind | "approval" | "wait";
+  /** The child run of the last attempt at a step of kind `workflow`. */
+  runId?: string;
+  /** `waiting`: for something from outside. `cancelled`: the run ended before it did. */
+  status: "running" | "waiting" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
   /** 0 where it was skipped. */
   attempts: number;
   /** Absent where it was skipped. */
@@ -57,6 +62,8 @@ export type RunRecord = RunStanding & {
   metadata?: { [key: string]: unknown };
   notBefore?: string;
   replyTo?: string;
+  /** The run and the step that asked for this one; `depth` counts the runs above it. */
+  parent?: RunParent;
   traceId: string;
   createdAt: string;
   /** When the first step or task started. */
@@ -147,7 +154,7 @@ function opened(event: RunEvent): RunRecord {
     throw damaged(event.runId, "run.accepted as event 1", `${event.type} as event ${event.n}`);
   }
   const { data } = event;
-  const { workflow, version, hash, kind, input, sessionId, userId, metadata, notBefore, replyTo } = data;
+  const { workflow, version, hash, kind, input, sessionId, userId, metadata, notBefore, replyTo, parent } = data;
   const standing = initialStanding();
   advanceStanding(standing, [event]);
   return {
@@ -160,7 +167,7 @@ function opened(event: RunEvent): RunRecord {
     steps: [],
     handoffs: [],
     usage: { inputTokens: 0, outputTokens: 0, totalTokens: 0, modelCalls: 0 },
-    ...given({ sessionId, userId, metadata, notBefore, replyTo }),
+    ...given({ sessionId, userId, metadata, notBefore, replyTo, parent }),
     traceId: data.trace.traceId,
     createdAt: event.at,
     events: event.n,
@@ -175,12 +182,19 @@ function take(to: Unfolded, event: RunEvent): void {
   const { run } = to;
   switch (event.type) {
     case "step.started":
-      start(to, event.data.step, event.data.agent, event.at);
+      start(to, event.data.step, event.data, event.at);
       break;
+    case "approval.requested":
+    case "wait.begun": {
+      const row = to.row(event.data.step);
+      if (row) row.status = "waiting";
+      break;
+    }
     case "task.sent": {
-      const { step, taskId, agent, attempt } = event.data;
-      const row = start(to, step ?? taskId, agent, event.at);
+      const { step, taskId, attempt, childId } = event.data;
+      const row = start(to, step ?? taskId, event.data, event.at);
       row.status = "running";
+      if (childId !== undefined) row.runId = childId;
       row.attempts = Math.max(row.attempts, attempt);
       break;
     }
@@ -190,17 +204,21 @@ function take(to: Unfolded, event: RunEvent): void {
     case "agent.handoff":
       handOver(to, event);
       break;
-    case "step.completed":
-      finish(to, event.data.step, { status: "completed", at: event.at });
+    case "step.completed": {
+      const { step } = event.data;
+      finish(to, step, { status: "completed", at: event.at });
+      const row = event.data.taskId === undefined ? to.row(step) : undefined;
+      if (row && "output" in event.data) row.output = event.data.output;
       break;
+    }
     case "step.failed": {
       const { step, error, continued } = event.data;
       finish(to, step, { status: "failed", at: event.at, error, ...given({ continued }) });
       break;
     }
     case "step.skipped": {
-      const { step, agent, reason } = event.data;
-      to.add({ id: step, agent, status: "skipped", attempts: 0, endedAt: event.at, reason });
+      const { step, agent, kind, reason } = event.data;
+      to.add({ id: step, ...given({ agent, kind }), status: "skipped", attempts: 0, endedAt: event.at, reason });
       run.progress.completed += 1;
       break;
     }
@@ -229,11 +247,13 @@ function take(to: Unfolded, event: RunEvent): void {
   if (isTerminal(event.type)) end(to, event.at);
 }
 
-function start({ run, row, add }: Unfolded, id: string, agent: string, at: string): StepRecord {
+type Whose = Pick<StepRecord, "agent" | "kind">;
+
+function start({ run, row, add }: Unfolded, id: string, { agent, kind }: Whose, at: string): StepRecord {
   run.startedAt ??= at;
   const known = row(id);
   if (known) return known;
-  const made: StepRecord = { id, agent, status: "running", attempts: 1, startedAt: at };
+  const made: StepRecord = { id, ...given({ agent, kind }), status: "running", attempts: 1, startedAt: at };
   add(made);
   return made;
 }
@@ -273,7 +293,8 @@ function finish({ run, row }: Unfolded, id: string, { status, at, error, continu
 function end(to: Unfolded, at: string): void {
   to.run.endedAt = at;
   for (const { id, status } of to.run.steps) {
-    if (status === "running" || status === "retrying") finish(to, id, { status: "cancelled", at });
+    if (status === "running" || status === "waiting" || status === "retrying")
+      finish(to, id, { status: "cancelled", at });
   }
 }
 

@@ -1,5 +1,6 @@
 /** What each step of a deterministic workflow is given and depends on, and whose ends that takes. */
 import { defaultChainInput, type PreviousStep, previousInScope } from "./chain-input.ts";
+import { compileWords } from "./check-step-kinds.ts";
 import { type Condition, compileCondition, holds } from "./conditions.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
 import type { Expression, ExpressionScope, StepEnd } from "./expressions.ts";
@@ -13,6 +14,8 @@ type StepAt = { endOf: (step: string) => StepEnd; setup: RunSetup };
 export type StepScopes = {
   /** Makes a step's input; throws `template_failed` where it cannot. */
   inputOf(step: string, at: StepAt): unknown;
+  /** Fills in what an approval or a wait says; throws `template_failed` where it cannot. */
+  wordsOf(step: string, at: StepAt): { readonly [word: string]: unknown };
   /** Whether a step's condition holds; throws `condition_failed` where that cannot be told. */
   mayRun(step: string, at: StepAt): boolean;
   /** The steps of which the input or the condition of a step may speak. */
@@ -31,7 +34,10 @@ type Entry = {
   used: readonly string[];
   input: (Used & { template: Template }) | undefined;
   when: (Used & { condition: Condition }) | undefined;
+  words: (Used & { template: Template }) | undefined;
 };
+
+type Words = { readonly [word: string]: unknown };
 
 /** Compiles the inputs and conditions of all steps, once per definition. */
 export function compileStepScopes({ name, steps }: DeterministicDefinition): StepScopes {
@@ -53,6 +59,10 @@ export function compileStepScopes({ name, steps }: DeterministicDefinition): Ste
       const { before, input } = entryOf(step);
       if (!input) return defaultChainInput(at.setup.request.input, endsOf(before, at));
       return evaluateTemplate(input.template, scopeOf(before, input, at));
+    },
+    wordsOf(step, at) {
+      const { before, words } = entryOf(step);
+      return words ? (evaluateTemplate(words.template, scopeOf(before, words, at)) as object as Words) : {};
     },
     mayRun(step, at) {
       const { before, when } = entryOf(step);
@@ -81,9 +91,10 @@ function endsOf(steps: readonly string[], { endOf }: StepAt): PreviousStep[] {
 
 type Around = { link: LinkedStep | undefined; before: () => StepsBefore; path: string };
 
-function compileStep({ after, input, when }: StepDefinition, { link, before, path }: Around): Entry {
+function compileStep(step: StepDefinition, { link, before, path }: Around): Entry {
+  const { after, input, when } = step;
   const direct = link?.after ?? after;
-  const entry: Entry = { before: direct, used: [], input: undefined, when: undefined };
+  const entry: Entry = { before: direct, used: [], input: undefined, when: undefined, words: undefined };
   if (input !== undefined) {
     const template = compileTemplate(input, { path: `${path}.input`, steps: before() });
     entry.input = { ...usedIn(expressionsIn(template), before), template };
@@ -92,7 +103,11 @@ function compileStep({ after, input, when }: StepDefinition, { link, before, pat
     const condition = compileCondition(when, { path: `${path}.when`, steps: before() });
     entry.when = { ...usedIn([condition.expression], before), condition };
   }
-  const uses = [entry.input ?? { named: [], usesPrevious: true }, ...(entry.when ? [entry.when] : [])];
+  const template = compileWords(step, { path, steps: before() });
+  if (template) entry.words = { ...usedIn(expressionsIn(template), before), template };
+  const hasDefaultInput = !entry.input && step.kind !== "approval" && step.kind !== "wait";
+  const uses: Used[] = [...(hasDefaultInput ? [{ named: [], usesPrevious: true }] : [])];
+  for (const part of [entry.input, entry.when, entry.words]) if (part) uses.push(part);
   const used = uses.flatMap(({ named, usesPrevious }) => (usesPrevious ? [...direct, ...named] : named));
   return { ...entry, used: [...new Set(used)] };
 }

@@ -31,9 +31,21 @@ export type SupervisorContext = {
   readonly open: { readonly [taskId: string]: OpenTask };
   /** Due dates by timer id. */
   readonly timers: { readonly [id: string]: string };
+  /** The newest signal taken, by its place in the stream, and how many there were. */
+  readonly signals: { readonly seq: number; readonly count: number };
+  /** Signals that came before the start. */
+  readonly early: readonly SignalFact[];
   readonly cancelReason?: string;
   readonly end?: End;
 };
+
+type SignalFact = Fact & { type: "signal.received" };
+
+/**
+ * Named signals one run takes. Each is an entry of its journal, and those nobody waits for yet are remembered; a run that is
+ * sent more is sent them by mistake.
+ */
+export const MAX_SIGNALS = 1_000;
 
 /** Names for what the host does; the machine itself never runs them. */
 const performedByHost = <Input>() =>
@@ -73,20 +85,32 @@ export const supervisorMachine = setup({
       enqueue.emit({ type: "timer.set", data: { id: START_TIMER, dueAt } });
       enqueue.spawnChild("timer", { id: timerChild(START_TIMER), input: { id: START_TIMER, dueAt } });
     }),
-    begin: enqueueActions(({ context, enqueue }) => {
-      const deadline = deadlineOf(context.setup);
-      const { state, moves } = context.plan.begin(context.setup);
+    begin: enqueueActions(({ context: { early, ...context }, event, enqueue }) => {
+      const { setup, plan } = context;
+      const deadline = deadlineOf(setup);
       const timeout: Move[] = deadline ? [{ type: "timer", id: TIMEOUT_TIMER, dueAt: deadline }] : [];
-      perform({ ...context, state, timers: {} }, [...timeout, ...moves], enqueue);
+      let { state, moves } = plan.begin(setup, event.type === "timer.fired" ? event.at : setup.acceptedAt);
+      for (const fact of early) {
+        const next = plan.proceed(setup, state, fact, undefined);
+        state = next.state;
+        moves = [...moves, ...next.moves];
+      }
+      perform({ ...context, early: [], state, timers: {} }, [...timeout, ...moves], enqueue);
     }),
     proceed: enqueueActions(({ context, event, enqueue }) => {
       if (event.type === "run.cancelling" || event.type === "run.exceeded") return;
       const settled = closed(context, event);
       // Also a timer that has fired: what is done with is not remembered.
-      enqueue.stopChild(event.type === "timer.fired" ? timerChild(event.data.id) : event.data.taskId);
-      const open = event.type === "timer.fired" ? undefined : context.open[event.data.taskId];
+      if (event.type === "timer.fired") enqueue.stopChild(timerChild(event.data.id));
+      else if (event.type !== "signal.received") enqueue.stopChild(event.data.taskId);
+      const open = "taskId" in event.data ? context.open[event.data.taskId] : undefined;
       const { state, moves } = context.plan.proceed(context.setup, context.state, event, open);
       perform({ ...settled, state }, moves, enqueue);
+    }),
+    /** Keeps a signal that came before the start. */
+    keepSignal: enqueueActions(({ context, event, enqueue }) => {
+      assertEvent(event, "signal.received");
+      enqueue.assign({ ...closed(context, event), early: [...context.early, event] });
     }),
     /** Takes note of a task that ended while the run is being cancelled. */
     close: enqueueActions(({ context, event, enqueue }) => {
@@ -132,7 +156,14 @@ export const supervisorMachine = setup({
   },
 }).createMachine({
   id: "supervisor",
-  context: ({ input }) => ({ ...input, state: undefined, open: {}, timers: {} }),
+  context: ({ input }) => ({
+    ...input,
+    state: undefined,
+    open: {},
+    timers: {},
+    signals: { seq: 0, count: 0 },
+    early: [],
+  }),
   initial: "accepted",
   states: {
     accepted: {
@@ -146,6 +177,7 @@ export const supervisorMachine = setup({
       entry: "setStartTimer",
       on: {
         "timer.fired": { guard: "isStart", target: "running" },
+        "signal.received": { actions: "keepSignal" },
         "run.cancelling": { target: "cancelling", actions: "cancel" },
         "run.exceeded": { target: "failed", actions: "exceed" },
       },
@@ -163,6 +195,7 @@ export const supervisorMachine = setup({
           { guard: "isTimeout", actions: "timeOut" },
           { guard: "concernsSetTimer", actions: "proceed" },
         ],
+        "signal.received": { actions: "proceed" },
         "run.cancelling": { target: "cancelling", actions: "cancel" },
         "run.exceeded": { actions: "exceed" },
       },
@@ -195,6 +228,9 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
     return { ...context, timers };
   }
   if (fact.type === "run.cancelling" || fact.type === "run.exceeded") return context;
+  if (fact.type === "signal.received") {
+    return { ...context, signals: { seq: fact.data.seq, count: context.signals.count + 1 } };
+  }
   const { [fact.data.taskId]: _settled, ...open } = context.open;
   return { ...context, open };
 }
@@ -202,6 +238,7 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
 type Enqueue = {
   assign(context: Partial<SupervisorContext>): void;
   emit(event: Decision): void;
+  stopChild(id: string): void;
   spawnChild(src: "askAgent", options: { id: string; input: OpenTask }): void;
   spawnChild(src: "timer", options: { id: string; input: { id: string; dueAt: string } }): void;
 };
@@ -215,9 +252,10 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
     switch (move.type) {
       case "ask": {
         const { task, step } = move.open;
-        const { taskId, agent, attempt } = task;
+        const { taskId, agent, attempt, kind, childId } = task;
         open[taskId] = move.open;
-        enqueue.emit({ type: "task.sent", data: { taskId, agent, ...(step && { step }), attempt, delivery: 1 } });
+        const whose = { agent, ...(kind && { kind }), ...(childId && { childId }) };
+        enqueue.emit({ type: "task.sent", data: { taskId, ...whose, ...(step && { step }), attempt, delivery: 1 } });
         enqueue.spawnChild("askAgent", { id: taskId, input: move.open });
         break;
       }
@@ -228,6 +266,12 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
         enqueue.spawnChild("timer", { id: timerChild(id), input: { id, dueAt } });
         break;
       }
+      case "clear":
+        if (!Object.hasOwn(timers, move.id)) break;
+        delete timers[move.id];
+        enqueue.emit({ type: "timer.cleared", data: { id: move.id } });
+        enqueue.stopChild(timerChild(move.id));
+        break;
       case "say":
         enqueue.emit(move.event);
         break;
@@ -239,5 +283,6 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
         move satisfies never;
     }
   }
-  enqueue.assign({ state: context.state, open, timers, ...(end && { end }) });
+  const { state, signals, early } = context;
+  enqueue.assign({ state, signals, early, open, timers, ...(end && { end }) });
 }

@@ -104,18 +104,21 @@ function follow(start: Pick<Decided, "snapshot" | "decisions">, events: readonly
 }
 
 /** A supervisor as plain data; what it began with and its definition are kept elsewhere. */
-export type SavedSupervisor = Pick<SupervisorContext, "state" | "open" | "timers" | "cancelReason"> & {
+export type SavedSupervisor = Pick<
+  SupervisorContext,
+  "state" | "open" | "timers" | "signals" | "early" | "cancelReason"
+> & {
   form: typeof SAVED_FORM;
   value: string;
 };
 
 /** Raise it when the states of the chart or what a plan remembers change: a saved state of another form is not taken up. */
-const SAVED_FORM = 2;
+const SAVED_FORM = 3;
 
 /** A supervisor that has not ended, to be stored. */
 export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
-  const { state, open, timers, cancelReason } = context;
-  const saved = { form: SAVED_FORM, value: String(value), state, open, timers } as const;
+  const { state, open, timers, signals, early, cancelReason } = context;
+  const saved = { form: SAVED_FORM, value: String(value), state, open, timers, signals, early } as const;
   return cancelReason === undefined ? saved : { ...saved, cancelReason };
 }
 
@@ -149,6 +152,8 @@ function isFact(event: RunEvent): event is RunEvent & Fact {
     case "run.cancelling":
     case "run.exceeded":
       return true;
+    case "signal.received":
+      return event.data.kind === "signal";
     default:
       return false;
   }
@@ -165,6 +170,11 @@ function isDecision(event: RunEvent): boolean {
     case "step.skipped":
     case "step.retrying":
     case "timer.set":
+    case "timer.cleared":
+    case "approval.requested":
+    case "approval.resolved":
+    case "wait.begun":
+    case "signal.refused":
     case "run.completed":
     case "run.failed":
     case "run.cancelled":
@@ -175,8 +185,9 @@ function isDecision(event: RunEvent): boolean {
 }
 
 function fingerprint(decision: Decision | RunEvent): string {
-  const data = decision.data as { step?: string; taskId?: string; id?: string };
-  return [decision.type, data.step, data.taskId, data.id].filter((part) => part !== undefined).join(" ");
+  const data = decision.data as { step?: string; taskId?: string; id?: string; seq?: number; choice?: string };
+  const { step, taskId, id, seq, choice } = data;
+  return [decision.type, step, taskId, id, seq, choice].filter((part) => part !== undefined).join(" ");
 }
 
 type Scope = Parameters<typeof supervisorMachine.transition>[2];

@@ -35,9 +35,9 @@ export const ARTICLE: DeterministicDefinition = {
   kind: "deterministic",
   description: "Writes",
   steps: [
-    { id: "facts", agent: "researcher", after: [], retry },
-    { id: "write", agent: "writer", after: ["facts"], retry },
-    { id: "check", agent: "researcher", after: ["write"], retry },
+    { id: "facts", kind: "agent", agent: "researcher", after: [], retry },
+    { id: "write", kind: "agent", agent: "writer", after: ["facts"], retry },
+    { id: "check", kind: "agent", agent: "researcher", after: ["write"], retry },
   ],
 };
 

@@ -239,7 +239,7 @@ function checkOrder({ definition: { steps }, conditions }: RandomGraph, journal:
         if (event.data.outcome.type === "completed") outputs.set(event.data.taskId, event.data.outcome.output);
         break;
       case "step.completed":
-        ends.set(event.data.step, { status: "completed", output: outputs.get(event.data.taskId) });
+        ends.set(event.data.step, { status: "completed", output: outputs.get(event.data.taskId ?? "") });
         break;
       case "step.failed": {
         const { step, error, continued = false } = event.data;

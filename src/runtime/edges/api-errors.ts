@@ -25,7 +25,16 @@ export class ConflictError extends TroupeError {
   readonly facts: { [fact: string]: unknown };
 
   constructor(
-    code: "not_finished" | "run_finished" | "cannot_redrive" | "not_parked" | "cannot_resume",
+    code:
+      | "not_finished"
+      | "run_finished"
+      | "cannot_redrive"
+      | "not_parked"
+      | "cannot_resume"
+      | "not_waiting"
+      | "already_decided"
+      | "not_assigned"
+      | "too_many_signals",
     message: string,
     facts: { [fact: string]: unknown } = {},
   ) {

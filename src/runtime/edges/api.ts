@@ -70,7 +70,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({ bus, subjects, index, journals, payloads, offers, parked: options.parked });
+  const runs = openRunApi({ bus, subjects, index, journals, payloads, offers, workflows, parked: options.parked });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -81,6 +81,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.resume": (request) => runs.resume(request),
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
+    "approvals.list": (request) => runs.approvals(request),
     "runs.journal": (request) => runs.journal(request),
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
     "workflows.get": ({ workflow }) => findWorkflow(workflow),
@@ -171,6 +172,9 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 
 function listingOf(workflow: WorkflowDefinition): WorkflowListing {
   const { name, kind, version, hash, description } = workflow;
-  const named = workflow.kind === "handoff" ? Object.keys(workflow.agents) : workflow.steps.map(({ agent }) => agent);
+  const named =
+    workflow.kind === "handoff"
+      ? Object.keys(workflow.agents)
+      : workflow.steps.flatMap((step) => (step.kind === "agent" ? step.agent : []));
   return { name, kind, version, hash, ...(description !== undefined && { description }), agents: [...new Set(named)] };
 }

@@ -10,6 +10,7 @@ import type { TaskEntry } from "../../actors/task.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
+import { isOver } from "../../workflows/run-status.ts";
 import type { ResolvedOptions } from "../config/options.ts";
 import { settleAftermath } from "../hosts/aftermath.ts";
 import { type AgentHost, startAgentHost } from "../hosts/agent-host.ts";
@@ -177,7 +178,11 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     }),
     (part) => part.stop(),
   );
-  const signals = started.add(followSignals({ ...common, deliver: deliverSignal }), (part) => part.stop(), CLOSE_MS);
+  const signals = started.add(
+    followSignals({ ...common, deliver: deliverSignal, isOver: isKnownToBeOver }),
+    (part) => part.stop(),
+    CLOSE_MS,
+  );
 
   presence.onChange(() => runs.serversChanged());
   presence.onGone((beat, reason) => {
@@ -192,6 +197,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
   });
   index.onEntry((runId, events, seq) => {
     runs.seen(runId, events, seq);
+    signals.seen(runId, events);
     // A cancel that came before that was waiting for the run to go on, and would wait for ever.
     if (events.at(-1)?.type === "run.parked") signals.release(runId);
   });
@@ -213,8 +219,14 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     settleAftermathOf,
   };
 
-  function deliverSignal(runId: string, seq: number, { kind, reason, by }: Signal): boolean {
-    if (kind !== "cancel") return false;
+  function isKnownToBeOver(runId: string): boolean {
+    const status = index.get(runId)?.status;
+    return status !== undefined && isOver(status);
+  }
+
+  function deliverSignal(runId: string, seq: number, signal: Signal): boolean {
+    if (signal.kind === "signal") return runs.signal(runId, seq, signal);
+    const { reason, by } = signal;
     const cancel = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
     if (runs.cancel(runId, seq, cancel)) return true;
     if (index.get(runId)?.parked === undefined) return false;

@@ -1,11 +1,12 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
+import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
 import type { Decided } from "../hosts/parked-runs.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
 import type { RunPage } from "../hosts/run-list.ts";
-import type { Signal } from "../hosts/signals.ts";
+import type { CancelSignal, Signal } from "../hosts/signals.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import { standIns, withRefs } from "../nats/large-values.ts";
@@ -17,7 +18,9 @@ import type { ApiRequest } from "./api-requests.ts";
 import { mayWaitAtDoor } from "./door-search.ts";
 import { type JournalPage, openJournalPages } from "./journal-pages.ts";
 import { limitConcurrency } from "./limit-concurrency.ts";
+import { type OpenApproval, openApprovals } from "./open-approvals.ts";
 import { watchRuns } from "./run-watch.ts";
+import { type SignalAnswer, signalSender } from "./send-signal.ts";
 
 export type RunApiParts = {
   bus: Bus;
@@ -27,6 +30,8 @@ export type RunApiParts = {
   payloads: Payloads;
   /** Whether a living daemon has this workflow. */
   offers(workflow: string): boolean;
+  /** The definitions this daemon has. */
+  workflows(): readonly WorkflowDefinition[];
   parked: ParkedRuns;
 };
 
@@ -44,7 +49,8 @@ export type RunApi = {
   cancel(request: ApiRequest<"runs.cancel">): Promise<{ runId: string }>;
   resume(request: ApiRequest<"runs.resume">): Promise<{ runId: string }>;
   fail(request: ApiRequest<"runs.fail">): Promise<{ runId: string }>;
-  signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
+  signal(request: ApiRequest<"runs.signal">): Promise<SignalAnswer>;
+  approvals(request: ApiRequest<"approvals.list">): { approvals: OpenApproval[] };
   journal(request: ApiRequest<"runs.journal">): Promise<JournalPage>;
   /** Answers everyone who waits that this daemon stops. */
   close(): void;
@@ -59,11 +65,24 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
-export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked }: RunApiParts): RunApi {
+export function openRunApi(parts: RunApiParts): RunApi {
+  const { bus, subjects, index, journals, payloads, offers, workflows, parked } = parts;
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
   let closed = false;
+  const signal = signalSender({
+    bus,
+    subjects,
+    watch,
+    workflows,
+    async unfinished(runId) {
+      await checkUnfinished(runId);
+      const entries = await reading(() => journals.read(subjects.run(runId)));
+      if (entries.length === 0) return undefined;
+      return entries.flatMap(({ value }) => value.map((event) => (event.refs ? standIns(event) : event)));
+    },
+  });
 
   return {
     async start({ workflow, runId = nuid.next(), ...request }, sent) {
@@ -107,7 +126,7 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
 
     async cancel({ runId, reason, by }) {
       await checkUnfinished(runId);
-      await send(runId, { kind: "cancel", ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) });
+      await sendCancel(runId, { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) });
       return { runId };
     },
 
@@ -119,11 +138,8 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
       return answerOf(runId, await parked.fail(runId, reason));
     },
 
-    async signal({ runId, name, payload }) {
-      await checkUnfinished(runId);
-      await send(runId, { kind: "signal", name, ...(payload !== undefined && { payload }) });
-      return { runId };
-    },
+    signal,
+    approvals: (request) => ({ approvals: openApprovals(index, request) }),
 
     async journal({ runId, from }) {
       const room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
@@ -206,8 +222,8 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     }
   }
 
-  async function send(runId: string, signal: Omit<Signal, "v" | "id" | "at">): Promise<void> {
-    const message: Signal = { v: 1, id: nuid.next(), at: new Date().toISOString(), ...signal };
+  async function sendCancel(runId: string, why: Pick<CancelSignal, "reason" | "by">): Promise<void> {
+    const message: Signal = { v: 1, kind: "cancel", id: nuid.next(), at: new Date().toISOString(), ...why };
     await publish(subjects.signal(runId), message);
   }
 

@@ -20,6 +20,7 @@ import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } fr
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { isInstantTimer } from "../../workflows/outside-waits.ts";
 import { ENTRY_TOO_LARGE, type OpenTask, type RunSetup } from "../../workflows/plan.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
 import { isDone, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
@@ -146,9 +147,11 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     get rest(): Pick<RestingRun, "dueMs" | "aheadMs"> | undefined {
       if (!open || pumping || !snapshot || isDone(snapshot)) return undefined;
       const { open: tasks, timers } = snapshot.context;
-      if (Object.keys(tasks).length > 0) return undefined;
+      // Another run's end wakes this one.
+      if (Object.values(tasks).some(({ task }) => task.kind !== "workflow")) return undefined;
       const dueMs = Math.min(...Object.values(timers).map((dueAt) => Date.parse(dueAt)));
-      if (snapshot.value === "scheduled") return { dueMs };
+      const isByWall = Object.keys(timers).every(isInstantTimer);
+      if (snapshot.value === "scheduled" || isByWall) return { dueMs };
       const aheadMs = now() - clock.now();
       return { dueMs: dueMs - aheadMs, aheadMs };
     },

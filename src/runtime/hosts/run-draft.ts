@@ -18,6 +18,7 @@ import {
   isDone,
   type SupervisorSnapshot,
 } from "../../workflows/supervisor.ts";
+import { MAX_SIGNALS } from "../../workflows/supervisor-machine.ts";
 import type { AcceptedBody } from "./make-events.ts";
 import { factOf, type HandoffNext, taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Answer } from "./task-desk.ts";
@@ -118,7 +119,7 @@ function addFact(draft: Draft, body: FactBody) {
   merge(draft, decide(before, { ...body, at: draft.at } as Fact));
 }
 
-/** Whether a fact is about a task or a timer the run does not have any more, or cancels it again. */
+/** Whether a fact is about a task or a timer the run does not have any more, or is one it has taken already. */
 function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): boolean {
   switch (body.type) {
     case "task.settled":
@@ -126,6 +127,9 @@ function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): bo
       return !Object.hasOwn(context.open, body.data.taskId);
     case "timer.fired":
       return !Object.hasOwn(context.timers, body.data.id);
+    case "signal.received":
+      // Beyond the limit nothing is recorded: whoever is behind it would fill the journal.
+      return value === "cancelling" || body.data.seq <= context.signals.seq || context.signals.count >= MAX_SIGNALS;
     case "run.cancelling":
       return value === "cancelling";
     case "run.exceeded":

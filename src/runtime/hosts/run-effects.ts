@@ -10,10 +10,11 @@ import type { Metrics } from "../../tracing/metrics.ts";
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { isInstantTimer } from "../../workflows/outside-waits.ts";
 import type { OpenTask } from "../../workflows/plan.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type Effect, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
-import { START_TIMER } from "../../workflows/supervisor-machine.ts";
+import { START_TIMER, timerChild } from "../../workflows/supervisor-machine.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Happening, Resent, Sendings } from "./run-draft.ts";
@@ -63,6 +64,9 @@ export type RunEffects = {
   /** Forgets everything; a run that has `ended` also tells workers at tasks it never came to. */
   close(ended: boolean): void;
 };
+
+/** How the children begin that are timers. */
+const TIMER_CHILD = timerChild("");
 
 /** Opens what a run has going on. */
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
@@ -158,6 +162,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   }
 
   function stop(child: string) {
+    if (child.startsWith(TIMER_CHILD)) return clearTimer(child.slice(TIMER_CHILD.length));
     const now = snapshot();
     if (now && openTask(child)) {
       cancelTask(child);
@@ -185,6 +190,11 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     if (task) happen({ type: "fact", body: taskStopped(taskId, task.agent) });
   }
 
+  function clearTimer(id: string) {
+    timers.get(id)?.();
+    timers.delete(id);
+  }
+
   function setTimer(id: string, dueAt: string) {
     timers.get(id)?.();
     const due = Date.parse(dueAt);
@@ -193,8 +203,9 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
       if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
     };
-    // A start is asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
-    timers.set(id, clock.at(due, fire, id === START_TIMER ? undefined : Math.max(0, due - options.now())));
+    // Some are asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
+    const isInstant = id === START_TIMER || isInstantTimer(id);
+    timers.set(id, clock.at(due, fire, isInstant ? undefined : Math.max(0, due - options.now())));
   }
 
   function traceparent(taskId: string): string {

@@ -39,6 +39,7 @@ import { openRestingRuns } from "./resting-runs.ts";
 import { openResults } from "./results.ts";
 import { openRunSnapshots } from "./run-snapshots.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
+import type { NamedSignal } from "./signals.ts";
 import { type TakenOver, takeOverRun } from "./take-over-run.ts";
 import { type Answer, type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
 import { wakeRun } from "./wake-run.ts";
@@ -100,6 +101,8 @@ export type RunHost = {
   /** Keeps a run that only waits, of an owner that is gone: it is taken over when its time has come and there is room for it. */
   keep(run: LeftResting, reason: ClaimReason): void;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
+  /** Gives a named signal to a run; false where the run is not here. What it has taken already changes nothing. */
+  signal(runId: string, seq: number, signal: NamedSignal): boolean;
   /** Cancels a run that stands still because nobody can continue it. */
   cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<Decided>;
   /** Takes up a run again that stands still; it is left to a daemon that has its definition where `isOffered` knows of one. */
@@ -248,6 +251,14 @@ export function startRunHost(options: RunHostOptions): RunHost {
       const run = runs.get(runId);
       if (!run) return resting.wake(runId, (awake) => cancelRun(awake, seq, cancel));
       cancelRun(run, seq, cancel);
+      return true;
+    },
+    signal(runId, seq, { id, name, payload }) {
+      const data = { seq, kind: "signal" as const, id, name, ...(payload !== undefined && { payload }) };
+      const give = (run: ActiveRun) => run.fact({ type: "signal.received", data });
+      const run = runs.get(runId);
+      if (!run) return resting.wake(runId, give);
+      give(run);
       return true;
     },
     cancelParked: (runId, cancel) => cancelParked(takingOver, runId, cancel),

@@ -16,6 +16,7 @@ import type { Logger } from "pino";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import {
   advanceStanding,
+  type CurrentWork,
   initialStanding,
   isOver,
   isResting,
@@ -26,7 +27,14 @@ import type { Bus } from "../nats/connection.ts";
 import { type FollowedEntry, followStream, type StreamFacts } from "../nats/follow.ts";
 import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
-import { type IndexPosition, type IndexRow, isDamage, openIndexStore, type UnfinishedRow } from "./run-index-store.ts";
+import {
+  type IndexedParent,
+  type IndexPosition,
+  type IndexRow,
+  isDamage,
+  openIndexStore,
+  type UnfinishedRow,
+} from "./run-index-store.ts";
 import { pageCondition, pageOf, type RunListQuery, type RunPage, type RunSummary, summaryOf } from "./run-list.ts";
 
 export type RunIndexOptions = {
@@ -69,12 +77,21 @@ type EndedRun = {
   lastSeq: number;
 };
 
+/** A run that waits for something from outside. */
+export type AwaitingRun = { runId: string; workflow: string; current: readonly CurrentWork[] };
+
 type EntryListener = (runId: string, events: readonly RunEvent[], seq: number) => void;
 
 export type RunIndex = {
   /** Runs, newest first. @throws UsageError when the query is malformed. */
   list(query?: RunListQuery): RunPage;
   get(runId: string): RunSummary | undefined;
+  /** Runs that wait for a person's decision, the longest there first, at most 10,000; those of one workflow where it is given. */
+  awaitingApproval(workflow?: string): AwaitingRun[];
+  /** The run and the task that asked for this one. */
+  parentOf(runId: string): IndexedParent | undefined;
+  /** Runs that have not ended and that this one asked for. */
+  openChildrenOf(runId: string): string[];
   counts(): { workflow: string; status: RunStatus; count: number }[];
   unfinished(): UnfinishedRun[];
   unfinishedOwnedBy(incarnation: string): UnfinishedRun[];
@@ -148,6 +165,19 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
       const row = find(runId);
       return row && summaryOf(row);
     },
+    awaitingApproval(workflow) {
+      // What is open is stored as JSON, and a title may say the same: what comes back is looked through.
+      const waits = `ended_ms IS NULL AND open LIKE '%"kind":"approval"%'`;
+      const order = "ORDER BY created_ms, run_id LIMIT 10000";
+      const found =
+        workflow === undefined
+          ? rows(`WHERE ${waits} ${order}`)
+          : rows(`WHERE workflow = ? AND ${waits} ${order}`, workflow);
+      return found.map(({ runId, workflow, standing: { current } }) => ({ runId, workflow, current }));
+    },
+    parentOf: (runId) => find(runId)?.parent,
+    openChildrenOf: (runId) =>
+      rows("WHERE parent_id = ? AND ended_ms IS NULL ORDER BY created_ms", runId).map((row) => row.runId),
     counts: () => query(() => store.counts()),
     unfinished: () => query(() => store.unfinished()).map(unfinishedOf),
     unfinishedOwnedBy: (incarnation) => query(() => store.unfinished(incarnation)).map(unfinishedOf),
@@ -386,7 +416,7 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
 }
 
 function accept(accepted: Extract<RunEvent, { type: "run.accepted" }>): IndexRow {
-  const { workflow, version, hash, kind, sessionId, userId, replyTo } = accepted.data;
+  const { workflow, version, hash, kind, sessionId, userId, replyTo, parent } = accepted.data;
   return {
     runId: accepted.runId,
     workflow,
@@ -397,6 +427,7 @@ function accept(accepted: Extract<RunEvent, { type: "run.accepted" }>): IndexRow
     sessionId,
     userId,
     replyTo,
+    parent: parent && { runId: parent.runId, taskId: parent.taskId },
     createdMs: Date.parse(accepted.at),
     startedMs: undefined,
     endedMs: undefined,

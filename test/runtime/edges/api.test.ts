@@ -34,7 +34,7 @@ test("the service is found by its name, with its version and every endpoint", as
   );
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, ...dead, "workflows.list", "workflows.get", "agents.list"]
+    [...names, ...dead, "approvals.list", "workflows.list", "workflows.get", "agents.list"]
       .map((name) => `${edge.subjects.api}.${name}`)
       .sort(),
   );
@@ -180,14 +180,21 @@ describe("runs.cancel and runs.signal", () => {
     await using edge = await startEdge(bus);
     await edge.append(eventsOf("r1").open());
     expect((await ask(edge, "runs.cancel", { runId: "r1", reason: "enough" })).body).toEqual({ runId: "r1" });
-    await ask(edge, "runs.signal", { runId: "r1", name: "go", payload: { a: 1 } });
+    // Of another definition than the one that is known here, so only its owner can say what fits.
+    const [accepted, claimed] = eventsOf("r2").open();
+    if (accepted?.type === "run.accepted") accepted.data.hash = "another";
+    await edge.append([accepted, claimed] as RunEvent[]);
+    const sent = await ask(edge, "runs.signal", { runId: "r2", name: "go", payload: { a: 1 }, id: "mine" });
+    expect(sent.body).toEqual({ runId: "r2", seq: 2, taken: false });
+    const again = await ask(edge, "runs.signal", { runId: "r2", name: "go", payload: { a: 1 }, id: "mine" });
+    expect(again.body).toEqual({ runId: "r2", seq: 2, taken: false });
     const jsm = await bus.jsm();
     const stored = [1, 2].map(async (seq) =>
       (await jsm.streams.getMessage(edge.subjects.streams.signals, { seq })).json(),
     );
     expect(await Promise.all(stored)).toEqual([
       { v: 1, kind: "cancel", id: expect.any(String), at: expect.any(String), reason: "enough" },
-      { v: 1, kind: "signal", id: expect.any(String), at: expect.any(String), name: "go", payload: { a: 1 } },
+      { v: 1, kind: "signal", id: "mine", at: expect.any(String), name: "go", payload: { a: 1 } },
     ]);
   });
 
