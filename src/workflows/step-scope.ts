@@ -1,5 +1,5 @@
 /** What each step of a deterministic workflow is given and depends on, and whose ends that takes. */
-import { defaultChainInput, type PreviousStep, previousInScope } from "./chain-input.ts";
+import { defaultChainInput, defaultValueInput, type PreviousStep, previousInScope } from "./chain-input.ts";
 import { compileWords } from "./check-step-kinds.ts";
 import { type Condition, compileCondition, holds } from "./conditions.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
@@ -35,6 +35,8 @@ type Entry = {
   input: (Used & { template: Template }) | undefined;
   when: (Used & { condition: Condition }) | undefined;
   words: (Used & { template: Template }) | undefined;
+  /** Whether it is an agent's, whose model reads text. */
+  takesWords: boolean;
 };
 
 type Words = { readonly [word: string]: unknown };
@@ -56,8 +58,9 @@ export function compileStepScopes({ name, steps }: DeterministicDefinition): Ste
   };
   return {
     inputOf(step, at) {
-      const { before, input } = entryOf(step);
-      if (!input) return defaultChainInput(at.setup.request.input, endsOf(before, at));
+      const { before, input, takesWords } = entryOf(step);
+      const makeDefault = takesWords ? defaultChainInput : defaultValueInput;
+      if (!input) return makeDefault(at.setup.request.input, endsOf(before, at));
       return evaluateTemplate(input.template, scopeOf(before, input, at));
     },
     wordsOf(step, at) {
@@ -94,7 +97,14 @@ type Around = { link: LinkedStep | undefined; before: () => StepsBefore; path: s
 function compileStep(step: StepDefinition, { link, before, path }: Around): Entry {
   const { after, input, when } = step;
   const direct = link?.after ?? after;
-  const entry: Entry = { before: direct, used: [], input: undefined, when: undefined, words: undefined };
+  const entry: Entry = {
+    before: direct,
+    used: [],
+    input: undefined,
+    when: undefined,
+    words: undefined,
+    takesWords: step.kind === "agent",
+  };
   if (input !== undefined) {
     const template = compileTemplate(input, { path: `${path}.input`, steps: before() });
     entry.input = { ...usedIn(expressionsIn(template), before), template };

@@ -36,9 +36,13 @@ export function unknownTool(
   place: Place,
 ): Problem[] {
   if (open) return [];
-  const known = [
-    ...new Set([...tools, ...[...agents.values()].flatMap((agent) => agent.tools.map((tool) => tool.name))]),
-  ];
+  const beside = [...tools];
+  const theirs = [...agents.values()].flatMap((agent) => agent.tools);
+  const meant = new Set(theirs.filter((tool) => tool.name === name));
+  if (!beside.includes(name) && meant.size > 1) {
+    return [problemAt(placeAt(place), "one tool of this name", `${meant.size} different ones of several agents`)];
+  }
+  const known = [...new Set([...beside, ...theirs.map((tool) => tool.name)])];
   if (known.includes(name)) return [];
   const expected = known.length === 0 ? "a tool's name, of which there are none" : `a tool's name: ${oneOf(known)}`;
   return [problemAt(placeAt(place), expected, showValue(name))];

@@ -1,4 +1,7 @@
 /** Steps that are no agent's, on real daemons that are killed while they wait and while they work. */
+import { readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Client, connect } from "../../src/runtime/edges/client.ts";
 import type { RunStatus } from "../../src/workflows/run-status.ts";
@@ -14,7 +17,14 @@ const FILES = {
 providers: { scripted: { module: ./model.ts } }
 agents:
   writer: { instructions: Write., model: test, provider: scripted }
+tools:
+  fetch: { module: ./tools.ts }
+  load: { module: ./tools.ts }
 workflows:
+  etl:
+    steps:
+      - { id: extract, tool: fetch, input: { rows: "{{ input.rows }}" } }
+      - { id: store, tool: load, after: extract, retry: { maxAttempts: 3, delayMs: 50 } }
   publish:
     steps:
       - { id: draft, agent: writer, input: "{{ input }}" }
@@ -31,6 +41,28 @@ workflows:
       - { id: pause, after: paid, wait: { forMs: 6000 } }
       - { id: thanks, agent: writer, after: pause, input: "{{ steps.paid.output.amount }}" }
 `,
+  "tools.ts": `
+import { appendFileSync } from "node:fs";
+import { defineTool } from "troupe";
+import { z } from "${import.meta.resolve("zod")}";
+export const fetch = defineTool({
+  name: "fetch",
+  description: "Gives rows.",
+  parameters: z.object({ rows: z.number().int() }),
+  execute: ({ rows }) => ({ rows: Array.from({ length: rows }, (_, i) => i) }),
+});
+export const load = defineTool({
+  name: "load",
+  description: "Stores rows.",
+  parameters: z.object({ rows: z.array(z.number()) }),
+  async execute({ rows }, { idempotencyKey }) {
+    appendFileSync(process.env.TOOL_LOG, idempotencyKey + "\\n");
+    if (process.env.TOOL_FAILS && idempotencyKey.endsWith("-1")) throw new Error("the store is full");
+    await new Promise((resolve) => setTimeout(resolve, Number(process.env.TOOL_MS ?? 0)));
+    return rows.length;
+  },
+});
+`,
   "model.ts": `
 import { rulesModel, say } from "troupe/testing";
 const asked = ({ request }) => request.messages[0].content;
@@ -41,6 +73,7 @@ export default rulesModel([{ agent: "writer", reply: (situation) => say("<" + as
 let nats: TestNats;
 let client: Client;
 const daemons: ServedDir[] = [];
+const toolLog = join(tmpdir(), `troupe-step-kinds-${process.pid}.log`);
 
 beforeAll(async () => {
   nats = await startTestNats();
@@ -50,6 +83,7 @@ afterAll(async () => {
   await client?.close();
   for (const served of daemons) await served[Symbol.asyncDispose]();
   await nats?.[Symbol.asyncDispose]();
+  await rm(toolLog, { force: true });
 });
 
 let served: ServedDir;
@@ -60,9 +94,15 @@ beforeEach(async () => {
 }, 30_000);
 
 async function start(env: { [name: string]: string } = {}): Promise<ServedDir> {
-  const served = await serveFiles(FILES, { args: ["--nats", nats.url, ...FLAGS], env });
+  const served = await serveFiles(FILES, { args: ["--nats", nats.url, ...FLAGS], env: { TOOL_LOG: toolLog, ...env } });
   daemons.push(served);
   return served;
+}
+
+/** The keys under which `load` was run for a run, in order. */
+async function keys(runId: string): Promise<string[]> {
+  const text = await readFile(toolLog, "utf8").catch(() => "");
+  return text.split("\n").filter((key) => key.startsWith(`${runId}.`));
 }
 
 async function kill(served: ServedDir) {
@@ -137,6 +177,52 @@ describe("an approval", () => {
       ]);
     },
   );
+});
+
+describe("a tool step", () => {
+  test("runs a tool without a model, and hands values on as they are", { timeout: 60_000 }, async () => {
+    expect(await client.run("etl", { rows: 3 }, { runId: "etl-1" })).toBe(3);
+    const { steps, usage } = await client.get("etl-1");
+    expect(steps).toMatchObject([
+      { id: "extract", kind: "tool", agent: "fetch", status: "completed", output: { rows: [0, 1, 2] } },
+      { id: "store", kind: "tool", agent: "load", status: "completed", output: 3, attempts: 1 },
+    ]);
+    expect(usage.modelCalls).toBe(0);
+  });
+
+  test("says where its arguments do not fit, and is not tried again", { timeout: 60_000 }, async () => {
+    await expect(client.run("etl", { rows: "many" }, { runId: "etl-2" })).rejects.toMatchObject({
+      code: "bad_arguments",
+      message: expect.stringContaining('step extract: input.rows: expected a number, got "many"'),
+    });
+  });
+
+  test("that fails is tried again under a key of its own", { timeout: 60_000 }, async () => {
+    await kill(served);
+    await start({ TOOL_FAILS: "yes" });
+    expect(await client.run("etl", { rows: 2 }, { runId: "etl-3" })).toBe(2);
+    expect(await keys("etl-3")).toEqual(["etl-3.store-1", "etl-3.store-2"]);
+  });
+
+  test("is run again under the same key when its daemon dies at it", { timeout: 90_000 }, async () => {
+    await kill(served);
+    const slow = await start({ TOOL_MS: "60000" });
+    await client.start("etl", { rows: 2 }, { runId: "etl-4" });
+    await until("it is at work", async () => (await keys("etl-4")).length === 1);
+    await kill(slow);
+    await start();
+    expect(await client.result("etl-4", { timeoutMs: 30_000 })).toBe(2);
+    expect(await keys("etl-4")).toEqual(["etl-4.store-1", "etl-4.store-1"]);
+  });
+
+  test("stops with its run", { timeout: 60_000 }, async () => {
+    await kill(served);
+    await start({ TOOL_MS: "60000" });
+    await client.start("etl", { rows: 2 }, { runId: "etl-5" });
+    await until("it is at work", async () => (await keys("etl-5")).length === 1);
+    await client.cancel("etl-5");
+    await expect(client.result("etl-5", { timeoutMs: 20_000 })).rejects.toMatchObject({ code: "cancelled" });
+  });
 });
 
 describe("a wait", () => {

@@ -7,6 +7,7 @@ import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
 import type { Model } from "../../actors/model.ts";
 import type { TaskEntry } from "../../actors/task.ts";
+import type { Tool } from "../../actors/tool.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
@@ -38,6 +39,8 @@ export type DaemonHostsOptions = {
   inboxPrefix: string;
   /** The agents hosted here. */
   agents: readonly Agent[];
+  /** The tools that steps can run here. */
+  tools: readonly Tool[];
   modelFor: (agent: Agent) => Model;
   definitions: Definitions;
   tracing: Tracing;
@@ -69,7 +72,8 @@ const CLOSE_MS = 500;
 
 /** Starts the hosts. They know of each other's work at once, and of the broker's once they have caught up. */
 export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
-  const { options, bus, subjects, slot, incarnation, inboxPrefix, agents, definitions, tracing, metrics } = given;
+  const { options, bus, subjects, slot, incarnation, inboxPrefix, agents, tools, definitions, tracing, metrics } =
+    given;
   const { logger, started } = given;
   const { host } = slot;
   crashPoints.sendThrough(bus.nc);
@@ -100,6 +104,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     host,
     incarnation,
     agents: agents.map(({ name }) => name),
+    tools: tools.map(({ name }) => name),
     workflows: definitions.offers(),
     load: { runs: runs.size(), tasks: agentHost.load().running },
     ...(!takesPart && { starting: true }),
@@ -108,6 +113,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     startAgentHost({
       ...common,
       agents,
+      tools,
       modelFor: given.modelFor,
       tracing,
       metrics,
@@ -148,10 +154,10 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       silenceMs: options.taskSilenceMs,
       cancelGraceMs: options.cancelGraceMs,
       known: (runId) => index.known(runId),
-      workersOf: (agent) =>
+      workersOf: (name, kind) =>
         presence
           .living()
-          .filter((beat) => beat.agents.includes(agent))
+          .filter((beat) => (kind === "tool" ? beat.tools : beat.agents).includes(name))
           .map((beat) => `${beat.host}/${beat.incarnation}`),
       exportMark: (gone) => exports.mark(gone),
       journalLimits,

@@ -13,6 +13,7 @@ import { mkdirSync } from "node:fs";
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
 import type { Model } from "../../actors/model.ts";
+import type { Tool } from "../../actors/tool.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
@@ -36,12 +37,14 @@ import { startApi } from "./api.ts";
 import { healthAtStart, serveHealth } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
-import { hostedAgents, listAgents } from "./hosted-agents.ts";
+import { hostedAgents, hostedTools, listAgents } from "./hosted-agents.ts";
 import { keepStartedParts, type StartedParts } from "./started-parts.ts";
 
 export type DaemonOptions = {
   options: ResolvedOptions;
   agents: readonly Agent[];
+  /** Tools for steps, beside those of the agents. @default none */
+  tools?: readonly Tool[];
   workflows: readonly WorkflowDefinition[];
   modelFor: (agent: Agent) => Model;
   logger: Logger;
@@ -127,6 +130,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     incarnation,
     inboxPrefix,
     agents,
+    tools: hostedTools(agents, daemon.agents, daemon.tools ?? []),
     modelFor,
     definitions,
     tracing,

@@ -129,7 +129,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       const task = openTask(taskId);
       if (!task || waiting.has(taskId)) return;
       waiting.add(taskId);
-      const reason = `no worker serves agent ${task.agent}`;
+      const reason = `no worker serves ${task.kind ?? "agent"} ${task.agent}`;
       happen({ type: "note", body: { type: "task.waiting", data: { taskId, agent: task.agent, reason } } });
     },
     unsendable(taskId, error) {

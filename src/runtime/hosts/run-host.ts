@@ -41,7 +41,7 @@ import { openRunSnapshots } from "./run-snapshots.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
 import type { NamedSignal } from "./signals.ts";
 import { type TakenOver, takeOverRun } from "./take-over-run.ts";
-import { type Answer, type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
+import { type Answer, type DeskListener, openTaskDesk, type TaskDesk, type TaskDeskOptions } from "./task-desk.ts";
 import { wakeRun } from "./wake-run.ts";
 
 export type RunHostOptions = {
@@ -65,8 +65,8 @@ export type RunHostOptions = {
   maxPayloadBytes?: number;
   /** Whether an id has ever been a run's, as far as this daemon has seen. */
   known: (runId: string) => boolean;
-  /** The living daemons that host an agent, each as `host/incarnation`. */
-  workersOf: (agent: string) => readonly string[];
+  /** The living daemons that host an agent or a tool, each as `host/incarnation`. */
+  workersOf: TaskDeskOptions["workersOf"];
   /** How far a host said that its durable spans are exported. */
   exportMark: (host: string) => Mark | undefined;
   /** How much the journal of one run may hold. */
