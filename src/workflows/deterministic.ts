@@ -8,8 +8,9 @@
  * P3  What is kept of an end is dropped when all that may speak of it have ended; what a sink gave is kept for the result.
  */
 import type { Task } from "../actors/task.ts";
-import { type ErrorRecord, toErrorRecord } from "../errors.ts";
+import { type ErrorRecord, TroupeError, toErrorRecord } from "../errors.ts";
 import { backoff } from "./backoff.ts";
+import { childRunIdOf, MAX_DEPTH } from "./child-run-id.ts";
 import type { DeterministicDefinition, StepDefinition } from "./definition.ts";
 import type { StepEnd } from "./expressions.ts";
 import {
@@ -188,6 +189,10 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Pla
     try {
       const input = graph.scopes.inputOf(step.id, { endOf: (id) => endIn(graph, state, id), setup });
       if (step.kind === "approval" || step.kind === "wait") throw new Error(`step ${step.id} has no task`);
+      if (step.kind === "workflow" && depthOf(setup) >= MAX_DEPTH) {
+        const message = `expected at most ${MAX_DEPTH} runs one below the other, got one more, of ${step.workflow}`;
+        throw new TroupeError("too_deep", message);
+      }
       const task = taskFor(step, { taskId, attempt, input, setup });
       moves.push({ type: "ask", open: { task, step: step.id, forwarded: false } });
     } catch (error) {
@@ -228,6 +233,7 @@ export function deterministicPlan(definition: DeterministicDefinition): Plan<Pla
       hops: [],
       limits: {},
     };
+    if (step.kind === "workflow") task.childId = childRunIdOf(setup.runId, taskId);
     if (setup.request.sessionId !== undefined) task.sessionId = setup.request.sessionId;
     if (step.timeoutMs !== undefined) task.timeoutMs = step.timeoutMs;
     if (deadline !== undefined) task.deadline = deadline;
@@ -256,6 +262,11 @@ function outputIn(state: StepStates, node: Node): unknown {
 
 function taskIdOf({ step }: Node, attempt: number): string {
   return `${step.id}-${attempt}`;
+}
+
+/** How many runs there are down to this one, itself included. */
+function depthOf({ request: { parent } }: RunSetup): number {
+  return (parent?.depth ?? 0) + 1;
 }
 
 /** A step that somebody is asked to do. */

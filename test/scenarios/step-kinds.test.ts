@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { type Client, connect } from "../../src/runtime/edges/client.ts";
 import type { RunStatus } from "../../src/workflows/run-status.ts";
 import { startTestNats, type TestNats } from "../helpers/nats-server.ts";
-import { SIGNAL_CRASHES } from "../helpers/step-kind-crashes.ts";
+import { CHILD_CRASHES, SIGNAL_CRASHES } from "../helpers/step-kind-crashes.ts";
 import { type ServedDir, serveFiles, troupe } from "../helpers/troupe.ts";
 import { until } from "../helpers/until.ts";
 
@@ -25,6 +25,22 @@ workflows:
     steps:
       - { id: extract, tool: fetch, input: { rows: "{{ input.rows }}" } }
       - { id: store, tool: load, after: extract, retry: { maxAttempts: 3, delayMs: 50 } }
+  parent:
+    steps:
+      - { id: before, agent: writer, input: "{{ input }}" }
+      - { id: sub, workflow: publish, after: before }
+      - { id: after, agent: writer, after: sub, input: "{{ steps.sub.output }}" }
+  endless:
+    steps:
+      - { id: again, workflow: endless }
+  misled:
+    steps:
+      - { id: sub, workflow: nowhere, onError: continue }
+      - { id: after, agent: writer, after: sub, needs: always, input: "{{ steps.sub.error.code }}" }
+  hasty:
+    timeoutMs: 4000
+    steps:
+      - { id: sub, workflow: publish }
   publish:
     steps:
       - { id: draft, agent: writer, input: "{{ input }}" }
@@ -222,6 +238,108 @@ describe("a tool step", () => {
     await until("it is at work", async () => (await keys("etl-5")).length === 1);
     await client.cancel("etl-5");
     await expect(client.result("etl-5", { timeoutMs: 20_000 })).rejects.toMatchObject({ code: "cancelled" });
+  });
+});
+
+describe("a workflow step", () => {
+  /** Starts `parent` and waits until its child waits for a person; gives the child's id. */
+  async function withChild(runId: string, workflow = "parent"): Promise<string> {
+    await client.start(workflow, "tea", { runId });
+    const childId = await until("the child is named", async () => {
+      const run = await client.get(runId).catch(() => undefined);
+      return run?.steps.find(({ id }) => id === "sub")?.runId;
+    });
+    await waits(childId, "waiting", "ok");
+    return childId;
+  }
+
+  test("is a run of its own, linked both ways, in the same trace", { timeout: 60_000 }, async () => {
+    const childId = await withChild("parent-1");
+    expect((await client.get("parent-1")).current).toMatchObject([{ step: "sub", kind: "workflow", runId: childId }]);
+    await client.approve(childId, { by: "ada" });
+    expect(await client.result("parent-1", { timeoutMs: 30_000 })).toBe("<<approve by ada>>");
+    const [parent, child] = [await client.get("parent-1"), await client.get(childId)];
+    expect(parent.steps.find(({ id }) => id === "sub")).toMatchObject({
+      ...{ kind: "workflow", agent: "publish", runId: childId, status: "completed", output: "<approve by ada>" },
+    });
+    expect(child.parent).toEqual({ runId: "parent-1", step: "sub", taskId: "sub-1", depth: 1 });
+    expect(child).toMatchObject({ input: "<tea>", traceId: parent.traceId });
+  });
+
+  test("goes on over the death of the daemon that has both", { timeout: 90_000 }, async () => {
+    const childId = await withChild("parent-2");
+    await kill(served);
+    await start();
+    await client.approve(childId, { by: "ada" });
+    expect(await client.result("parent-2", { timeoutMs: 30_000 })).toBe("<<approve by ada>>");
+  });
+
+  test.each([...CHILD_CRASHES, "before-end-entry", "after-end-entry"])(
+    "is one run when its daemon dies %s",
+    { timeout: 90_000 },
+    async (place) => {
+      await kill(served);
+      const runId = `parent-${place}`;
+      const doomed = await start({ TROUPE_CRASH_AT: place });
+      await client.start("parent", "tea", { runId });
+      const ended = place.includes("end-entry") ? undefined : doomed.serve.ended;
+      if (ended) {
+        await ended;
+        await start();
+      }
+      const childId = await until("the child is named", async () => {
+        const run = await client.get(runId).catch(() => undefined);
+        return run?.steps.find(({ id }) => id === "sub")?.runId;
+      });
+      await waits(childId, "waiting", "ok");
+      await client.approve(childId, { by: "ada" });
+      if (!ended) {
+        await doomed.serve.ended;
+        await start();
+      }
+      expect(await client.result(runId, { timeoutMs: 30_000 })).toBe("<<approve by ada>>");
+      const sent = (await client.journal(runId)).filter(
+        ({ type, data }) => type === "task.sent" && data.step === "sub",
+      );
+      expect(sent).toHaveLength(1);
+    },
+  );
+
+  test("is cancelled with its parent", { timeout: 60_000 }, async () => {
+    const childId = await withChild("parent-3");
+    await client.cancel("parent-3", { reason: "enough" });
+    await expect(client.result("parent-3", { timeoutMs: 20_000 })).rejects.toMatchObject({ code: "cancelled" });
+    await expect(client.result(childId, { timeoutMs: 20_000 })).rejects.toMatchObject({ code: "cancelled" });
+  });
+
+  test("has no longer than its parent, and ends with it", { timeout: 60_000 }, async () => {
+    const childId = await withChild("hasty-1", "hasty");
+    await expect(client.result("hasty-1", { timeoutMs: 20_000 })).rejects.toMatchObject({ code: "timeout" });
+    await expect(client.result(childId, { timeoutMs: 20_000 })).rejects.toMatchObject({
+      code: expect.stringMatching(/timeout|cancelled/),
+    });
+  });
+
+  test("is cancelled when its parent ended while nobody could say so", { timeout: 90_000 }, async () => {
+    const childId = await withChild("parent-4");
+    await kill(served);
+    const doomed = await start({ TROUPE_CRASH_AT: "after-end-entry" });
+    await client.cancel("parent-4");
+    await doomed.serve.ended;
+    await start();
+    await expect(client.result(childId, { timeoutMs: 30_000 })).rejects.toMatchObject({ code: "cancelled" });
+    await expect(client.result("parent-4", { timeoutMs: 30_000 })).rejects.toMatchObject({ code: "cancelled" });
+  });
+
+  test("of a workflow there is not fails the step and says so", { timeout: 60_000 }, async () => {
+    expect(await client.run("misled", "tea", { runId: "misled-1" })).toBe("<unknown_workflow>");
+  });
+
+  test("that starts itself comes to an end", { timeout: 90_000 }, async () => {
+    await expect(client.run("endless", "tea", { runId: "endless-1" })).rejects.toMatchObject({
+      code: "too_deep",
+      message: expect.stringContaining("expected at most 16 runs one below the other"),
+    });
   });
 });
 

@@ -10,7 +10,7 @@ import type { TaskEntry } from "../../actors/task.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
-import type { RunEvent } from "../../workflows/run-events.ts";
+import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { isOver } from "../../workflows/run-status.ts";
 import type { ResolvedOptions } from "../config/options.ts";
 import { settleAftermath } from "../hosts/aftermath.ts";
@@ -63,6 +63,8 @@ export type DaemonHosts = {
   readonly signals: Signals;
   /** Takes up what this host owned before, and says that it has started; once it is known which runs there are. */
   takePart(): void;
+  /** A run has come here that another one asked for. */
+  checkParent(runId: string, parentId: string): void;
   /** Says what a daemon that is gone left unsaid; without an incarnation, what any life of the host did. Never rejects. */
   settleAftermathOf(host: string, incarnation?: string): Promise<void>;
 };
@@ -179,7 +181,10 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       lookAroundMs,
       suspectAfterMs,
       unfinished: () => (index.caughtUp() && bus.connected() && given.mayTakeOver() ? index.unfinished() : []),
-      adopted: (runId) => signals.release(runId),
+      adopted(runId) {
+        signals.release(runId);
+        checkParent(runId);
+      },
       vanished: (runId) => index.forget(runId),
     }),
     (part) => part.stop(),
@@ -204,6 +209,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
   index.onEntry((runId, events, seq) => {
     runs.seen(runId, events, seq);
     signals.seen(runId, events);
+    if (events.some(({ type }) => isTerminal(type))) followEnd(runId);
     // A cancel that came before that was waiting for the run to go on, and would wait for ever.
     if (events.at(-1)?.type === "run.parked") signals.release(runId);
   });
@@ -222,8 +228,21 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       presence.announce();
       takeover.takeUpOwn();
     },
+    checkParent,
     settleAftermathOf,
   };
+
+  /** Tells the parent of a run that has ended, and stops its children that have not. */
+  function followEnd(runId: string) {
+    const parent = index.parentOf(runId);
+    if (parent) runs.childEnded(parent, runId);
+    for (const child of index.openChildrenOf(runId)) if (runs.owns(child)) runs.cancelOrphan(child, runId);
+  }
+
+  /** A run has come here whose parent may have ended while nobody had it. */
+  function checkParent(runId: string, parentId = index.parentOf(runId)?.runId) {
+    if (parentId !== undefined && isKnownToBeOver(parentId)) runs.cancelOrphan(runId, parentId);
+  }
 
   function isKnownToBeOver(runId: string): boolean {
     const status = index.get(runId)?.status;

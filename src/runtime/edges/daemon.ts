@@ -211,7 +211,11 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       },
       async accept(incoming) {
         const result = await runs.accept(incoming, signals.cancelOf(incoming.runId));
-        if (result === "accepted") signals.release(incoming.runId);
+        if (result === "accepted") {
+          signals.release(incoming.runId);
+          const { parent } = incoming.request;
+          if (parent) hosts.checkParent(incoming.runId, parent.runId);
+        }
         return result;
       },
       deadLettered: () => metrics.deadLettered("requests"),

@@ -26,6 +26,7 @@ import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-event
 import { isDone, type SupervisorSnapshot, save } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { Payloads } from "../nats/payloads.ts";
+import type { ChildRuns } from "./child-runs.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
 import { encodeEntry, encodeFitting } from "./encode-entry.ts";
@@ -44,6 +45,7 @@ export type RunHostParts = {
   payloads: Payloads;
   subjectOf: (runId: string) => string;
   desk: TaskDesk;
+  children: Pick<ChildRuns, "start" | "cancel">;
   clock: Clock;
   logger: Logger;
   newEventId: () => string;
@@ -102,12 +104,15 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   let pumping: Promise<void> | undefined;
   let open = true;
   let lastAt = start.position.at ?? 0;
+  /** What has become of its children has still to be looked up, and would be told to nobody if it rested. */
+  let isAboutChildren = Object.values(start.snapshot?.context.open ?? {}).some(({ task }) => task.kind === "workflow");
   const keeper = parts.snapshots.keep(runId, start.snapshotAt ?? { n: 0, bytes: 0 });
   const effects = openRunEffects({
     runId,
     definition,
     projection,
     desk: parts.desk,
+    children: parts.children,
     clock,
     metrics,
     sendings: start.sendings,
@@ -145,7 +150,7 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     },
     /** When it wakes if it rests from now on; undefined where it waits for something else than its time. */
     get rest(): Pick<RestingRun, "dueMs" | "aheadMs"> | undefined {
-      if (!open || pumping || !snapshot || isDone(snapshot)) return undefined;
+      if (!open || pumping || isAboutChildren || !snapshot || isDone(snapshot)) return undefined;
       const { open: tasks, timers } = snapshot.context;
       // Another run's end wakes this one.
       if (Object.values(tasks).some(({ task }) => task.kind !== "workflow")) return undefined;
@@ -191,6 +196,14 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     unserved: effects.unserved,
     unsendable: effects.unsendable,
     stray: effects.stray,
+
+    /** Asks once more for what a task of kind `workflow` stands for. */
+    askAgain: effects.askAgain,
+    /** It is known where its children are; from here on it is told of their ends. */
+    childrenFound() {
+      isAboutChildren = false;
+      if (open && !pumping) parts.quiet(self);
+    },
 
     /** Resolves when nothing is on its way to the journal. */
     idle: () => pumping ?? Promise.resolve(),

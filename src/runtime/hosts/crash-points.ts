@@ -40,6 +40,8 @@ export const CRASH_POINTS = [
   "between-effects",
   "before-task-sent",
   "after-task-sent",
+  "before-child-asked",
+  "after-child-asked",
   "before-recorded",
   "after-recorded",
   "before-export-mark",

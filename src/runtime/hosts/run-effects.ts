@@ -15,6 +15,7 @@ import type { OpenTask } from "../../workflows/plan.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type Effect, isDone, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
 import { START_TIMER, timerChild } from "../../workflows/supervisor-machine.ts";
+import type { ChildRuns } from "./child-runs.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Happening, Resent, Sendings } from "./run-draft.ts";
@@ -28,6 +29,7 @@ export type RunEffectsOptions = {
   definition: WorkflowDefinition;
   projection: RunProjection;
   desk: TaskDesk;
+  children: Pick<ChildRuns, "start" | "cancel">;
   clock: Clock;
   metrics: Metrics;
   /** How often each open task was sent, where the run is taken over. */
@@ -45,6 +47,8 @@ export type RunEffects = {
   perform(effect: Effect): void;
   /** Sends a task again under its new delivery. */
   resend(again: Resent): void;
+  /** Asks once more for the run that a task of kind `workflow` is; in a run that is being cancelled it counts as stopped instead. */
+  askAgain(taskId: string): void;
   /** Sets the timers a takeover found in the journal. */
   resumeTimers(): void;
   /** The context a task travels with. */
@@ -70,7 +74,7 @@ const TIMER_CHILD = timerChild("");
 
 /** Opens what a run has going on. */
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
-  const { runId, definition, projection, desk, clock, metrics, snapshot, happen } = options;
+  const { runId, definition, projection, desk, children, clock, metrics, snapshot, happen } = options;
   const sendings = new Map(options.sendings);
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
@@ -99,11 +103,17 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       sendings.set(task.taskId, { delivery: task.delivery, silences });
       desk.send(task, traceparent(task.taskId));
     },
+    askAgain(taskId) {
+      const task = openTask(taskId);
+      if (!task) return;
+      if (isCancelling()) happen({ type: "fact", body: taskStopped(taskId, task.agent) });
+      else startChild(task);
+    },
     resumeTimers() {
       for (const [id, dueAt] of Object.entries(snapshot()?.context.timers ?? {})) setTimer(id, dueAt);
     },
     traceparent,
-    allWait: () => openTaskIds().every((taskId) => waiting.has(taskId)),
+    allWait: () => openTaskIds().every((taskId) => waiting.has(taskId) || openTask(taskId)?.kind === "workflow"),
     recorded(events) {
       times.recorded(events);
       const ended = events.filter((event) => event.type === "task.settled" || event.type === "agent.handoff");
@@ -157,8 +167,22 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     // Decided and over within one batch.
     if (!isWanted(task.taskId)) return;
     times.sent(task.taskId, step);
-    if (forwarded) desk.expect(task, traceparent(task.taskId), holder);
+    if (task.kind === "workflow") startChild(task);
+    else if (forwarded) desk.expect(task, traceparent(task.taskId), holder);
     else desk.send(task, traceparent(task.taskId));
+  }
+
+  function startChild(task: Task) {
+    const setup = snapshot()?.context.setup;
+    const step = snapshot()?.context.open[task.taskId]?.step ?? "";
+    if (!setup) return;
+    const { sessionId, userId, parent } = setup.request;
+    children.start(task, {
+      parent: { runId, step, taskId: task.taskId, depth: (parent?.depth ?? 0) + 1 },
+      traceparent: traceparent(task.taskId),
+      ...(sessionId !== undefined && { sessionId }),
+      ...(userId !== undefined && { userId }),
+    });
   }
 
   function stop(child: string) {
@@ -183,6 +207,9 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
 
   /** Tells the worker; where nobody has the task it has stopped already. */
   function cancelTask(taskId: string) {
+    const childId = openTask(taskId)?.childId;
+    // Its end settles the task.
+    if (childId !== undefined) return children.cancel(childId, `its parent run ${runId} is over or being cancelled`);
     if (desk.tell(runId, { type: "cancel", taskId, reason: "the run is being cancelled" })) return;
     // It may be in a worker's hands without our knowing yet; then the worker is told when it says so.
     if (desk.withdraw(runId, taskId)) return;

@@ -27,6 +27,7 @@ import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
 import { acceptRun } from "./accept-run.ts";
 import type { ActiveRun, RunHostParts } from "./active-run.ts";
+import { openChildRuns } from "./child-runs.ts";
 import type { Clock } from "./clock.ts";
 import type { Definitions } from "./definitions.ts";
 import type { Mark } from "./exports.ts";
@@ -103,6 +104,10 @@ export type RunHost = {
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
   /** Gives a named signal to a run; false where the run is not here. What it has taken already changes nothing. */
   signal(runId: string, seq: number, signal: NamedSignal): boolean;
+  /** A run that another one asked for has ended; nothing happens where the parent is not here. */
+  childEnded(parent: { runId: string; taskId: string }, childId: string): void;
+  /** Stops a run whose parent is over. */
+  cancelOrphan(childId: string, parentId: string): void;
   /** Cancels a run that stands still because nobody can continue it. */
   cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<Decided>;
   /** Takes up a run again that stands still; it is left to a daemon that has its definition where `isOffered` knows of one. */
@@ -193,7 +198,18 @@ export function startRunHost(options: RunHostOptions): RunHost {
   const tell = openRunTelling({ bus, subjects, observer: options.observer, metrics, results });
   const stopListening = bus.onRestored(restored);
   let cancelAgain: NodeJS.Timeout | undefined;
+  const children = openChildRuns({
+    bus,
+    subjects,
+    logger,
+    journals,
+    payloads,
+    stopping: stopping.signal,
+    owns,
+    now: () => clock.now(),
+  });
   const host: RunHostParts = {
+    children,
     journals,
     payloads,
     subjectOf: subjects.run,
@@ -219,7 +235,13 @@ export function startRunHost(options: RunHostOptions): RunHost {
   };
   const appendAlone = openLoneEntries(host, tracing, tell);
   const accepting = { runs, host, definitions, tracing, appendAlone };
-  const takingOver = { ...accepting, taskJournals, taskSubject: subjects.task, exportMark: options.exportMark };
+  const takingOver = {
+    ...accepting,
+    children,
+    taskJournals,
+    taskSubject: subjects.task,
+    exportMark: options.exportMark,
+  };
   const isElsewhere = (incarnation: string) =>
     incarnation !== options.writer.incarnation && options.isLiving(incarnation);
   const resting = openRestingRuns({
@@ -261,6 +283,16 @@ export function startRunHost(options: RunHostOptions): RunHost {
       give(run);
       return true;
     },
+    childEnded(parent, childId) {
+      const { runId } = parent;
+      if (!owns(runId)) return;
+      children.ended(parent, childId, (outcome) => {
+        const run = runs.get(runId);
+        if (run) run.outcome(outcome, () => {});
+        else resting.wake(runId, (awake) => awake.outcome(outcome, () => {}));
+      });
+    },
+    cancelOrphan: (childId, parentId) => children.cancel(childId, `its parent run ${parentId} is over`),
     cancelParked: (runId, cancel) => cancelParked(takingOver, runId, cancel),
     resumeParked: (runId, isOffered) => resumeParked(takingOver, runId, isOffered),
     failParked: (runId, reason) => failParked(takingOver, runId, reason),

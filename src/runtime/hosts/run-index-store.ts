@@ -24,6 +24,8 @@ export type IndexRow = {
   userId: string | undefined;
   replyTo: string | undefined;
   parent: IndexedParent | undefined;
+  /** Whether it has asked for other runs. */
+  hasChildren: boolean;
   createdMs: number;
   startedMs: number | undefined;
   endedMs: number | undefined;
@@ -84,7 +86,8 @@ const SCHEMA = `
     session_id TEXT, user_id TEXT, reply_to TEXT,
     created_ms INTEGER NOT NULL, started_ms INTEGER, ended_ms INTEGER, wake_ms INTEGER, last_ms INTEGER NOT NULL,
     owner_host TEXT, owner_incarnation TEXT, epoch INTEGER, last_seq INTEGER NOT NULL,
-    open TEXT, resting INTEGER NOT NULL, parent_id TEXT, parent_task TEXT
+    open TEXT, resting INTEGER NOT NULL, parent_id TEXT, parent_task TEXT,
+    has_children INTEGER NOT NULL
   ) WITHOUT ROWID;
   CREATE INDEX runs_by_time ON runs (created_ms, run_id);
   CREATE INDEX runs_by_status ON runs (status, created_ms, run_id);
@@ -102,12 +105,13 @@ const SCHEMA = `
 
 // What never changes after a run was accepted is not in the update.
 const UPSERT = `
-  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   ON CONFLICT (run_id) DO UPDATE SET
     version = excluded.version, hash = excluded.hash, status = excluded.status, waiting_for = excluded.waiting_for, parked = excluded.parked,
     started_ms = excluded.started_ms, ended_ms = excluded.ended_ms, wake_ms = excluded.wake_ms, last_ms = excluded.last_ms,
     owner_host = excluded.owner_host, owner_incarnation = excluded.owner_incarnation, epoch = excluded.epoch,
-    last_seq = excluded.last_seq, open = excluded.open, resting = excluded.resting
+    last_seq = excluded.last_seq, open = excluded.open, resting = excluded.resting,
+    has_children = excluded.has_children
 `;
 
 // Asked every few seconds for every run that waits, so what is open of each is left out: it would have to be parsed.
@@ -140,6 +144,7 @@ type StoredRow = {
   open: string | null;
   parent_id: string | null;
   parent_task: string | null;
+  has_children: 0 | 1;
 };
 
 /** Opens the index's file, making it again where it is damaged or of another version; ":memory:" needs no file. */
@@ -323,6 +328,7 @@ function storedForm(row: IndexRow): SQLInputValue[] {
     isResting(standing) ? 1 : 0,
     row.parent?.runId ?? null,
     row.parent?.taskId ?? null,
+    row.hasChildren ? 1 : 0,
   ];
 }
 
@@ -350,6 +356,7 @@ function readForm(row: StoredRow): IndexRow {
     userId: row.user_id ?? undefined,
     replyTo: row.reply_to ?? undefined,
     parent: parent === null ? undefined : { runId: parent, taskId: taskId ?? "" },
+    hasChildren: row.has_children === 1,
     createdMs: row.created_ms,
     startedMs: row.started_ms ?? undefined,
     endedMs: row.ended_ms ?? undefined,

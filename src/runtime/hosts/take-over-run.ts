@@ -14,6 +14,7 @@ import { FoldError, isDone } from "../../workflows/supervisor.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
+import type { ChildRuns } from "./child-runs.ts";
 import type { Definitions } from "./definitions.ts";
 import { type Claim, exportedUpTo, lastClaimIn, type Mark } from "./exports.ts";
 import { findTasks } from "./find-tasks.ts";
@@ -40,6 +41,7 @@ export type TakeOverParts = {
   taskJournals: Journals<TaskEntry>;
   taskSubject: (runId: string, taskId: string) => string;
   definitions: Definitions;
+  children: Pick<ChildRuns, "lookAfter">;
   tracing: Tracing;
   /** How far a host said that its durable spans are exported. */
   exportMark: (host: string) => Mark | undefined;
