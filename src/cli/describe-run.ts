@@ -19,6 +19,7 @@ export function describeRun(run: RunRecord): string {
     ["not before", run.notBefore],
     [endedAt ? "took" : "for", durationBetween(createdAt, endedAt)],
     ["used", usage.modelCalls > 0 ? `${count(usage.modelCalls, "model call")}, ${tokens(usage)}` : undefined],
+    ["parent", run.parent && `${run.parent.runId} (step ${run.parent.step})`],
     ["session", run.sessionId],
     ["user", run.userId],
     ["metadata", run.metadata && JSON.stringify(run.metadata)],
@@ -32,7 +33,7 @@ export function describeRun(run: RunRecord): string {
 function describeSteps({ steps, kind: of }: RunRecord): string {
   if (steps.length === 0) return "";
   const rows = steps.map(
-    ({ id, agent = "", kind, status, attempts, startedAt, endedAt, output, error, continued, reason }) => [
+    ({ id, agent = "", kind, runId, status, attempts, startedAt, endedAt, output, error, continued, reason }) => [
       id,
       kind === undefined ? agent : `${kind} ${agent}`.trimEnd(),
       `${paintStatus(status)}${continued ? dim(", went on") : ""}`,
@@ -42,7 +43,7 @@ function describeSteps({ steps, kind: of }: RunRecord): string {
         ? dim(cut(inline(reason), 60))
         : error && status !== "completed"
           ? red(cut(inline(error.message), 60))
-          : cut(inline(output ?? ""), 60),
+          : cut(inline(output ?? (runId === undefined ? "" : `run ${runId}`)), 60),
     ],
   );
   return renderTable([of === "handoff" ? "TASK" : "STEP", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "OUTPUT"], rows);

@@ -23,7 +23,7 @@ type CommonOptions = {
 export type StepOptions = StepCommonOptions & StepWorkOptions;
 
 /** What a step does: one of these. */
-export type StepWorkOptions =
+type StepWorkOptions =
   | { agent: Agent | string; tool?: never; approval?: never; wait?: never; workflow?: never }
   /** Runs a tool without a model; `input` is its arguments. */
   | { tool: Tool | string; agent?: never; approval?: never; wait?: never; workflow?: never }

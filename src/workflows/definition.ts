@@ -64,15 +64,15 @@ export type WaitDefinition =
       until?: never;
     };
 
-export type AgentStep = StepCommon & { kind: "agent"; agent: string };
+type AgentStep = StepCommon & { kind: "agent"; agent: string };
 /** Runs a tool without a model. */
-export type ToolStep = StepCommon & { kind: "tool"; tool: string };
+type ToolStep = StepCommon & { kind: "tool"; tool: string };
 /** Waits for a person to decide. */
 export type ApprovalStep = StepCommon & { kind: "approval"; approval: ApprovalDefinition };
 /** Waits for its time or for a signal. */
 export type WaitStep = StepCommon & { kind: "wait"; wait: WaitDefinition };
 /** Another run, with a record of its own. */
-export type WorkflowStep = StepCommon & { kind: "workflow"; workflow: string };
+type WorkflowStep = StepCommon & { kind: "workflow"; workflow: string };
 
 /** One node of a deterministic workflow. */
 export type StepDefinition = AgentStep | ToolStep | ApprovalStep | WaitStep | WorkflowStep;

@@ -30,10 +30,7 @@ export type OutsideWaits = {
 type KeptSignal = { readonly name: string; readonly payload: unknown };
 
 /** How a waiting step has ended. */
-export type Settled = { path: string } & (
-  | { status: "completed"; output: unknown }
-  | { status: "failed"; error: ErrorRecord }
-);
+type Settled = { path: string } & ({ status: "completed"; output: unknown } | { status: "failed"; error: ErrorRecord });
 
 /** What a fact or an opening leads to; `settled` steps end after the moves. */
 export type Waited = { waits: OutsideWaits; moves: Move[]; settled?: Settled };

@@ -157,10 +157,13 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
       agents: () => listAgents(daemon.agents, presence.living()),
       parked: {
-        resume(runId) {
+        async resume(runId) {
           const isOffered = (workflow: string, hash: string) =>
             presence.living().some(({ workflows }) => workflows.includes(offerOf(workflow, hash)));
-          return runs.resumeParked(runId, isOffered);
+          const decided = await runs.resumeParked(runId, isOffered);
+          // What was sent to it while it stood still.
+          if (decided.is === "done") signals.release(runId);
+          return decided;
         },
         fail: (runId, reason) => runs.failParked(runId, reason),
       },

@@ -35,7 +35,7 @@ export type ChildRuns = {
 };
 
 /** What a child's request carries beside its input. */
-export type ChildRequest = { parent: RunParent; traceparent: string; sessionId?: string; userId?: string };
+type ChildRequest = { parent: RunParent; traceparent: string; sessionId?: string; userId?: string };
 
 export type ChildRunsOptions = {
   bus: Bus;
@@ -46,6 +46,8 @@ export type ChildRunsOptions = {
   stopping: AbortSignal;
   /** Whether a run is this daemon's. */
   owns: (runId: string) => boolean;
+  /** Whether an id has ever been a run's, as far as this daemon has seen. */
+  known: (runId: string) => boolean;
   now: () => number;
 };
 
@@ -55,7 +57,7 @@ const ENVELOPE_BYTES = 512;
 
 /** Opens what looks after children for one daemon. */
 export function openChildRuns(options: ChildRunsOptions): ChildRuns {
-  const { bus, subjects, logger, journals, payloads, stopping, owns, now } = options;
+  const { bus, subjects, logger, journals, payloads, stopping, owns, known, now } = options;
   return { start, cancel, lookAfter, ended };
 
   function start(task: Task, about: ChildRequest) {
@@ -121,8 +123,10 @@ export function openChildRuns(options: ChildRunsOptions): ChildRuns {
       const { childId, taskId } = task;
       if (childId === undefined) continue;
       await untilDone(`could not look after run ${childId}`, run.runId, async () => {
+        const wasKnown = known(childId);
         const last = await journals.last(subjects.run(childId));
         if (!run.isOpen) return;
+        if (!last && wasKnown) return run.outcome(goneOutcome(task), () => {});
         if (!last) return run.askAgain(taskId);
         const end = last.value.at(-1);
         if (end && isTerminal(end.type)) run.outcome(await outcomeOf(run.runId, task, end), () => {});
@@ -177,6 +181,12 @@ export function openChildRuns(options: ChildRunsOptions): ChildRuns {
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS).unref());
     }
   }
+}
+
+/** Its retention was over before anybody looked: the parent stood still for that long. */
+function goneOutcome({ taskId, attempt, childId }: Task): OutcomeMessage {
+  const message = `run ${childId}: it is over, and its journal is not kept any more`;
+  return { v: 1, taskId, attempt, type: "failed", error: { code: "run_gone", message } };
 }
 
 /** A child's usage is its own. */

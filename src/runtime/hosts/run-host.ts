@@ -206,6 +206,7 @@ export function startRunHost(options: RunHostOptions): RunHost {
     payloads,
     stopping: stopping.signal,
     owns,
+    known: options.known,
     now: () => clock.now(),
   });
   const host: RunHostParts = {

@@ -78,7 +78,7 @@ type EndedRun = {
 };
 
 /** A run that waits for something from outside. */
-export type AwaitingRun = { runId: string; workflow: string; current: readonly CurrentWork[] };
+type AwaitingRun = { runId: string; workflow: string; current: readonly CurrentWork[] };
 
 type EntryListener = (runId: string, events: readonly RunEvent[], seq: number) => void;
 
