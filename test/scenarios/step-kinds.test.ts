@@ -305,6 +305,24 @@ describe("a workflow step", () => {
     },
   );
 
+  test("that another daemon has ends its step when the parent's owner is killed", { timeout: 120_000 }, async () => {
+    const second = await start();
+    const hostOf = async (runId: string) => (await client.get(runId)).owner?.host;
+    const apart = async (n: number): Promise<[parent: string, child: string]> => {
+      const child = await withChild(`apart-${n}`);
+      return (await hostOf(`apart-${n}`)) === (await hostOf(child)) ? apart(n + 1) : [`apart-${n}`, child];
+    };
+    const [parent, child] = await apart(1);
+    const owner = await hostOf(parent);
+    // The log says which of the two it is.
+    const dying = second.serve.out.stdout.includes(`"host":"${owner}"`) ? second : served;
+    await kill(dying);
+    // Decided while nobody may have taken the parent over yet.
+    await client.approve(child, { by: "ada" });
+    expect(await client.result(parent, { timeoutMs: 60_000 })).toBe("<<approve by ada>>");
+    expect((await client.get(parent)).owner?.host).not.toBe(owner);
+  });
+
   test("is cancelled with its parent", { timeout: 60_000 }, async () => {
     const childId = await withChild("parent-3");
     await client.cancel("parent-3", { reason: "enough" });

@@ -76,8 +76,8 @@ export function openRunApi(parts: RunApiParts): RunApi {
     subjects,
     watch,
     workflows,
-    async unfinished(runId) {
-      await checkUnfinished(runId);
+    checkUnfinished,
+    async journalOf(runId) {
       const entries = await reading(() => journals.read(subjects.run(runId)));
       if (entries.length === 0) return undefined;
       return entries.flatMap(({ value }) => value.map((event) => (event.refs ? standIns(event) : event)));

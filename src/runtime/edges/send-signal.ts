@@ -28,8 +28,10 @@ export type SendSignalParts = {
   watch: RunWatch;
   /** The definitions this daemon has. */
   workflows(): readonly WorkflowDefinition[];
-  /** The run's journal, without large values; undefined while it is at the door. Throws where the run is unknown or over. */
-  unfinished(runId: string): Promise<readonly RunEvent[] | undefined>;
+  /** The run's journal, without large values; undefined where there is none. */
+  journalOf(runId: string): Promise<readonly RunEvent[] | undefined>;
+  /** Throws where the run is unknown or over. */
+  checkUnfinished(runId: string): Promise<void>;
 };
 
 /** `taken` says whether the run has it on record; one that nobody drives at the moment takes it later. */
@@ -41,7 +43,8 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the function that sends signals. */
-export function signalSender({ bus, subjects, watch, workflows, unfinished }: SendSignalParts) {
+export function signalSender(parts: SendSignalParts) {
+  const { bus, subjects, watch, workflows, journalOf, checkUnfinished } = parts;
   return async function send({
     runId,
     name,
@@ -50,10 +53,11 @@ export function signalSender({ bus, subjects, watch, workflows, unfinished }: Se
   }: ApiRequest<"runs.signal">): Promise<SignalAnswer> {
     const taken = watch.first(runId, (events) => verdictIn(events, id));
     try {
-      const journal = await unfinished(runId);
-      // G2
+      const journal = await journalOf(runId);
+      // G2: also where the run is over by now
       const before = journal && verdictIn(journal, id);
-      if (before) return answerOf(runId, before, journal);
+      if (before && !before.ended) return answerOf(runId, before, journal);
+      await checkUnfinished(runId);
       // G1
       if (journal) check(runId, journal, name, payload);
       const seq = await publish(runId, {
@@ -66,7 +70,7 @@ export function signalSender({ bus, subjects, watch, workflows, unfinished }: Se
       });
       const verdict = await taken.within(TAKEN_WITHIN_MS);
       if (!verdict) return { runId, seq, taken: false };
-      return answerOf(runId, verdict, verdict.refusal && (await unfinished(runId)));
+      return answerOf(runId, verdict, verdict.refusal && (await journalOf(runId)));
     } finally {
       taken.stop();
     }

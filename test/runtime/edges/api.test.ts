@@ -198,6 +198,34 @@ describe("runs.cancel and runs.signal", () => {
     ]);
   });
 
+  test("a signal that is asked again is answered as the first time, also when its run is over by then", async () => {
+    await using edge = await startEdge(bus);
+    const make = eventsOf("r1");
+    const signal = (seq: number, id: string) =>
+      make.next({ type: "signal.received", data: { seq, kind: "signal", id, name: "approval" } });
+    await edge.append([
+      ...make.open(),
+      make.next({ type: "step.started", data: { step: "ok", kind: "approval" } }),
+      make.next({ type: "approval.requested", data: { step: "ok", title: "?", choices: ["approve", "reject"] } }),
+      signal(1, "first"),
+      make.next({ type: "approval.resolved", data: { step: "ok", choice: "reject", by: "ada", seq: 1 } }),
+      make.next({ type: "step.completed", data: { step: "ok", output: { choice: "reject", by: "ada" } } }),
+      signal(2, "second"),
+      make.next({
+        type: "signal.refused",
+        data: { seq: 2, code: "not_waiting", message: "step ok waits for nothing" },
+      }),
+      make.next({ type: "run.completed", data: { output: 1 } }),
+    ]);
+    const again = (id: string) => ask(edge, "runs.signal", { runId: "r1", name: "approval", payload: {}, id });
+    expect((await again("first")).body).toEqual({ runId: "r1", seq: 1, taken: true });
+    expect(await again("second")).toMatchObject({
+      number: 409,
+      body: { error: { code: "already_decided", message: expect.stringContaining("reject by ada") } },
+    });
+    expect(await again("third")).toMatchObject({ number: 409, body: { error: { code: "run_finished" } } });
+  });
+
   test("refuse a run that is over and one that never was", async () => {
     await using edge = await startEdge(bus);
     for (const entry of finishedRun(eventsOf("over"))) await edge.append(entry);
