@@ -42,6 +42,7 @@ export type { AgentListing, WorkflowListing } from "./runtime/edges/api.ts";
 export type {
   Client,
   ConnectOptions,
+  DecideOptions,
   EventsOptions,
   FeedOptions,
   LogsOptions,
@@ -52,6 +53,7 @@ export { connect } from "./runtime/edges/client.ts";
 export type { Daemon } from "./runtime/edges/daemon.ts";
 export type { DeadLetterPage, DeadLetterSummary } from "./runtime/edges/dead-api.ts";
 export type { DeadLetterRecord } from "./runtime/edges/dead-letter-record.ts";
+export type { OpenApproval } from "./runtime/edges/open-approvals.ts";
 export type { LiveEvent } from "./runtime/edges/run-feed.ts";
 export type { ScheduleListing } from "./runtime/edges/schedule-api.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
@@ -62,9 +64,11 @@ export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
 export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";
 export type {
+  ApprovalOptions,
   DeterministicWorkflowOptions,
   HandoffWorkflowOptions,
   StepOptions,
+  WaitOptions,
   WorkflowOptions,
 } from "./workflows/define-workflow.ts";
 export { defineWorkflow } from "./workflows/define-workflow.ts";

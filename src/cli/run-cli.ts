@@ -10,6 +10,7 @@ import { addRunCommand } from "./run-command.ts";
 import { addRunsCommands } from "./runs-commands.ts";
 import { addSchedulesCommands } from "./schedules-commands.ts";
 import { addServeCommand } from "./serve-command.ts";
+import { addApprovalCommands, addSignalCommands } from "./signal-commands.ts";
 import { addValidateCommand } from "./validate-command.ts";
 
 const HELP = `
@@ -30,7 +31,8 @@ export async function runCli(args: readonly string[]): Promise<void> {
     .addHelpText("after", HELP);
   addServeCommand(program);
   addRunCommand(program);
-  addRunsCommands(program);
+  addSignalCommands(addRunsCommands(program));
+  addApprovalCommands(program);
   addCatalogCommands(program);
   addSchedulesCommands(program);
   addEventsCommand(program);

@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { Agent } from "../../actors/agent.ts";
 import { problemsOf } from "../../actors/schema-problems.ts";
 import { strict } from "../../actors/strict.ts";
+import type { Tool } from "../../actors/tool.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { Schedule } from "../../workflows/schedule.ts";
@@ -25,6 +26,8 @@ export type Config = {
   /** Where relative paths in it start. */
   dir: string;
   agents: ReadonlyMap<string, Agent>;
+  /** The tools of the file by name; agents may have others. */
+  tools: ReadonlyMap<string, Tool>;
   workflows: ReadonlyMap<string, WorkflowDefinition>;
   /** Those of the section `schedules`; workflows have theirs. */
   schedules: readonly Schedule[];
@@ -101,14 +104,29 @@ export async function checkConfig(
     providers: Object.keys(providers ?? {}),
     problems,
   });
-  const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
+  const workflows = readWorkflows(parsed.data.workflows ?? {}, {
+    file: fileName,
+    agents: known,
+    tools: Object.keys(parsed.data.tools ?? {}),
+    problems,
+  });
   const schedules = readSchedules(parsed.data.schedules ?? {}, { file: fileName, workflows, problems });
   problems.push(...problemsOfFile(daemon ?? {}, fileName, dir));
   const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName }).catch(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  return { fileName, dir, agents, workflows, schedules, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
+  return {
+    fileName,
+    dir,
+    agents,
+    tools,
+    workflows,
+    schedules,
+    providers: providers ?? {},
+    modelOf,
+    daemon: daemon ?? {},
+  };
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

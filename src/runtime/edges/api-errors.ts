@@ -26,7 +26,17 @@ export class ConflictError extends TroupeError {
   readonly facts: { [fact: string]: unknown };
 
   constructor(
-    code: "not_finished" | "run_finished" | "cannot_redrive" | "not_parked" | "cannot_resume" | "schedule_declared",
+    code:
+      | "not_finished"
+      | "run_finished"
+      | "cannot_redrive"
+      | "not_parked"
+      | "cannot_resume"
+      | "schedule_declared"
+      | "not_waiting"
+      | "already_decided"
+      | "not_assigned"
+      | "too_many_signals",
     message: string,
     facts: { [fact: string]: unknown } = {},
   ) {

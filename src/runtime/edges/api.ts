@@ -82,6 +82,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     journals,
     payloads,
     offers,
+    workflows,
     parked: options.parked,
     retries: options.retries,
   });
@@ -96,6 +97,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.resume": (request) => runs.resume(request),
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
+    "approvals.list": (request) => runs.approvals(request),
     "runs.journal": (request) => runs.journal(request),
     "runs.logs": (request) => runs.logs(request),
     "runs.metrics": (request) => runs.metrics(request),

@@ -13,6 +13,7 @@ import { mkdirSync } from "node:fs";
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
 import type { Model } from "../../actors/model.ts";
+import type { Tool } from "../../actors/tool.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
@@ -38,12 +39,14 @@ import { healthAtStart, serveHealth } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { openDaemonSchedules } from "./daemon-schedules.ts";
-import { hostedAgents, listAgents } from "./hosted-agents.ts";
+import { hostedAgents, hostedTools, listAgents } from "./hosted-agents.ts";
 import { keepStartedParts, type StartedParts } from "./started-parts.ts";
 
 export type DaemonOptions = {
   options: ResolvedOptions;
   agents: readonly Agent[];
+  /** Tools for steps, beside those of the agents. @default none */
+  tools?: readonly Tool[];
   workflows: readonly WorkflowDefinition[];
   /** Those beside the ones that workflows have. @default none */
   schedules?: readonly Schedule[];
@@ -146,6 +149,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     incarnation,
     inboxPrefix,
     agents,
+    tools: hostedTools(agents, daemon.agents, daemon.tools ?? []),
     modelFor,
     definitions,
     tracing,
@@ -178,7 +182,12 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       agents: () => listAgents(daemon.agents, presence.living()),
       schedules: schedules.api(() => presence.living()),
       parked: {
-        resume: (runId) => runs.resumeParked(runId, isOffered),
+        async resume(runId) {
+          const decided = await runs.resumeParked(runId, isOffered);
+          // What was sent to it while it stood still.
+          if (decided.is === "done") signals.release(runId);
+          return decided;
+        },
         fail: (runId, reason) => runs.failParked(runId, reason),
       },
     }),
@@ -230,7 +239,11 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       },
       async accept(incoming) {
         const result = await runs.accept(incoming, signals.cancelOf(incoming.runId));
-        if (result === "accepted") signals.release(incoming.runId);
+        if (result === "accepted") {
+          signals.release(incoming.runId);
+          const { parent } = incoming.request;
+          if (parent) hosts.checkParent(incoming.runId, parent.runId);
+        }
         return result;
       },
       deadLettered: () => metrics.deadLettered("requests"),

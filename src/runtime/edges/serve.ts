@@ -67,6 +67,7 @@ export async function serveConfig({ config, options, logger, telemetry = true }:
   return startDaemon({
     options,
     agents: [...config.agents.values()],
+    tools: [...config.tools.values()],
     workflows: [...config.workflows.values()],
     schedules: config.schedules,
     modelFor: config.modelOf,

@@ -18,6 +18,8 @@ import { type AgentEvent, agentMachine } from "../../actors/agent-machine.ts";
 import type { Model } from "../../actors/model.ts";
 import { resumable } from "../../actors/resumable-task.ts";
 import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
+import type { Tool } from "../../actors/tool.ts";
+import { toolHost } from "../../actors/tool-task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
@@ -51,6 +53,8 @@ export type AgentHostOptions = {
   subjects: Subjects;
   /** Remote ones are left out: foreign workers serve them. */
   agents: readonly Agent[];
+  /** The tools that steps may run here. @default none */
+  tools?: readonly Tool[];
   modelFor: (agent: Agent) => Model;
   tracing: Tracing;
   /** @default noMetrics */
@@ -181,13 +185,26 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const machine = agentMachine.provide({ actors: { runTask: resumable(tasks) } });
 
   const agents = given.agents.filter((agent) => !agent.remote);
-  const actors = new Map(agents.map((agent) => [agent.name, startAgent(agent)]));
-  const mailboxes = agents.map((agent) =>
-    nc.subscribe(subjects.mailbox(agent.name), {
-      queue: subjects.workers,
-      callback: (error, msg) => intake.onTask(agent, error, msg),
-    }),
-  );
+  const toolHosts = (given.tools ?? []).map(toolHost);
+  /** One for each mailbox: an agent may be called like a tool. */
+  const actors = new Map([
+    ...agents.map((agent) => [agent.name, startAgent(agent)] as const),
+    ...toolHosts.map((host) => [toolActor(host), startAgent(host)] as const),
+  ]);
+  const mailboxes = [
+    ...agents.map((agent) =>
+      nc.subscribe(subjects.mailbox(agent.name), {
+        queue: subjects.workers,
+        callback: (error, msg) => intake.onTask(agent, error, msg),
+      }),
+    ),
+    ...toolHosts.map((host) =>
+      nc.subscribe(subjects.toolMailbox(host.name), {
+        queue: subjects.workers,
+        callback: (error, msg) => intake.onTask(host, error, msg, "tool"),
+      }),
+    ),
+  ];
   const others = [
     nc.subscribe(answers.controlSubject, { callback: intake.onControl }),
     nc.subscribe(subjects.owners, { callback: intake.onOwner }),
@@ -220,7 +237,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   function tell(work: TaskWork, event: AgentEvent): void {
-    actors.get(work.agent.name)?.send(event);
+    actors.get(work.task.kind === "tool" ? toolActor(work.agent) : work.agent.name)?.send(event);
   }
 
   function accepted(work: TaskWork): void {
@@ -241,13 +258,16 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     feed.flush(work);
     // Before its outcome: whoever sees the run end finds what was logged.
     runLogs.flush(work.task.runId);
-    metrics.taskEnded({
-      agent: work.agent.name,
-      seconds: (performance.now() - work.startedAt) / 1000,
-      modelCalls: outcome.usage?.modelCalls ?? 0,
-      toolCalls: work.toolCalls,
-      ...(outcome.type === "failed" && { error: outcome.error.code }),
-    });
+    // What a tool's task took is measured with its execution.
+    if (work.task.kind !== "tool") {
+      metrics.taskEnded({
+        agent: work.agent.name,
+        seconds: (performance.now() - work.startedAt) / 1000,
+        modelCalls: outcome.usage?.modelCalls ?? 0,
+        toolCalls: work.toolCalls,
+        ...(outcome.type === "failed" && { error: outcome.error.code }),
+      });
+    }
     const report = deliver(work, outcome);
     reports.add(report);
     void report.finally(() => reports.delete(report));
@@ -371,6 +391,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     for (const work of registry.all()) registry.remove(work, "discard");
     await within(SETTLE_MS, Promise.all(reports));
   }
+}
+
+/** Names of agents have no dot. */
+function toolActor({ name }: Agent): string {
+  return `tool.${name}`;
 }
 
 function isTaken({ phase }: TaskWork): boolean {

@@ -25,6 +25,8 @@ export type Beat = {
   incarnation: string;
   /** Agents whose mailboxes it serves. */
   agents: string[];
+  /** Tools whose mailboxes it serves. */
+  tools: string[];
   /** Workflows it can drive, each as `name@hash`. */
   workflows: string[];
   load: { runs: number; tasks: number };
@@ -146,7 +148,7 @@ export function startPresence(options: PresenceOptions): Presence {
       // P5
       if (known.host === heard.host && known.incarnation !== heard.incarnation) lose(known, "restarted");
     }
-    const offers = `${heard.agents.join()} ${heard.workflows.join()}`;
+    const offers = `${heard.agents.join()} ${heard.tools.join()} ${heard.workflows.join()}`;
     const before = seen.get(heard.incarnation);
     seen.set(heard.incarnation, { beat: heard, at: performance.now(), offers });
     if (before?.offers === offers) return;
@@ -173,7 +175,7 @@ export function startPresence(options: PresenceOptions): Presence {
   function parse(message: Msg): Beat | undefined {
     try {
       const heard = message.json<Beat>();
-      const names = [heard.host, heard.incarnation, ...heard.agents, ...heard.workflows];
+      const names = [heard.host, heard.incarnation, ...heard.agents, ...heard.tools, ...heard.workflows];
       if (heard.v === 1 && names.every((name) => typeof name === "string")) return heard;
     } catch {
       // Falls through to the same words.

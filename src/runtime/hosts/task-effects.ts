@@ -187,18 +187,23 @@ export function taskMachineWith(options: EffectsOptions) {
     work.toolCalls += 1;
     const about = { turn, tool: tool.name, callId: call.id };
     feed.say(work, "tool.started", about);
-    let result = await executed(work, run, signal);
+    let { output, error, ...result } = await executed(work, run, signal);
     // Interrupted is no result: whoever resumes the task runs the tool again.
     signal.throwIfAborted();
+    if (task.kind === "tool") {
+      feed.say(work, "tool.completed", { ...about, failed: result.failed });
+      // It ends the task, so it is recorded with the outcome.
+      return { callId: call.id, content: "", output, ...(error && { error }) };
+    }
     const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...result });
     if (crashPoints.armed) await crashPoints.before("before-tool-entry");
     // E1
     await journaled(work, async () => {
       try {
         await entry();
-      } catch (error) {
-        if (!(error instanceof PayloadTooLargeError)) throw error;
-        result = { content: `error: what ${tool.name} returned is too large (${error.message})`, failed: true };
+      } catch (thrown) {
+        if (!(thrown instanceof PayloadTooLargeError)) throw thrown;
+        result = { content: `error: what ${tool.name} returned is too large (${thrown.message})`, failed: true };
         await entry();
       }
     });
@@ -212,6 +217,7 @@ export function taskMachineWith(options: EffectsOptions) {
   async function executed(work: TaskWork, { call, tool, args, turn }: ToolInput["run"], signal: AbortSignal) {
     const { agent, task, segment } = work;
     const { runId, taskId } = task;
+    const isStep = task.kind === "tool";
     const timeoutMs = tool.timeoutMs ?? agent.toolTimeoutMs;
     const leaf = tracing.tool(segment, {
       agent: agent.name,
@@ -227,15 +233,15 @@ export function taskMachineWith(options: EffectsOptions) {
       signal: aborter.signal,
       runId,
       taskId,
-      agent: agent.name,
+      agent: isStep ? "" : agent.name,
       // Replies are journaled, so the turn and the call's id are the same whenever this call is made again.
-      idempotencyKey: `${runId}.${taskId}.${turn}.${call.id}`,
+      idempotencyKey: isStep ? `${runId}.${taskId}` : `${runId}.${taskId}.${turn}.${call.id}`,
       logger: loggerFor(work),
     };
     const start = performance.now();
     const ended = loop.begin({ tool: tool.name, agent: agent.name, runId, taskId });
-    let result: { content: string; failed: boolean };
-    let error: LeafResult["error"];
+    let result: { content: string; failed: boolean; output?: unknown };
+    let error: ErrorRecord | undefined;
     try {
       const returned = await limited(() => leaf.within(() => tool.execute(args as never, context)), {
         timeoutMs,
@@ -243,16 +249,16 @@ export function taskMachineWith(options: EffectsOptions) {
         aborter,
         name: tool.name,
       });
-      result = { content: asText(returned), failed: false };
+      result = { content: asText(returned), failed: false, ...(isStep && { output: asJson(returned) }) };
     } catch (thrown) {
-      error = toErrorRecord(thrown, "tool_failed");
+      error = toErrorRecord(thrown, isStep && thrown instanceof ToolStoppedError ? "timeout" : "tool_failed");
       result = { content: `error: ${error.message}`, failed: true };
     }
     ended();
     leaf.end({ ...(error && { error }), content: result.content });
     const seconds = (performance.now() - start) / 1000;
     metrics.toolCall({ tool: tool.name, agent: agent.name, seconds, ...(error && { error: error.code }) });
-    return result;
+    return { ...result, ...(error && { error }) };
   }
 
   /** E5 */
@@ -283,6 +289,11 @@ export function taskMachineWith(options: EffectsOptions) {
       throw error;
     }
   }
+}
+
+/** What a tool gave as it travels; what JSON cannot say is the tool's mistake. */
+function asJson(value: unknown): unknown {
+  return value === undefined ? null : JSON.parse(JSON.stringify(value) ?? "null");
 }
 
 class ToolStoppedError extends Error {}
