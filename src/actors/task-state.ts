@@ -65,7 +65,7 @@ export function beginTask(agent: () => Agent, task: Task): TaskState {
 
 function beginTool(state: TaskState): TaskState {
   const made = runOf(state.agent(), state.task);
-  if ("error" in made) return { ...state, outcome: toolOutcome(made) };
+  if ("error" in made) return { ...state, outcome: toolOutcome(made, false) };
   return { ...state, calls: [made.run.call], runs: [made.run] };
 }
 
@@ -73,7 +73,7 @@ function beginTool(state: TaskState): TaskState {
 export function afterOnlyTool(state: TaskState, result: Parameters<typeof toolOutcome>[0]): TaskState {
   // T3
   if (state.outcome) return state;
-  return { ...state, calls: [], runs: [], outcome: toolOutcome(result) };
+  return { ...state, calls: [], runs: [], outcome: toolOutcome(result, true) };
 }
 
 /** Takes in the model's reply: the end, tools to run, or another turn. */

@@ -56,9 +56,10 @@ export function runOf({ tools: [tool] }: Agent, { input }: Task): { run: OnlyRun
 
 const NO_USAGE = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
 
-/** What a tool's task has come to. */
-export function toolOutcome(result: { output?: unknown; error?: ErrorRecord }): Outcome {
+/** What a tool's task has come to; `called` says whether the tool was executed for that. */
+export function toolOutcome(result: { output?: unknown; error?: ErrorRecord }, called: boolean): Outcome {
+  const usage = called ? { ...NO_USAGE, toolCalls: 1 } : NO_USAGE;
   return result.error
-    ? { type: "failed", error: result.error, usage: NO_USAGE }
-    : { type: "completed", output: result.output ?? null, usage: NO_USAGE };
+    ? { type: "failed", error: result.error, usage }
+    : { type: "completed", output: result.output ?? null, usage };
 }

@@ -167,9 +167,16 @@ export class StructuralFold {
         this.#stepsSkipped += 1;
         break;
       case "step.cancelled": {
-        const { taskId } = event.data;
+        const { taskId, step } = event.data;
         const error = { code: name.CANCELLED, message: "what it is a part of has failed" };
-        if (taskId !== undefined) this.#end(taskId, { at: event.at, error });
+        this.#end(taskId ?? waitKey(step), { at: event.at, error });
+        break;
+      }
+      case "run.failing":
+      case "run.cancelling": {
+        // Nothing from outside is waited for any more.
+        const error = { code: name.CANCELLED, message: "the run goes on without it" };
+        for (const key of [...this.#open.keys()]) if (isWaitKey(key)) this.#end(key, { at: event.at, error });
         break;
       }
       case "run.completed":
@@ -371,6 +378,10 @@ export class StructuralFold {
 /** How a step that waits is called among the open segments, and for its span id; no task is called like that. */
 function waitKey(step: string): string {
   return `wait:${step}`;
+}
+
+function isWaitKey(key: string): boolean {
+  return key.startsWith(waitKey(""));
 }
 
 function attributesOfKind({

@@ -32,7 +32,7 @@ function outcomeOf(given: Task, runTool: (input: ToolInput) => Promise<ToolResul
   return toPromise(actor.start()) as Promise<Outcome>;
 }
 
-const NO_USAGE = { inputTokens: 0, outputTokens: 0, modelCalls: 0 };
+const ONE_CALL = { inputTokens: 0, outputTokens: 0, modelCalls: 0, toolCalls: 1 };
 
 describe("a tool's task", () => {
   it("runs the tool once with its arguments as the schema has them, and its value is the outcome", async () => {
@@ -42,13 +42,13 @@ describe("a tool's task", () => {
       return { callId: run.call.id, content: "", output: { sum: 3 } };
     });
     expect(runs).toEqual([{ a: 2, b: 1 }]);
-    expect(outcome).toEqual({ type: "completed", output: { sum: 3 }, usage: NO_USAGE });
+    expect(outcome).toEqual({ type: "completed", output: { sum: 3 }, usage: ONE_CALL });
   });
 
   it("fails with the tool's error", async () => {
     const error = { code: "tool_failed", message: "no" };
     const outcome = await outcomeOf(task({ a: 2 }), async ({ run }) => ({ callId: run.call.id, content: "", error }));
-    expect(outcome).toEqual({ type: "failed", error, usage: NO_USAGE });
+    expect(outcome).toEqual({ type: "failed", error, usage: ONE_CALL });
   });
 
   it("fails for good, with the place, where the arguments do not fit, and runs nothing", async () => {
