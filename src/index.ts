@@ -19,7 +19,15 @@ export type {
   ToolSpec,
   Usage,
 } from "./actors/model.ts";
-export type { Tool, ToolContext, ToolLogger } from "./actors/tool.ts";
+export type {
+  FoundOut,
+  Tool,
+  ToolContext,
+  ToolEffect,
+  ToolLogger,
+  ToolProgress,
+  ToolRetry,
+} from "./actors/tool.ts";
 // Errors
 export type { ErrorRecord, Problem } from "./errors.ts";
 export {
@@ -30,6 +38,7 @@ export {
   PayloadTooLargeError,
   PermissionError,
   RunFailedError,
+  ToolError,
   TroupeError,
   UnavailableError,
   UsageError,

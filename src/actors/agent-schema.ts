@@ -62,6 +62,7 @@ export const agentSchema = strict({
   maxTurns: count(1).default(16),
   timeoutMs: durationSchema.default(600_000),
   toolTimeoutMs: durationSchema.default(60_000),
+  maxParallelTools: count(1).default(16),
   maxModelAttempts: count(1).default(5),
   concurrency: count(1).default(64),
   maxWaiting: count(0).default(256),

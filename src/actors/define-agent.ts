@@ -29,6 +29,7 @@ export type AgentOptions = {
   maxTurns?: number;
   timeoutMs?: number;
   toolTimeoutMs?: number;
+  maxParallelTools?: number;
   maxModelAttempts?: number;
   concurrency?: number;
   maxWaiting?: number;

@@ -3,23 +3,10 @@ import { z } from "zod";
 import { durationSchema } from "../actors/durations.ts";
 import type { JsonSchema } from "../actors/model.ts";
 import { nameSchema } from "../actors/names.ts";
+import { retrySchema } from "../actors/retry-schema.ts";
 import { strict } from "../actors/strict.ts";
 
 export const KINDS = ["deterministic", "handoff"] as const;
-
-const LONGEST_DELAY_MS = 30_000;
-
-const retrySchema = strict({
-  maxAttempts: z.number().int().min(1).max(1_000).default(1),
-  backoff: z.enum(["exponential", "fixed"]).default("exponential"),
-  delayMs: durationSchema.default(500),
-  maxDelayMs: durationSchema.optional(),
-})
-  .refine(({ delayMs, maxDelayMs }) => maxDelayMs === undefined || maxDelayMs >= delayMs, {
-    path: ["maxDelayMs"],
-    error: "expected at least delayMs",
-  })
-  .transform((retry) => ({ ...retry, maxDelayMs: retry.maxDelayMs ?? Math.max(LONGEST_DELAY_MS, retry.delayMs) }));
 
 /** What a step without `retry` has. */
 export const DEFAULT_RETRY = Object.freeze(retrySchema.parse({}));

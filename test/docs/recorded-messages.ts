@@ -272,7 +272,11 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     name: "lookup",
     description: "Looks an invoice up.",
     parameters: z.object({ number: z.string() }),
-    execute: () => ({ charges: 1 }),
+    effect: "once",
+    execute(_args, { progress }) {
+      progress({ percent: 50, message: "half of the books" });
+      return { charges: 1 };
+    },
   });
   const recite = defineTool({
     name: "recite",
