@@ -185,13 +185,9 @@ describe("defineTool", () => {
     };
     // @ts-expect-error a price is a number
     defineTool({ ...about, execute: () => ({ price: "3" }) });
+    const execute = () => ({ price: 3 });
     // @ts-expect-error what was found out is a price
-    defineTool({
-      ...about,
-      effect: "once",
-      onUnknown: () => ({ done: true, result: 3 }),
-      execute: () => ({ price: 3 }),
-    });
+    defineTool({ ...about, effect: "once", onUnknown: () => ({ done: true, result: 3 }), execute });
     expect(defineTool({ ...about, execute: async () => ({ price: 3 }) }).output).toBe(about.output);
   });
 });
