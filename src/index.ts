@@ -64,6 +64,7 @@ export type { LiveEvent } from "./runtime/edges/run-feed.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
 export { serve } from "./runtime/edges/serve.ts";
 export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
+export type { McpHttpOptions, McpProcessOptions, McpServerOptions, McpToolSettings } from "./runtime/mcp/mcp-config.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
 export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";

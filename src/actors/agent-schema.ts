@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { Agent, HandoffEdge } from "./agent.ts";
 import { isTool } from "./define-tool.ts";
 import { durationSchema } from "./durations.ts";
+import { mcpReferenceSchema } from "./mcp-reference.ts";
 import type { JsonSchema } from "./model.ts";
 import { nameSchema } from "./names.ts";
 import { strict } from "./strict.ts";
@@ -57,6 +58,7 @@ export const agentSchema = strict({
     maxTokens: z.number().int().min(1).optional(),
   }).default({}),
   tools: toolsSchema.default([]),
+  mcp: z.array(mcpReferenceSchema).default([]),
   handoffs: z.array(targetSchema).default([]),
   output: schemaSchema.optional(),
   maxTurns: count(1).default(16),

@@ -40,6 +40,8 @@ export type Agent = {
   readonly apiKey?: string;
   readonly settings: ModelSettings;
   readonly tools: readonly Tool[];
+  /** Tools of MCP servers from the configuration's `mcpServers`: `files`, `files.read`, `files.read_*`. */
+  readonly mcp: readonly string[];
   readonly handoffs: readonly HandoffEdge[];
   /** The shape the answer must have; without it the answer is text. */
   readonly output?: z.ZodType | JsonSchema;

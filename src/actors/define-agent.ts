@@ -23,6 +23,8 @@ export type AgentOptions = {
   apiKey?: string;
   settings?: ModelSettings;
   tools?: readonly Tool[];
+  /** Tools of MCP servers: `files` for all of a server, `files.read` or `files.read_*` for some. */
+  mcp?: readonly string[];
   /** Agents, their names, or edges made with `handoff`. */
   handoffs?: readonly (Agent | string | HandoffEdge)[];
   output?: z.ZodType | JsonSchema;
@@ -107,6 +109,7 @@ function present<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], un
 
 function freeze(agent: Agent): Agent {
   Object.freeze(agent.tools);
+  Object.freeze(agent.mcp);
   Object.freeze(agent.handoffs);
   Object.freeze(agent.settings);
   return Object.freeze(agent);

@@ -25,6 +25,7 @@ describe("defineAgent", () => {
       provider: "openai",
       settings: {},
       tools: [],
+      mcp: [],
       handoffs: [],
       maxTurns: 16,
       timeoutMs: 600_000,

@@ -6,6 +6,7 @@ import { problemsOf } from "../../actors/schema-problems.ts";
 import { strict } from "../../actors/strict.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { type McpServerConfig, readMcpServers } from "../mcp/mcp-config.ts";
 import { type ModelOf, openProviders } from "../models/providers.ts";
 import { findConfig } from "./find-config.ts";
 import { loadTools } from "./load-tools.ts";
@@ -28,6 +29,7 @@ export type Config = {
   providers: { readonly [name: string]: unknown };
   /** Gives each agent its model. */
   modelOf: ModelOf;
+  mcpServers: ReadonlyMap<string, McpServerConfig>;
   /** As written, each value fit; `resolveOptions` settles it against flags and variables. */
   daemon: { readonly [key: string]: unknown };
 };
@@ -42,6 +44,7 @@ const collectionSchema = z.custom<Section | unknown[]>((value) => isMap(value) |
 const fileSchema = strict({
   agents: collectionSchema.nullish(),
   tools: mapSchema.nullish(),
+  mcpServers: mapSchema.nullish(),
   providers: mapSchema.nullish(),
   workflows: collectionSchema.nullish(),
   daemon: mapSchema.nullish(),
@@ -90,10 +93,12 @@ export async function checkConfig(
   if (!parsed.success) throw new DefinitionError(problemsOfSections(parsed.error, data, fileName).map(locate));
   const { providers, daemon } = parsed.data;
   const { tools, problems } = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" });
+  const mcpServers = readMcpServers(parsed.data.mcpServers ?? {}, { file: fileName, dir, problems });
   const { agents, known } = readAgents(parsed.data.agents ?? {}, {
     file: fileName,
     tools,
     providers: Object.keys(providers ?? {}),
+    mcpServers: Object.keys(parsed.data.mcpServers ?? {}),
     problems,
   });
   const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
@@ -102,7 +107,7 @@ export async function checkConfig(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  return { fileName, dir, agents, workflows, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
+  return { fileName, dir, agents, workflows, providers: providers ?? {}, modelOf, mcpServers, daemon: daemon ?? {} };
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

@@ -21,6 +21,7 @@ import type { ToolLogger } from "../../actors/tool.ts";
 import { type ErrorRecord, FencedError, JournalFullError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
+import type { McpTools } from "../mcp/start-mcp.ts";
 import { retryModelCall } from "../models/retrying.ts";
 import { sleep } from "../models/sleep.ts";
 import type { Beginnings } from "./beginnings.ts";
@@ -43,6 +44,7 @@ export type EffectsOptions = {
   standing: Standing;
   beginnings: Beginnings;
   modelFor(agent: TaskWork["agent"]): Model;
+  mcp: McpTools;
   loggerFor(work: TaskWork): ToolLogger;
   feed: LiveFeed;
   loop: Pick<LoopWatch, "begin">;
@@ -52,12 +54,13 @@ export type EffectsOptions = {
 
 /** The task machine with the host's effects in it. */
 export function taskMachineWith(options: EffectsOptions) {
-  const { abandon, standing, beginnings, modelFor, loggerFor, feed, loop, tracing, metrics } = options;
+  const { abandon, standing, beginnings, modelFor, mcp, loggerFor, feed, loop, tracing, metrics } = options;
   const traced = new WeakMap<Model, Model>();
   const { runTool } = openToolEffects({
     ready,
     journaled,
     fail: options.fail,
+    mcp,
     loggerFor,
     feed,
     loop,
@@ -95,7 +98,8 @@ export function taskMachineWith(options: EffectsOptions) {
         if (!signal.aborted) feed.delta(work, turn, text);
       },
     };
-    const reply = await retryModelCall(tracedModel(modelFor(agent)), modelRequest(state), context, {
+    const foreign = agent.mcp.length === 0 ? [] : await mcp.specsOf(agent, signal);
+    const reply = await retryModelCall(tracedModel(modelFor(agent)), modelRequest(state, foreign), context, {
       maxAttempts: agent.maxModelAttempts,
       sleep,
       random: Math.random,

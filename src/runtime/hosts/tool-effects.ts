@@ -15,6 +15,7 @@
 import type { ToolInput, ToolResult } from "../../actors/task-machine.ts";
 import type { ExecutableTool, FoundOut, ToolContext, ToolLogger, ToolRetry } from "../../actors/tool.ts";
 import { type ErrorRecord, PayloadTooLargeError, ToolError } from "../../errors.ts";
+import type { McpTools } from "../mcp/start-mcp.ts";
 import { sleep } from "../models/sleep.ts";
 import { callKey } from "./call-marks.ts";
 import { crashPoints } from "./crash-points.ts";
@@ -31,6 +32,8 @@ export type ToolEffectsOptions = ExecutionSeams & {
   journaled(work: TaskWork, write: () => Promise<void>): Promise<void>;
   /** Ends a task as failed. */
   fail(work: TaskWork, error: ErrorRecord): void;
+  /** Where tools are that are not the agent's own. */
+  mcp: Pick<McpTools, "find">;
   loggerFor(work: TaskWork): ToolLogger;
   feed: LiveFeed;
 };
@@ -62,10 +65,11 @@ export function openToolEffects(options: ToolEffectsOptions) {
   }
 
   async function answered(work: TaskWork, run: ToolInput["run"], signal: AbortSignal): Promise<ToolResult> {
-    const { call, tool, turn } = run;
+    const { call, turn } = run;
     work.toolCalls += 1;
-    const about = { turn, tool: tool.name, callId: call.id };
+    const about = { turn, tool: call.name, callId: call.id };
     feed.say(work, "tool.started", about);
+    const tool = run.tool ?? (await options.mcp.find(work.agent, call.name, signal));
     const progress = openProgressReport((how) => feed.say(work, "tool.progress", { ...about, ...how }));
     let answer: Answer;
     try {

@@ -11,6 +11,7 @@ import { openLiveFeed } from "../../../src/runtime/hosts/live-feed.ts";
 import { openTaskJournal } from "../../../src/runtime/hosts/task-journal.ts";
 import type { TaskWork } from "../../../src/runtime/hosts/task-work.ts";
 import { openToolEffects } from "../../../src/runtime/hosts/tool-effects.ts";
+import { startMcp } from "../../../src/runtime/mcp/start-mcp.ts";
 import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import { noMetrics } from "../../../src/tracing/metrics.ts";
 import { noTracing } from "../../../src/tracing/no-tracing.ts";
@@ -330,6 +331,7 @@ test("who is not the one writer of the journal does not execute a tool that is t
     ready: async () => {},
     journaled: (_work, write) => write(),
     fail: () => {},
+    mcp: startMcp({ servers: [], agents: [], logger }),
     loggerFor: () => logger,
     feed: openLiveFeed(bench.bus, bench.subjects),
     loop: { begin: () => () => {} },
