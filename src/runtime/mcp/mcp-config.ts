@@ -133,9 +133,10 @@ function problemOfName(name: string, names: readonly string[], place: Place): Pr
 }
 
 function readServer(name: string, raw: unknown, dir: string, place: Place): McpServerConfig | { problems: Problem[] } {
-  const [isProcess, isHttp] = ["command", "url"].map((key) => typeof raw === "object" && raw !== null && key in raw);
+  const keys = typeof raw === "object" && raw !== null ? Object.keys(raw) : [];
+  const [isProcess, isHttp] = [keys.includes("command"), keys.includes("url")];
   if (isProcess === isHttp) {
-    const got = isProcess ? "both" : showValue(raw);
+    const got = isProcess ? "both" : keys.join(", ") || showValue(raw);
     return { problems: [problemAt(place, "either `command`, for a process, or `url`, for HTTP", got)] };
   }
   if (isProcess) {
