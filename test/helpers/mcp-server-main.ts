@@ -83,6 +83,7 @@ function serveHttp(port: number): void {
   const sessions = new Map<string, StreamableHTTPServerTransport>();
   const http = createServer(async (request, response) => {
     if (request.headers.authorization !== "Bearer open") return void response.writeHead(401).end("who are you?");
+    if (request.method === "GET" && process.env.MCP_NO_STREAM) return void response.writeHead(405).end();
     const id = request.headers["mcp-session-id"];
     let transport = typeof id === "string" ? sessions.get(id) : undefined;
     if (id !== undefined && !transport) return void response.writeHead(404).end("no such session");

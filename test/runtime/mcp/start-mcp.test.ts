@@ -228,6 +228,9 @@ describe("over streamable HTTP", () => {
   });
 
   test("a server that is killed in the middle of a call is found again, and the call says that its outcome is not known", async () => {
+    // Without a stream of its own there is nothing but the call to see that the server is gone by.
+    await server.kill();
+    server = await startMcpHttpServer({ MCP_LEDGER: ledger, MCP_NO_STREAM: "1" });
     const { call } = over();
     const called = Promise.resolve(call("files_hang", { what: "d" }));
     called.catch(() => {});
