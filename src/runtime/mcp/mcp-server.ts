@@ -118,9 +118,9 @@ export function startMcpServer(config: McpServerConfig, daemonLogger: Logger): M
   }
 
   // M2
-  async function call({ timeoutMs, ...given }: McpCall & { timeoutMs: number | undefined }): Promise<McpResult> {
-    const patienceMs = Math.min(PATIENCE_MS, (timeoutMs ?? Number.POSITIVE_INFINITY) / 2);
-    await until(() => state.is === "up", patienceMs, given.signal);
+  async function call({ timeoutMs, ...given }: McpCall & { timeoutMs: number }): Promise<McpResult> {
+    // Where its own time was up first, nobody would know that the call was never made.
+    await until(() => state.is === "up", Math.min(PATIENCE_MS, timeoutMs / 2), given.signal);
     if (state.is !== "up") throw notUp();
     return state.connection.call(given);
   }

@@ -14,14 +14,16 @@ export type McpTool = {
   readonly original: string;
   /** As models are told of it. */
   readonly spec: ToolSpec;
-  readonly tool: ExecutableTool;
+  /** As it is executed, within `timeoutMs` milliseconds where nothing else is said of its time. */
+  within(timeoutMs: number): ExecutableTool;
 };
 
 export type McpToolsOptions = {
   config: McpServerConfig;
   logger: Logger;
   checkBySchema(schema: McpListing["inputSchema"]): CheckValue;
-  call(call: McpCall & { timeoutMs: number | undefined }): Promise<McpResult>;
+  /** Makes a call that has this much time, in milliseconds. */
+  call(call: McpCall & { timeoutMs: number }): Promise<McpResult>;
 };
 
 /** Providers refuse longer ones. */
@@ -47,24 +49,27 @@ export function toMcpTools(listings: readonly McpListing[], options: McpToolsOpt
 function toTool(name: string, listing: McpListing, options: McpToolsOptions): McpTool {
   const { config, logger } = options;
   const { name: original, description, inputSchema, outputSchema, hints } = listing;
-  const { timeoutMs = config.timeoutMs, ...settings } =
-    config.tools.find(([pattern]) => fitsPattern([pattern], original))?.[1] ?? {};
+  const [, settings = {}] = config.tools.find(([pattern]) => fitsPattern([pattern], original)) ?? [];
   const checkArguments = lazily(inputSchema);
   const checkOutput = outputSchema && lazily(outputSchema);
   return {
     original,
     spec: { name, description, parameters: inputSchema },
-    tool: {
-      name,
-      description,
-      effect: effectOf(hints),
-      ...settings,
-      ...(timeoutMs !== undefined && { timeoutMs }),
-      execute,
+    within(fallback) {
+      const timeoutMs = settings.timeoutMs ?? config.timeoutMs ?? fallback;
+      const effect = effectOf(hints);
+      return {
+        name,
+        description,
+        effect,
+        ...settings,
+        timeoutMs,
+        execute: (args, context) => execute(args, context, timeoutMs),
+      };
     },
   };
 
-  async function execute(args: { [key: string]: unknown }, context: ToolContext): Promise<string> {
+  async function execute(args: { [key: string]: unknown }, context: ToolContext, timeoutMs: number): Promise<string> {
     const problem = checkArguments()?.(args);
     if (problem !== undefined) throw wrong(`${name}: ${problem}`);
     const { idempotencyKey, signal, progress } = context;

@@ -60,7 +60,7 @@ export function startMcp({ servers: configs, agents, logger }: McpOptions): Mcp 
       try {
         const tools = server ? await toolsOf(agent, server, signal) : [];
         const found = tools.find(({ spec }) => spec.name === name);
-        if (found) return found.tool;
+        if (found) return found.within(agent.toolTimeoutMs);
         const names = tools.map(({ spec }) => spec.name).join(", ") || "none";
         return failing(name, new ToolError(`there is no tool ${JSON.stringify(name)}; there are: ${names}`));
       } catch (error) {

@@ -135,6 +135,7 @@ describe("over stdio", () => {
     expect(await tool("files_note")).toMatchObject({ effect: "once", maxResultBytes: 9 });
     expect(await tool("files_hang")).toMatchObject({ effect: "idempotent", timeoutMs: 7 });
     expect(await tool("files_hang")).not.toHaveProperty("maxResultBytes");
+    expect(await tool("files_note")).toMatchObject({ timeoutMs: agentWith({}).toolTimeoutMs });
   });
 
   test("the idempotency key goes along, and what the server logs and writes to stderr is in the daemon's log", async () => {
@@ -191,6 +192,18 @@ describe("over stdio", () => {
       message: expect.stringMatching(/^the MCP server files is not up: .*ENOENT/),
     });
     await expect(call("files_echo", { text: "x" })).rejects.toMatchObject({ code: "mcp_unavailable" });
+  });
+
+  test("a call of a server that is down says so well before its time is up, because it was never made", async () => {
+    // A server that does not come up a second time.
+    const script = 'test -s "$MCP_LEDGER" || exec "$0" "$@"';
+    const args = ["-c", script, MCP_SERVER.command, ...MCP_SERVER.args];
+    const { names, call } = start({ command: "sh", args, timeoutMs: 200 });
+    await names();
+    const [pid = 0] = await pids();
+    process.kill(pid, "SIGKILL");
+    await until("it is down", () => logged.some(({ msg }) => msg.startsWith("the MCP server is down")));
+    await expect(call("files_note", { what: "x" })).rejects.toMatchObject({ code: "mcp_unavailable", retryable: true });
   });
 
   test("its process is gone once it is stopped, and a server nobody refers to is never started", async () => {
