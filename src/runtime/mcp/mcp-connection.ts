@@ -61,7 +61,7 @@ export type McpConnectionOptions = {
   logger: Logger;
   /** The server says that its tools have changed. */
   onToolsChanged(): void;
-  /** Gives up connecting. */
+  /** Ends it, however far it has come. */
   signal: AbortSignal;
 };
 
@@ -109,8 +109,9 @@ export async function connectMcp(config: McpServerConfig, options: McpConnection
   client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => {
     logger[levelOf(params.level)](typeof params.data === "string" ? params.data : JSON.stringify(params.data));
   });
-  const giveUp = () => void client.close();
-  signal.addEventListener("abort", giveUp, { once: true });
+  const onAbort = () => void end();
+  signal.addEventListener("abort", onAbort, { once: true });
+  void closed.then(() => signal.removeEventListener("abort", onAbort));
   try {
     signal.throwIfAborted();
     // The SDK's own transport has a session id that may be undefined, which its type of a transport does not allow.
@@ -118,8 +119,6 @@ export async function connectMcp(config: McpServerConfig, options: McpConnection
   } catch (error) {
     await end();
     throw error;
-  } finally {
-    signal.removeEventListener("abort", giveUp);
   }
   return { closed, listTools, call, checkBySchema, close: end };
 
@@ -181,7 +180,9 @@ export async function connectMcp(config: McpServerConfig, options: McpConnection
   }
 
   function end(): Promise<void> {
-    ending ??= disconnect();
+    ending ??= disconnect().catch((error: unknown) =>
+      logger.debug({ err: error }, "an MCP connection did not end cleanly"),
+    );
     return ending;
   }
 
@@ -261,12 +262,12 @@ function toToolError(server: string, error: unknown, end: () => Promise<void>): 
     const status = error.code ?? 0;
     if (status === 401 || status === 403) return new ToolError(message, { code: "mcp_unavailable", retryable: false });
     // The session is one that the server does not know any more: a new connection has a new one.
-    if (status >= 400 && status < 500) {
-      void end();
-      return unavailable();
-    }
-    return unknown();
+    if (status === 400 || status === 404) void end();
+    return status >= 400 && status < 500 ? unavailable() : unknown();
   }
+  // It has answered, in a form that is none of the protocol's.
+  if (error instanceof Error && "issues" in error)
+    return new ToolError(message, { code: "mcp_error", retryable: false });
   // Of the network, or of a process that is gone.
   void end();
   return wasNotSent(error) ? unavailable() : unknown();

@@ -9,6 +9,7 @@
  * M3  The tools are those of the last listing, also while the server is down: what an agent is told does not flicker.
  */
 import type { Logger } from "pino";
+import { fitsPattern } from "../../actors/mcp-reference.ts";
 import { ToolError } from "../../errors.ts";
 import { sleep } from "../models/sleep.ts";
 import type { McpServerConfig } from "./mcp-config.ts";
@@ -43,16 +44,21 @@ const HOPELESS = 3;
 /** How long a call waits for a server that is down, in milliseconds; half of its own time where that is less. */
 const PATIENCE_MS = 5_000;
 
+export type McpServerOptions = {
+  /** Patterns by which agents refer to its tools. */
+  wanted: ReadonlySet<string>;
+  logger: Logger;
+};
+
 /** Starts a server, and keeps it up until `stop`. */
-export function startMcpServer(config: McpServerConfig, daemonLogger: Logger): McpServer {
+export function startMcpServer(config: McpServerConfig, options: McpServerOptions): McpServer {
   const { name, startTimeoutMs } = config;
-  const logger = daemonLogger.child({ mcpServer: name });
+  const logger = options.logger.child({ mcpServer: name });
   const stopping = new AbortController();
   const waiting = new Set<() => void>();
   let state: State = { is: "starting" };
   let tools: Map<string, McpTool> | undefined;
   let failures = 0;
-  const { promise: stopped, resolve: sayStopped } = Promise.withResolvers<string>();
   const running = run();
   return {
     name,
@@ -64,7 +70,6 @@ export function startMcpServer(config: McpServerConfig, daemonLogger: Logger): M
     },
     async stop() {
       stopping.abort();
-      sayStopped("stopped");
       // M1
       await running;
     },
@@ -96,7 +101,7 @@ export function startMcpServer(config: McpServerConfig, daemonLogger: Logger): M
       await list(connection);
       enter({ is: "up", connection });
       logger.info({ tools: tools?.size }, "the MCP server is up");
-      return await Promise.race([connection.closed, stopped]);
+      return await connection.closed;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     } finally {
@@ -106,7 +111,11 @@ export function startMcpServer(config: McpServerConfig, daemonLogger: Logger): M
 
   async function list(connection: McpConnection): Promise<void> {
     const { checkBySchema } = connection;
-    tools = toMcpTools(await connection.listTools(), { config, logger, checkBySchema, call });
+    const listed = toMcpTools(await connection.listTools(), { config, logger, checkBySchema, call });
+    tools = listed;
+    const fits = (pattern: string) => [...listed.values()].some(({ original }) => fitsPattern([pattern], original));
+    const missing = [...options.wanted].filter((pattern) => !fits(pattern));
+    if (missing.length > 0) logger.warn({ missing }, "agents refer to tools that the MCP server does not have");
   }
 
   function onToolsChanged(): void {

@@ -1,7 +1,7 @@
 /** The MCP servers of a daemon: those that its agents refer to, and which of their tools each agent has. */
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
-import { fitsPattern, isMcpTool, mcpToolName, patternOf, serverOf } from "../../actors/mcp-reference.ts";
+import { fitsPattern, isMcpTool, patternOf, serverOf } from "../../actors/mcp-reference.ts";
 import type { ToolSpec } from "../../actors/model.ts";
 import type { ExecutableTool } from "../../actors/tool.ts";
 import { ToolError, UsageError } from "../../errors.ts";
@@ -39,7 +39,8 @@ export type McpOptions = {
  * @throws UsageError when an agent refers to a server that is not configured.
  */
 export function startMcp({ servers: configs, agents, logger }: McpOptions): Mcp {
-  const needed = new Set(agents.flatMap(({ mcp }) => mcp.map(serverOf)));
+  const references = agents.flatMap(({ mcp }) => mcp);
+  const needed = new Set(references.map(serverOf));
   const known = new Map(configs.map((config) => [config.name, config]));
   const missing = [...needed].filter((name) => !known.has(name));
   if (missing.length > 0) {
@@ -47,7 +48,11 @@ export function startMcp({ servers: configs, agents, logger }: McpOptions): Mcp 
     throw new UsageError(`mcp: expected names from mcpServers (${names}), got ${missing.join(", ")}`);
   }
   const servers = new Map<string, McpServer>();
-  for (const [name, config] of known) if (needed.has(name)) servers.set(name, startMcpServer(config, logger));
+  for (const name of needed) {
+    const config = known.get(name);
+    const wanted = new Set(references.filter((reference) => serverOf(reference) === name).map(patternOf));
+    if (config) servers.set(name, startMcpServer(config, { wanted, logger }));
+  }
 
   return {
     async specsOf(agent, signal) {
@@ -81,11 +86,7 @@ export function startMcp({ servers: configs, agents, logger }: McpOptions): Mcp 
 async function toolsOf({ mcp }: Agent, server: McpServer, signal: AbortSignal): Promise<McpTool[]> {
   const patterns = mcp.filter((reference) => serverOf(reference) === server.name).map(patternOf);
   const tools = await server.tools(signal);
-  return [...tools.values()].filter(({ original, spec }) => {
-    return (
-      fitsPattern(patterns, original) || patterns.some((pattern) => mcpToolName(server.name, pattern) === spec.name)
-    );
-  });
+  return [...tools.values()].filter(({ original }) => fitsPattern(patterns, original));
 }
 
 /** Stands for a tool that cannot be had. What its effect would have been is not known, so that a mark of it is believed. */

@@ -40,6 +40,8 @@ test("a model is told of an agent's own tools and of those of servers, and what 
   });
   const mcp = startMcp({ servers: serverOf(MCP_SERVER), agents: [agent], logger });
   try {
+    // How long it takes to start is no matter of this test.
+    await mcp.specsOf(agent, new AbortController().signal);
     const calls = [{ name: "files_echo" }, { name: "files_add", args: { a: 1, b: 1 } }, { name: "files_note" }];
     const host = await bench.host([agent], ({ context }) => (context.turn === 1 ? call(...calls) : say("ok")), { mcp });
     const owner = startFakeOwner(bench.bus, bench.subjects);

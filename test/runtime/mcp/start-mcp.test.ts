@@ -96,6 +96,8 @@ describe("over stdio", () => {
     const server = { allow: ["e*", "add", "note", "variables"], deny: ["v*"] };
     const { names, call } = start(server, agentWith({ mcp: ["files.e*", "files.add", "files.variables"] }));
     expect(await names()).toEqual(["files_add", "files_echo"]);
+    const words = "agents refer to tools that the MCP server does not have";
+    expect(logged).toContainEqual(expect.objectContaining({ level: 40, missing: ["variables"], msg: words }));
     expect(await call("files_echo", { text: "hi" })).toBe("hi");
     for (const name of ["note", "variables", "hang", "nothing"]) {
       await expect(call(`files_${name}`)).rejects.toThrow(
@@ -216,6 +218,17 @@ describe("over stdio", () => {
     start({}, agentWith({ mcp: [] }));
     expect(await pids()).toHaveLength(1);
   });
+});
+
+test("a server that never answers, and does not end when its stdin does, is ended all the same", async () => {
+  const args = ["-c", 'echo "pid $$" >> "$MCP_LEDGER"; exec sleep 60'];
+  const { mcp } = start({ command: "sh", args });
+  const [pid = 0] = await until("it runs", async () => {
+    const found = await pids();
+    return found.length > 0 && found;
+  });
+  await mcp.stop();
+  expect(isAlive(pid)).toBe(false);
 });
 
 describe("over streamable HTTP", () => {
