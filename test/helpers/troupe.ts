@@ -68,10 +68,12 @@ export async function serveFiles(
 ): Promise<ServedDir> {
   const served = await serveFilesOnly(files, args, env);
   const { serve } = served;
-  await until("the daemon is ready", () => {
+  const isReady = () => {
     if (serve.child.exitCode !== null) throw new Error(`troupe serve ended: ${serve.out.stdout}${serve.out.stderr}`);
     return serve.out.stdout.includes('"ready"');
-  });
+  };
+  // Most of it is loading the sources, which takes a busy machine long.
+  await until("the daemon is ready", isReady, { withinMs: 30_000 });
   return served;
 }
 

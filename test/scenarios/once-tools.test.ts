@@ -50,7 +50,9 @@ async function runOver(kinds: readonly string[], death: string): Promise<Over> {
   try {
     for (const kind of kinds) await client.start(kind, "the rent", { runId: kind });
     if (death === "SIGKILL") {
-      await until("all tools are at work", async () => (await paymentsIn(ledger)).length === kinds.length);
+      await until("all tools are at work", async () => (await paymentsIn(ledger)).length === kinds.length, {
+        withinMs: 30_000,
+      });
       served[0]?.serve.child.kill("SIGKILL");
     }
     await served[0]?.serve.ended;
@@ -74,7 +76,7 @@ async function paymentsIn(ledger: string): Promise<string[]> {
 }
 
 // One after the other: each starts two daemons.
-describe("a daemon that dies", { timeout: 90_000 }, () => {
+describe("a daemon that dies", { timeout: 120_000 }, () => {
   test("in the middle of tools that are to be executed once leaves none to be executed again by itself", async () => {
     expect(await runOver(KINDS, "SIGKILL")).toEqual({
       blindly: {
