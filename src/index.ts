@@ -19,7 +19,15 @@ export type {
   ToolSpec,
   Usage,
 } from "./actors/model.ts";
-export type { Tool, ToolContext, ToolLogger } from "./actors/tool.ts";
+export type {
+  FoundOut,
+  Tool,
+  ToolContext,
+  ToolEffect,
+  ToolLogger,
+  ToolProgress,
+  ToolRetry,
+} from "./actors/tool.ts";
 // Errors
 export type { ErrorRecord, Problem } from "./errors.ts";
 export {
@@ -30,6 +38,7 @@ export {
   PayloadTooLargeError,
   PermissionError,
   RunFailedError,
+  ToolError,
   TroupeError,
   UnavailableError,
   UsageError,
@@ -58,6 +67,7 @@ export type { ServeOptions } from "./runtime/edges/serve.ts";
 export { serve } from "./runtime/edges/serve.ts";
 export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
 export type { LogLine } from "./runtime/hosts/run-logs.ts";
+export type { McpHttpOptions, McpProcessOptions, McpServerOptions, McpToolSettings } from "./runtime/mcp/mcp-config.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
 export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";

@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { Agent, HandoffEdge } from "./agent.ts";
 import { isTool } from "./define-tool.ts";
 import { durationSchema } from "./durations.ts";
+import { mcpReferenceSchema } from "./mcp-reference.ts";
 import type { JsonSchema } from "./model.ts";
 import { nameSchema } from "./names.ts";
 import { strict } from "./strict.ts";
@@ -57,11 +58,13 @@ export const agentSchema = strict({
     maxTokens: z.number().int().min(1).optional(),
   }).default({}),
   tools: toolsSchema.default([]),
+  mcp: z.array(mcpReferenceSchema).default([]),
   handoffs: z.array(targetSchema).default([]),
   output: schemaSchema.optional(),
   maxTurns: count(1).default(16),
   timeoutMs: durationSchema.default(600_000),
   toolTimeoutMs: durationSchema.default(60_000),
+  maxParallelTools: count(1).default(16),
   maxModelAttempts: count(1).default(5),
   concurrency: count(1).default(64),
   maxWaiting: count(0).default(256),

@@ -304,8 +304,10 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     name: "lookup",
     description: "Looks an invoice up.",
     parameters: z.object({ number: z.string() }),
-    execute(_arguments, { logger }) {
+    effect: "once",
+    execute(_arguments, { logger, progress }) {
       logger.info({ charges: 1 }, "looked up");
+      progress({ percent: 50, message: "half of the books" });
       return { charges: 1 };
     },
   });

@@ -7,6 +7,7 @@ import { strict } from "../../actors/strict.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { Schedule } from "../../workflows/schedule.ts";
+import { type McpServerConfig, readMcpServers } from "../mcp/mcp-config.ts";
 import { type ModelOf, openProviders } from "../models/providers.ts";
 import { findConfig } from "./find-config.ts";
 import { loadTools } from "./load-tools.ts";
@@ -32,6 +33,7 @@ export type Config = {
   providers: { readonly [name: string]: unknown };
   /** Gives each agent its model. */
   modelOf: ModelOf;
+  mcpServers: ReadonlyMap<string, McpServerConfig>;
   /** As written, each value fit; `resolveOptions` settles it against flags and variables. */
   daemon: { readonly [key: string]: unknown };
 };
@@ -46,6 +48,7 @@ const collectionSchema = z.custom<Section | unknown[]>((value) => isMap(value) |
 const fileSchema = strict({
   agents: collectionSchema.nullish(),
   tools: mapSchema.nullish(),
+  mcpServers: mapSchema.nullish(),
   providers: mapSchema.nullish(),
   workflows: collectionSchema.nullish(),
   schedules: collectionSchema.nullish(),
@@ -95,10 +98,12 @@ export async function checkConfig(
   if (!parsed.success) throw new DefinitionError(problemsOfSections(parsed.error, data, fileName).map(locate));
   const { providers, daemon } = parsed.data;
   const { tools, problems } = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" });
+  const mcpServers = readMcpServers(parsed.data.mcpServers ?? {}, { file: fileName, dir, problems });
   const { agents, known } = readAgents(parsed.data.agents ?? {}, {
     file: fileName,
     tools,
     providers: Object.keys(providers ?? {}),
+    mcpServers: Object.keys(parsed.data.mcpServers ?? {}),
     problems,
   });
   const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
@@ -108,7 +113,8 @@ export async function checkConfig(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  return { fileName, dir, agents, workflows, schedules, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
+  const parts = { agents, workflows, schedules, providers: providers ?? {}, modelOf, mcpServers, daemon: daemon ?? {} };
+  return { fileName, dir, ...parts };
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

@@ -26,6 +26,8 @@ export type AgentListing = {
   model?: string;
   provider?: string;
   tools?: readonly string[];
+  /** The tools of MCP servers it refers to. */
+  mcp?: readonly string[];
   handoffs?: readonly string[];
   /** No daemon hosts it; a foreign worker does. */
   remote?: boolean;

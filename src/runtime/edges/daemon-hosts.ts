@@ -23,6 +23,7 @@ import { type RunHost, startRunHost } from "../hosts/run-host.ts";
 import { openRunIndex, type RunIndex } from "../hosts/run-index.ts";
 import { followSignals, type Signal, type Signals } from "../hosts/signals.ts";
 import { startTakeover, type Takeover } from "../hosts/takeover.ts";
+import type { McpTools } from "../mcp/start-mcp.ts";
 import type { Bus } from "../nats/connection.ts";
 import { type Journals, openJournals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
@@ -38,6 +39,7 @@ export type DaemonHostsOptions = {
   /** The agents hosted here. */
   agents: readonly Agent[];
   modelFor: (agent: Agent) => Model;
+  mcp: McpTools;
   definitions: Definitions;
   tracing: Tracing;
   metrics: Metrics;
@@ -111,6 +113,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       ...common,
       agents,
       modelFor: given.modelFor,
+      mcp: given.mcp,
       tracing,
       metrics,
       worker: `${host}/${incarnation}`,

@@ -25,6 +25,8 @@ import { startPayloadSweep } from "../hosts/payload-sweep.ts";
 import type { Beat } from "../hosts/presence.ts";
 import { answerRepeatedRequests } from "../hosts/repeated-requests.ts";
 import { startRetention } from "../hosts/retention.ts";
+import type { McpServerConfig } from "../mcp/mcp-config.ts";
+import { startMcp } from "../mcp/start-mcp.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
@@ -48,6 +50,8 @@ export type DaemonOptions = {
   /** Those beside the ones that workflows have. @default none */
   schedules?: readonly Schedule[];
   modelFor: (agent: Agent) => Model;
+  /** @default none */
+  mcpServers?: readonly McpServerConfig[];
   logger: Logger;
   tracing: Tracing;
   metrics: Metrics;
@@ -73,6 +77,8 @@ export type Daemon = {
 // Longer than any span export takes against a collector that answers; one that does not must not hold up the exit.
 const TRACING_STOP_MS = 2_000;
 const SERVICE_STOP_MS = TRACING_STOP_MS + 500;
+/** A process that does not end when its stdin does gets two signals, with two seconds between them. */
+const MCP_STOP_MS = 6_000;
 /** How long the last entries may take to be stored, in milliseconds. */
 const SETTLE_MS = 500;
 
@@ -122,6 +128,11 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     logger,
   });
   const { bus, servers, embedded } = nats;
+  const mcp = started.add(
+    startMcp({ servers: daemon.mcpServers ?? [], agents, logger }),
+    (part) => part.stop(),
+    MCP_STOP_MS,
+  );
 
   const schedules = started.add(
     openDaemonSchedules({
@@ -147,6 +158,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     inboxPrefix,
     agents,
     modelFor,
+    mcp,
     definitions,
     tracing,
     metrics,

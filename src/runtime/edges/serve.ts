@@ -70,6 +70,7 @@ export async function serveConfig({ config, options, logger, telemetry = true }:
     workflows: [...config.workflows.values()],
     schedules: config.schedules,
     modelFor: config.modelOf,
+    mcpServers: [...config.mcpServers.values()],
     logger,
     tracing,
     metrics,

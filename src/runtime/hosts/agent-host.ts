@@ -21,6 +21,7 @@ import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
+import { type McpTools, startMcp } from "../mcp/start-mcp.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
@@ -52,6 +53,8 @@ export type AgentHostOptions = {
   /** Remote ones are left out: foreign workers serve them. */
   agents: readonly Agent[];
   modelFor: (agent: Agent) => Model;
+  /** @default none */
+  mcp?: McpTools;
   tracing: Tracing;
   /** @default noMetrics */
   metrics?: Metrics;
@@ -172,6 +175,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     standing,
     beginnings: openBeginnings(worker),
     modelFor: given.modelFor,
+    mcp: given.mcp ?? startMcp({ servers: [], agents: [], logger }),
     loggerFor: (work) => runLogs.loggerFor(work, loggerFor(work)),
     feed,
     loop,

@@ -365,7 +365,7 @@ test("a tool that is out of time is an answer, even when it ignores its signal",
   expect(await entriesOf(task())).toContainEqual(expect.objectContaining({ type: "tool", callId: "c1", failed: true }));
 });
 
-const MUCH = "x".repeat(2_000_000);
+const MUCH = "x".repeat(5 * 1_024 * 1_024);
 const big = defineTool({
   name: "big",
   description: "Gives much.",
