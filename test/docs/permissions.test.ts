@@ -15,6 +15,7 @@ import { say } from "../../src/testing/replies.ts";
 import { rulesModel } from "../../src/testing/rules-model.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
 import { startTestNats } from "../helpers/nats-server.ts";
+import { troupe } from "../helpers/troupe.ts";
 import { until } from "../helpers/until.ts";
 
 const DOCUMENT = new URL("../../docs/protocol.md", import.meta.url);
@@ -72,6 +73,12 @@ it("a daemon, a client, a worker and the doctor need no more than the allow-list
     const large = "x".repeat(1_500_000);
     expect((await client.run("polite", large, { runId: "large-1" })) === large).toBe(true);
     expect((await client.get("large-1")).input === large).toBe(true);
+
+    // The worker may say what it says to an owner, so whoever checks it is a daemon.
+    const owner = ["--nats", nats.url, "--user", "daemon", "--password", "change-me-1"];
+    const only = ["--only", "outcome,control,no-handoff,owners-none", "--accept-within", "3s"];
+    const args = ["conformance", ...owner, "--subject", "troupe.agents.shout", ...only];
+    expect(await troupe(args, { cwd: data })).toMatchObject({ code: 0, stderr: "" });
 
     const seen = await look(1_200);
     expect(seen).toMatchObject({ problems: [], daemons: [{}], runs: {}, door: {}, jetstream: {} });

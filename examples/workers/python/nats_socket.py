@@ -49,11 +49,14 @@ class Nats:
         writer.write(f"CONNECT {json.dumps(options | login)}\r\n".encode())
         for sid, (subject, queue, _) in enumerate(self.subscriptions):
             writer.write(f"SUB {subject} {queue} {sid}\r\n".encode())
+        writer.write(b"PING\r\n")
         self.writer = writer
         while line := await reader.readline():
             verb, *words = line.decode().split()
             if verb == "PING":
                 writer.write(b"PONG\r\n")
+            elif verb == "PONG":  # so it knows the subscriptions as well
+                print("connected to", self.url.hostname, flush=True)
             elif verb == "-ERR":
                 print("NATS:", *words, flush=True)
             elif verb == "MSG":  # subject, subscription, reply subject where there is one, length
