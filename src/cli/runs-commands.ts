@@ -13,7 +13,7 @@ import { tellOutcome } from "./run-command.ts";
 import { runTeller } from "./run-lines.ts";
 import { dim, paintStatus } from "./style.ts";
 import { renderTable } from "./table.ts";
-import { cut } from "./terminal-text.ts";
+import { cut, harmless } from "./terminal-text.ts";
 import { dateAndTime, durationBetween, inline, timeOfDay } from "./words.ts";
 
 const EXAMPLES = `
@@ -80,6 +80,12 @@ export function addRunsCommands(program: Command): void {
     .description("Print everything that is recorded of a run.")
     .argument("<run-id>");
   does(asksDaemon(journal, "Print the events as JSON."), printJournal);
+
+  const transcript = runs
+    .command("transcript")
+    .description("Retell a run: who said what, which tools were called, who handed over to whom.")
+    .argument("<run-id>");
+  does(asksDaemon(transcript, "Print it as text in JSON."), printTranscript);
 }
 
 type ListGiven = Asked & {
@@ -152,6 +158,12 @@ async function printJournal(given: Asked, runId: string): Promise<void> {
   if (given.json) return printJson(events);
   const tell = runTeller();
   for (const event of events) print(tell(event) ?? tellBare(event));
+}
+
+async function printTranscript(given: Asked, runId: string): Promise<void> {
+  const transcript = await withClient(given, (client) => client.transcript(runId));
+  if (given.json) printJson({ runId, transcript });
+  else print(harmless(transcript));
 }
 
 /** A journal is shown whole, also what nobody would watch. */

@@ -1,5 +1,7 @@
 /** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
+
 import type { Logger } from "pino";
+import type { TaskEntry } from "../../actors/task.ts";
 import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
@@ -44,6 +46,7 @@ export type ApiOptions = {
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
+  taskJournals: Pick<Journals<TaskEntry>, "read">;
   /** The definitions this daemon has. */
   workflows(): readonly WorkflowDefinition[];
   /** Whether any living daemon has this workflow. @default it is among `workflows()` */
@@ -67,10 +70,10 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 
 /** Starts answering `<prefix>.api.>`; `nats micro ls` shows it. */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
+  const { bus, subjects, index, journals, taskJournals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({ bus, subjects, index, journals, payloads, offers, parked: options.parked });
+  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, offers, parked: options.parked });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -82,6 +85,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
     "runs.journal": (request) => runs.journal(request),
+    "tasks.journal": (request) => runs.taskJournal(request),
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
     "workflows.get": ({ workflow }) => findWorkflow(workflow),
     "agents.list": () => ({ agents: agents() }),

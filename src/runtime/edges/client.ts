@@ -16,6 +16,7 @@ import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-ap
 import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
 import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
+import { readTranscript } from "./read-transcript.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
 
@@ -114,6 +115,11 @@ export type Client = {
   signal(runId: string, name: string, payload?: unknown): Promise<void>;
   /** All events recorded so far, from number `from` (default 1) on. */
   journal(runId: string, from?: number): Promise<RunEvent[]>;
+  /**
+   * The run as text: who said what, tools, handoffs. The same for the same run: no ids, no times, steps as the definition has
+   * them.
+   */
+  transcript(runId: string): Promise<string>;
   workflows(): Promise<WorkflowListing[]>;
   workflow(name: string): Promise<WorkflowDefinition>;
   agents(): Promise<AgentListing[]>;
@@ -200,8 +206,15 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       await call("runs.signal", { runId, name, payload });
     },
     journal,
+    transcript: (runId) =>
+      readTranscript({
+        journal: () => journal(runId),
+        taskPage: (taskId, from) => call("tasks.journal", { runId, taskId, from }),
+        whole: (entry) => payloads.resolve(entry),
+        workflow,
+      }),
     workflows: async () => (await call<{ workflows: WorkflowListing[] }>("workflows.list", {})).workflows,
-    workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
+    workflow,
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
     deadLetters: (query = {}) => call<DeadLetterPage>("dead.list", query),
     deadLetter: async (seq) => openDeadLetter(await call<DeadLetterAnswer>("dead.show", { seq })),
@@ -249,6 +262,10 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       // The record does not fit into one answer; its journal comes in pages.
       return applyEvents(undefined, await journal(runId));
     }
+  }
+
+  function workflow(name: string): Promise<WorkflowDefinition> {
+    return call("workflows.get", { workflow: name });
   }
 
   async function journal(runId: string, from = 1): Promise<RunEvent[]> {

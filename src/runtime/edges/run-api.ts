@@ -1,4 +1,5 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
+import type { TaskEntry } from "../../actors/task.ts";
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
@@ -18,12 +19,14 @@ import { mayWaitAtDoor } from "./door-search.ts";
 import { type JournalPage, openJournalPages } from "./journal-pages.ts";
 import { limitConcurrency } from "./limit-concurrency.ts";
 import { watchRuns } from "./run-watch.ts";
+import { readTaskPage, type TaskJournalPage } from "./task-pages.ts";
 
 export type RunApiParts = {
   bus: Bus;
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
+  taskJournals: Pick<Journals<TaskEntry>, "read">;
   payloads: Payloads;
   /** Whether a living daemon has this workflow. */
   offers(workflow: string): boolean;
@@ -46,6 +49,7 @@ export type RunApi = {
   fail(request: ApiRequest<"runs.fail">): Promise<{ runId: string }>;
   signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
   journal(request: ApiRequest<"runs.journal">): Promise<JournalPage>;
+  taskJournal(request: ApiRequest<"tasks.journal">): Promise<TaskJournalPage>;
   /** Answers everyone who waits that this daemon stops. */
   close(): void;
 };
@@ -59,7 +63,8 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
-export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked }: RunApiParts): RunApi {
+export function openRunApi(parts: RunApiParts): RunApi {
+  const { bus, subjects, index, journals, taskJournals, payloads, offers, parked } = parts;
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
@@ -126,8 +131,7 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     },
 
     async journal({ runId, from }) {
-      const room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
-      const page = () => reading(() => readPage(subjects.run(runId), from, room));
+      const page = () => reading(() => readPage(subjects.run(runId), from, roomInAnswer()));
       const found = await page();
       if (found) return found;
       await whenThere(runId, GRACE_MS);
@@ -136,11 +140,18 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
       throw unknownRun(runId);
     },
 
+    taskJournal: ({ runId, taskId, from }) =>
+      reading(() => readTaskPage(taskJournals, subjects.task(runId, taskId), { from, room: roomInAnswer() })),
+
     close() {
       closed = true;
       watch.close();
     },
   };
+
+  function roomInAnswer(): number {
+    return (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
+  }
 
   function checkOpen() {
     if (closed) throw new UnavailableError("this daemon is stopping; ask again");
