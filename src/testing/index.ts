@@ -1,6 +1,7 @@
 /** `troupe/testing`: what tests and demos of your own agents need. */
 export type { CassetteOptions } from "./cassette.ts";
 export type { Secrets } from "./hide-secrets.ts";
+export type { RecordOptions } from "./record-model.ts";
 export { recordModel } from "./record-model.ts";
 export type { ReplayedModel, ReplayOptions } from "./replay-model.ts";
 export { replayModel } from "./replay-model.ts";

@@ -3,7 +3,7 @@
 export type Difference = { path: string; recorded: unknown; got: unknown };
 
 /** Where two JSON values differ, in the order of the recorded one. */
-export function differencesOf(recorded: unknown, got: unknown, path: string): Difference[] {
+function differencesOf(recorded: unknown, got: unknown, path: string): Difference[] {
   if (Object.is(recorded, got)) return [];
   if (Array.isArray(recorded) && Array.isArray(got)) {
     const length = Math.max(recorded.length, got.length);
