@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { connect } from "../../src/index.ts";
 import { type ConformanceReport, conformanceChecks } from "../../src/runtime/conformance/check-worker.ts";
 import { connect as connectNats } from "../../src/runtime/nats/nats.ts";
+import { documentedPermissions } from "../helpers/documented-permissions.ts";
 import { startTestNats } from "../helpers/nats-server.ts";
 import { hasPython, startPythonWorker } from "../helpers/python-worker.ts";
 import { serveFiles, troupe } from "../helpers/troupe.ts";
@@ -35,11 +36,12 @@ it("the example worker has less than 80 lines", async () => {
 });
 
 describe.skipIf(!hasPython)("the worker in Python", () => {
-  it("passes every check of `troupe conformance`", async () => {
-    await using nats = await startTestNats();
-    await using worker = await startPythonWorker(nats.url);
+  it("passes every check of `troupe conformance`, with no other permissions than the documented ones", async () => {
+    await using nats = await startTestNats({ configExtra: await documentedPermissions() });
+    await using worker = await startPythonWorker(nats.url.replace("//", "//worker:change-me-3@"));
     const cwd = await mkdtemp(join(tmpdir(), "troupe-conformance-"));
-    const flags = ["--nats", nats.url, "--slow-input", "slowly, please", "--handoff-input", "really?"];
+    const owner = ["--nats", nats.url, "--user", "daemon", "--password", "change-me-1"];
+    const flags = [...owner, "--slow-input", "slowly, please", "--handoff-input", "really?"];
     // A machine that is busy for a moment is not what is looked for.
     const patience = ["--accept-within", "3s"];
     const args = ["conformance", "--subject", "troupe.agents.shout", ...flags, ...patience, "--json"];
@@ -55,6 +57,7 @@ describe.skipIf(!hasPython)("the worker in Python", () => {
     });
     expect(code).toBe(0);
     expect(worker.child.exitCode).toBe(null);
+    expect(worker.out.text).not.toContain("Permissions");
   }, 120_000);
 
   it("serves an agent of a daemon: a step, a handoff, a cancel, and what another one left", async () => {

@@ -88,6 +88,32 @@ test("steps with tools, retries, failures and skips are told in the order of the
   }
 });
 
+test("branches stand as the definition has them, whichever is faster", async () => {
+  const branches = defineWorkflow({
+    name: "branches",
+    steps: [
+      { id: "a1", agent: critic, input: "a" },
+      { id: "b1", agent: writer, input: "b" },
+      { id: "a2", agent: critic, after: ["a1"], input: "a" },
+      { id: "b2", agent: writer, after: ["b1"], input: "b" },
+    ],
+  });
+  const told: string[] = [];
+  const began: string[] = [];
+  for (const slow of ["critic", "writer"]) {
+    const model = rulesModel([{ agent: slow, reply: say("done", { delayMs: 150 }) }, { reply: say("done") }]);
+    await using troupe = await startTestDaemon({ agents, workflows: [branches], model });
+    const { runId } = await troupe.client.start("branches", "x");
+    await troupe.client.result(runId);
+    const steps = (await troupe.client.get(runId)).steps.map(({ id }) => id);
+    began.push(steps.join(" "));
+    told.push(await troupe.client.transcript(runId));
+  }
+  expect(began).toEqual(["a1 b1 b2 a2", "a1 b1 a2 b2"]);
+  expect(told[0]?.match(/\(\w+\)/g)).toEqual(["(a1)", "(b1)", "(a2)", "(b2)"]);
+  expect(told[1]).toBe(told[0]);
+});
+
 test("handoffs are told with their reasons, and neither ids nor times are in it, however often it is told", async () => {
   const script = () =>
     ScriptedModel.byAgent({

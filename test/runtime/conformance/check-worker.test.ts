@@ -30,7 +30,7 @@ afterAll(async () => {
   await nats[Symbol.asyncDispose]();
 });
 
-describe("a worker that is right", () => {
+describe.concurrent("a worker that is right", () => {
   it("passes every check", async () => {
     const report = await check(undefined, {});
     expect(notPassed(report.checks)).toEqual([]);
