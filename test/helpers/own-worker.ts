@@ -35,7 +35,15 @@ export type Defect =
 
 type Work = { task: Task; reply: string; control: string; stop: () => void; stopped: boolean; outcome?: string };
 
-export type OwnWorkerOptions = { nc: NatsConnection; agent: string; defect?: Defect | undefined };
+export type OwnWorkerOptions = {
+  nc: NatsConnection;
+  agent: string;
+  defect?: Defect | undefined;
+  /** Tasks at a time. @default as many as come */
+  room?: number;
+  /** Whether its outputs are in the object store. @default false */
+  refersOutput?: boolean;
+};
 
 /** How long the input "slow" takes. */
 const SLOW_MS = 1_500;
@@ -43,7 +51,7 @@ const WORKING_MS = 300;
 const RESEND_MS = 400;
 
 /** Starts it; it ends with its connection. */
-export function startOwnWorker({ nc, agent, defect }: OwnWorkerOptions): void {
+export function startOwnWorker({ nc, agent, defect, room = 1_000, refersOutput }: OwnWorkerOptions): void {
   const inbox = createInbox();
   const atWork = new Map<string, Work>();
   const outcomes = new Map<string, string>();
@@ -99,7 +107,12 @@ export function startOwnWorker({ nc, agent, defect }: OwnWorkerOptions): void {
       work.task = task ?? work.task;
       accept(work, reply);
     } else if (outcome) nc.publish(reply, outcome, { reply: `${inbox}.receipt` });
-    else if (task) begin(key, reply, task);
+    else if (task && atWork.size >= room) {
+      nc.publish(
+        reply,
+        JSON.stringify({ type: "busy", taskId: task.taskId, delivery: task.delivery, worker: "own/1" }),
+      );
+    } else if (task) begin(key, reply, task);
   }
 
   function begin(key: string, reply: string, task: Task): void {
@@ -167,6 +180,10 @@ export function startOwnWorker({ nc, agent, defect }: OwnWorkerOptions): void {
       });
     }
     done += 1;
+    if (refersOutput) {
+      const refs = [{ at: "/output", ref: "obj:troupe_uploads/own-1", bytes: 6, sha256: "0".repeat(64) }];
+      return JSON.stringify({ ...about, type: "completed", refs });
+    }
     return JSON.stringify({ ...about, type: "completed", output: has("does it again") ? done : "done" });
   }
 

@@ -199,6 +199,13 @@ test("secrets of the environment, given ones and what looks like a key are not i
   }
 });
 
+test.each(["yaml", "json"])("any text survives the file as %s", async (kind) => {
+  const text = "a\r\nb \t\n\n  c: - # 'x' \u0000\u001b[1m\u2028 žluť 茶 🍵 \ufeff\n\n";
+  const file = join(dir, `any.${kind}`);
+  await recordModel(new ScriptedModel([say(text)]), file).call(asking(text), context("writer"));
+  expect(await replayModel(file).call(asking(text), context("writer"))).toMatchObject({ content: text });
+});
+
 test("text is streamed in pieces, and a recording replaces the one before", async () => {
   const file = await recorded([say("old")], [asking("x")]);
   await recordModel(new ScriptedModel([say("one two three")]), file).call(asking("x"), context("writer"));

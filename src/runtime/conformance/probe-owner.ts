@@ -132,6 +132,7 @@ export function openProbeOwner({ bus, subjects, agent }: ProbeOptions): ProbeOwn
     const heard: Heard[] = [];
     const own: Place[] = [];
     let control: string | undefined;
+    let isWanted = true;
     const first = open(receipt);
     const given: Given = {
       task,
@@ -149,6 +150,7 @@ export function openProbeOwner({ bus, subjects, agent }: ProbeOptions): ProbeOwn
         return true;
       },
       dismiss() {
+        isWanted = false;
         for (const place of own) place.receipt = "superseded";
       },
     };
@@ -160,7 +162,7 @@ export function openProbeOwner({ bus, subjects, agent }: ProbeOptions): ProbeOwn
         heard.push(said);
         if (said.type === "accepted" || said.type === "working") control = said.reply ?? control;
         // O3
-        if (said.type === "busy") later(() => send(task, place.subject, true));
+        if (said.type === "busy") later(() => isWanted && send(task, place.subject, true));
       });
       own.push(place);
       return place;

@@ -14,7 +14,7 @@ import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
 import { connect } from "../../../src/runtime/nats/nats.ts";
 import { startBench } from "../../helpers/agent-host-bench.ts";
 import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
-import { type Defect, startOwnWorker } from "../../helpers/own-worker.ts";
+import { type Defect, type OwnWorkerOptions, startOwnWorker } from "../../helpers/own-worker.ts";
 
 /** A machine that others use as well is slow, not wrong; what must not be said is listened for as long as it takes. */
 const LIMITS = { acceptMs: 2_000, silenceMs: 5_000, outcomeMs: 10_000, cancelMs: 5_000, quietMs: 1_500 };
@@ -35,6 +35,11 @@ describe.concurrent("a worker that is right", () => {
     const report = await check(undefined, {});
     expect(notPassed(report.checks)).toEqual([]);
     expect(report).toMatchObject({ conforms: true, failed: 0, skipped: 0, worker: "own/1" });
+  });
+
+  it("may have room for one task at a time, and leave its output to a reference", async () => {
+    const report = await check(undefined, {}, { room: 1, refersOutput: true });
+    expect(notPassed(report.checks)).toEqual([]);
   });
 
   it("is not asked for what its inputs cannot show", async () => {
@@ -147,12 +152,16 @@ const INPUTS = { input: "go", slowInput: "slow", handoffInput: "over" } as const
 let workers = 0;
 
 /** Checks a new worker with its own mailbox and connection. */
-async function check(defect: Defect | undefined, more: Partial<ConformanceOptions>) {
+async function check(
+  defect: Defect | undefined,
+  more: Partial<ConformanceOptions>,
+  habits: Pick<OwnWorkerOptions, "room" | "refersOutput"> = {},
+) {
   workers += 1;
   const agent = `own_${workers}`;
   const nc = await connect({ servers: nats.url });
   try {
-    startOwnWorker({ nc, agent, defect });
+    startOwnWorker({ nc, agent, defect, ...habits });
     await nc.flush();
     return await checkWorker({ ...INPUTS, bus, subject: `troupe.agents.${agent}`, limits: LIMITS, ...more });
   } finally {
