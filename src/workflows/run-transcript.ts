@@ -13,7 +13,7 @@ export type TranscriptSources = {
   events: readonly RunEvent[];
   /** The journals of those tasks that have one. */
   entriesOf(taskId: string): readonly TaskEntry[];
-  /** The ids of the steps in the order of the definition; steps that are not in it come after, as they began. */
+  /** The steps in the order of the definition, those within others as paths; steps that are not in it come after, as they began. */
   order?: readonly string[];
 };
 
@@ -115,20 +115,42 @@ function opening(events: readonly RunEvent[]): string {
 }
 
 /** A step has one part whatever its attempts; in a handoff run each task has its own. */
-function partOf(parts: Part[], step: string | undefined, agent: string): Part {
+function partOf(parts: Part[], step: string | undefined, agent: string | undefined): Part {
   const known = step === undefined ? undefined : parts.find((part) => part.step === step);
   if (known) return known;
-  const part: Part = { step, agent, lines: [] };
+  const part: Part = { step, agent: agent ?? step ?? "", lines: [] };
   parts.push(part);
   return part;
 }
 
+/** Steps within others have paths, as in `revise/2/score`: which round or item it is counts before the step in it. */
 function inOrder(parts: readonly Part[], order: readonly string[]): Part[] {
-  const rank = ({ step }: Part) => {
-    const place = step === undefined ? -1 : order.indexOf(step);
+  const rank = (template: string) => {
+    const place = order.indexOf(template);
     return place === -1 ? order.length : place;
   };
-  return [...parts].sort((a, b) => rank(a) - rank(b));
+  return [...parts].sort((a, b) => {
+    const [one, other] = [segmentsOf(a), segmentsOf(b)];
+    for (let depth = 0; depth < Math.max(one.length, other.length); depth += 1) {
+      const [left, right] = [one[depth], other[depth]];
+      // What holds others comes before them.
+      if (!left || !right) return left ? 1 : -1;
+      const difference = left.round - right.round || rank(left.template) - rank(right.template);
+      if (difference !== 0) return difference;
+      if (left.template !== right.template) return 0;
+    }
+    return 0;
+  });
+}
+
+/** Each part of a step's path: its number where it is one, and its place in the definition, which has no numbers. */
+function segmentsOf({ step = "" }: Part): { round: number; template: string }[] {
+  const names: string[] = [];
+  return step.split("/").map((segment) => {
+    const isRound = /^\d+$/.test(segment) && names.length > 0;
+    if (!isRound) names.push(segment);
+    return { round: isRound ? Number(segment) : 0, template: names.join("/") };
+  });
 }
 
 /** A task's journal as the conversation it stands for; answers in the order of the calls, whichever came first. */

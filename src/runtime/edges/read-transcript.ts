@@ -40,9 +40,16 @@ async function orderOf(events: readonly RunEvent[], { workflow }: TranscriptRead
   try {
     const definition = await workflow(first.data.workflow);
     if (definition.kind !== "deterministic" || definition.hash !== hashOf(events)) return [];
-    return definition.steps.map(({ id }) => id);
+    return pathsOf(definition.steps, "");
   } catch (error) {
     if (error instanceof NotFoundError) return [];
     throw error;
   }
+}
+
+/** A step as far as its place matters; one that holds others has them. */
+type Placed = { id: string; steps?: readonly Placed[] };
+
+function pathsOf(steps: readonly Placed[], parent: string): string[] {
+  return steps.flatMap(({ id, steps: inner = [] }) => [parent + id, ...pathsOf(inner, `${parent}${id}/`)]);
 }
