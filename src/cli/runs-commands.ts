@@ -75,17 +75,17 @@ export function addRunsCommands(program: Command): void {
     .option("--reason <text>", "What is recorded as the error. (default: why it was parked)");
   does(asksDaemon(fail), failRun);
 
-  const journal = runs
-    .command("journal")
-    .description("Print everything that is recorded of a run.")
-    .argument("<run-id>");
-  does(asksDaemon(journal, "Print the events as JSON."), printJournal);
-
   const transcript = runs
     .command("transcript")
     .description("Retell a run: who said what, which tools were called, who handed over to whom.")
     .argument("<run-id>");
   does(asksDaemon(transcript, "Print it as text in JSON."), printTranscript);
+
+  const journal = runs
+    .command("journal")
+    .description("Print everything that is recorded of a run.")
+    .argument("<run-id>");
+  does(asksDaemon(journal, "Print the events as JSON."), printJournal);
 }
 
 type ListGiven = Asked & {

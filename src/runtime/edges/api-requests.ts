@@ -34,10 +34,10 @@ export const apiRequests = {
   "runs.fail": z.strictObject({ runId: name, reason: z.string().min(1).optional() }),
   "runs.signal": z.strictObject({ runId: name, name, payload: z.unknown().optional() }),
   "runs.journal": z.strictObject({ runId: name, from: z.number().int().min(1).default(1) }),
-  "tasks.journal": z.strictObject({ runId: name, taskId: name, from: z.number().int().min(1).default(1) }),
   "workflows.list": z.strictObject({}),
   "workflows.get": z.strictObject({ workflow: name }),
   "agents.list": z.strictObject({}),
+  "tasks.journal": z.strictObject({ runId: name, taskId: name, from: z.number().int().min(1).default(1) }),
   "dead.list": z.strictObject({
     limit: z.number().int().min(1).max(100).default(50),
     cursor: z.string().optional(),

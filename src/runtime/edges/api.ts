@@ -1,5 +1,4 @@
 /** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
-
 import type { Logger } from "pino";
 import type { TaskEntry } from "../../actors/task.ts";
 import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
@@ -70,10 +69,10 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 
 /** Starts answering `<prefix>.api.>`; `nats micro ls` shows it. */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { bus, subjects, index, journals, taskJournals, workflows, agents, logger, version } = options;
+  const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, offers, parked: options.parked });
+  const runs = openRunApi({ ...options, payloads, offers });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -85,10 +84,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
     "runs.journal": (request) => runs.journal(request),
-    "tasks.journal": (request) => runs.taskJournal(request),
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
     "workflows.get": ({ workflow }) => findWorkflow(workflow),
     "agents.list": () => ({ agents: agents() }),
+    "tasks.journal": (request) => runs.taskJournal(request),
     "dead.list": (request) => dead.list(request),
     "dead.show": (request) => dead.show(request),
     "dead.redrive": (request) => dead.redrive(request),

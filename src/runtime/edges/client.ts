@@ -211,10 +211,10 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
         journal: () => journal(runId),
         taskPage: (taskId, from) => call("tasks.journal", { runId, taskId, from }),
         whole: (entry) => payloads.resolve(entry),
-        workflow,
+        workflow: (name) => call("workflows.get", { workflow: name }),
       }),
     workflows: async () => (await call<{ workflows: WorkflowListing[] }>("workflows.list", {})).workflows,
-    workflow,
+    workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
     deadLetters: (query = {}) => call<DeadLetterPage>("dead.list", query),
     deadLetter: async (seq) => openDeadLetter(await call<DeadLetterAnswer>("dead.show", { seq })),
@@ -262,10 +262,6 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       // The record does not fit into one answer; its journal comes in pages.
       return applyEvents(undefined, await journal(runId));
     }
-  }
-
-  function workflow(name: string): Promise<WorkflowDefinition> {
-    return call("workflows.get", { workflow: name });
   }
 
   async function journal(runId: string, from = 1): Promise<RunEvent[]> {

@@ -43,13 +43,13 @@ export type RunApi = {
   start(request: ApiRequest<"runs.start">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
   get(request: ApiRequest<"runs.get">): Promise<RunRecord>;
   list(request: ApiRequest<"runs.list">): RunPage;
+  taskJournal(request: ApiRequest<"tasks.journal">): Promise<TaskJournalPage>;
   result(request: ApiRequest<"runs.result">): Promise<RunResult>;
   cancel(request: ApiRequest<"runs.cancel">): Promise<{ runId: string }>;
   resume(request: ApiRequest<"runs.resume">): Promise<{ runId: string }>;
   fail(request: ApiRequest<"runs.fail">): Promise<{ runId: string }>;
   signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
   journal(request: ApiRequest<"runs.journal">): Promise<JournalPage>;
-  taskJournal(request: ApiRequest<"tasks.journal">): Promise<TaskJournalPage>;
   /** Answers everyone who waits that this daemon stops. */
   close(): void;
 };
@@ -89,6 +89,9 @@ export function openRunApi(parts: RunApiParts): RunApi {
     },
 
     list: (request) => index.list(request),
+
+    taskJournal: ({ runId, taskId, from }) =>
+      reading(() => readTaskPage(taskJournals, subjects.task(runId, taskId), { from, room: roomInAnswer() })),
 
     async result({ runId, waitMs }) {
       const giveUpAt = performance.now() + waitMs;
@@ -139,9 +142,6 @@ export function openRunApi(parts: RunApiParts): RunApi {
       if (late) return late;
       throw unknownRun(runId);
     },
-
-    taskJournal: ({ runId, taskId, from }) =>
-      reading(() => readTaskPage(taskJournals, subjects.task(runId, taskId), { from, room: roomInAnswer() })),
 
     close() {
       closed = true;
