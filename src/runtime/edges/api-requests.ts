@@ -37,7 +37,6 @@ export const apiRequests = {
   "workflows.list": z.strictObject({}),
   "workflows.get": z.strictObject({ workflow: name }),
   "agents.list": z.strictObject({}),
-  "tasks.journal": z.strictObject({ runId: name, taskId: name, from: z.number().int().min(1).default(1) }),
   "dead.list": z.strictObject({
     limit: z.number().int().min(1).max(100).default(50),
     cursor: z.string().optional(),
@@ -45,6 +44,7 @@ export const apiRequests = {
   "dead.show": z.strictObject({ seq: letter }),
   "dead.redrive": z.strictObject({ seq: letter }),
   "dead.drop": z.strictObject({ seq: letter }),
+  "tasks.journal": z.strictObject({ runId: name, taskId: name, from: z.number().int().min(1).default(1) }),
 };
 
 export type ApiName = keyof typeof apiRequests;

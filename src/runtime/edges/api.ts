@@ -72,7 +72,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({ ...options, payloads, offers });
+  const { taskJournals, parked } = options;
+  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, offers, parked });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -87,11 +88,11 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
     "workflows.get": ({ workflow }) => findWorkflow(workflow),
     "agents.list": () => ({ agents: agents() }),
-    "tasks.journal": (request) => runs.taskJournal(request),
     "dead.list": (request) => dead.list(request),
     "dead.show": (request) => dead.show(request),
     "dead.redrive": (request) => dead.redrive(request),
     "dead.drop": (request) => dead.drop(request),
+    "tasks.journal": (request) => runs.taskJournal(request),
   };
   const atWork = new Set<Promise<void>>();
   const service = await bus.nc.services.add({
