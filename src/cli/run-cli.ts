@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { VERSION } from "../runtime/version.ts";
 import { addCatalogCommands } from "./catalog-commands.ts";
+import { addConformanceCommand } from "./conformance-command.ts";
 import { addDeadCommands } from "./dead-commands.ts";
 import { addDoctorCommand } from "./doctor-command.ts";
 import { addEventsCommand } from "./events-command.ts";
@@ -37,6 +38,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
   addDeadCommands(program);
   addDoctorCommand(program);
   addValidateCommand(program);
+  addConformanceCommand(program);
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (error) {

@@ -14,7 +14,7 @@ import { addRunInspection } from "./run-inspection.ts";
 import { runTeller } from "./run-lines.ts";
 import { dim, paintStatus } from "./style.ts";
 import { renderTable } from "./table.ts";
-import { cut } from "./terminal-text.ts";
+import { cut, harmless } from "./terminal-text.ts";
 import { dateAndTime, durationBetween, inline, timeOfDay } from "./words.ts";
 
 const EXAMPLES = `
@@ -87,6 +87,12 @@ export function addRunsCommands(program: Command): void {
     .argument("<run-id>")
     .option("--reason <text>", "What is recorded as the error. (default: why it was parked)");
   does(asksDaemon(fail), failRun);
+
+  const transcript = runs
+    .command("transcript")
+    .description("Retell a run: who said what, which tools were called, who handed over to whom.")
+    .argument("<run-id>");
+  does(asksDaemon(transcript, "Print it as text in JSON."), printTranscript);
 
   const journal = runs
     .command("journal")
@@ -176,6 +182,12 @@ async function printJournal(given: Asked, runId: string): Promise<void> {
   if (given.json) return printJson(events);
   const tell = runTeller();
   for (const event of events) print(tell(event) ?? tellBare(event));
+}
+
+async function printTranscript(given: Asked, runId: string): Promise<void> {
+  const transcript = await withClient(given, (client) => client.transcript(runId));
+  if (given.json) printJson({ runId, transcript });
+  else print(harmless(transcript));
 }
 
 /** A journal is shown whole, also what nobody would watch. */

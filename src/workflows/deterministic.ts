@@ -125,11 +125,17 @@ export function deterministicPlan(
 
   function settle(making: Making, instance: Instance, { data }: Fact & { type: "task.settled" }): void {
     const { taskId, outcome } = data;
-    if (outcome.type === "failed") return failAttempt(making, instance, { taskId, error: outcome.error });
+    if (outcome.type === "failed") {
+      failAttempt(making, instance, { taskId, error: outcome.error });
+      return;
+    }
     const { output } = outcome;
     const { step, scope } = instance.node;
     const bad = badOutput(step.output, output);
-    if (bad) return failAttempt(making, instance, { taskId, error: bad });
+    if (bad) {
+      failAttempt(making, instance, { taskId, error: bad });
+      return;
+    }
     if (scope.undo) {
       // Before the step ends: what its compensation may speak of is still known then.
       const kept = scope.undo.scopeOf(pointAt(making, instance), output);
@@ -143,7 +149,10 @@ export function deterministicPlan(
     const { taskId, error } = failed;
     const { retry } = instance.node.step;
     const attempt = attemptOf(making, instance);
-    if (!isTriedAgain(retry, attempt, error)) return fail(making, instance, failed);
+    if (!isTriedAgain(retry, attempt, error)) {
+      fail(making, instance, failed);
+      return;
+    }
     const dueAt = later(making.at, backoff(retry, attempt, `${making.setup.runId}/${taskId}`));
     making.states = withBody(making.states, instance, -(attempt + 1));
     say(making, { type: "step.retrying", data: { step: instance.path, attempt: attempt + 1, dueAt, error } });

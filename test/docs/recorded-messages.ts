@@ -183,6 +183,7 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["runs.resume", { runId: done }],
     ["runs.fail", { runId: done, reason: "enough" }],
     ["runs.journal", { runId: done, from: 1 }],
+    ["tasks.journal", { runId: large, taskId: "verbose-1" }],
     ["runs.start", { workflow: "article", input: { topic: "again" }, runId: done }],
     ["runs.logs", { runId: talked }],
     ["runs.metrics", { runId: talked }],

@@ -1,5 +1,6 @@
 /** What a daemon shows to the outside, without the daemon: streams, index and API, and journals written by hand. */
 import { pino } from "pino";
+import type { TaskEntry } from "../../src/actors/task.ts";
 import { type Api, type ApiOptions, startApi } from "../../src/runtime/edges/api.ts";
 import { type Client, connect } from "../../src/runtime/edges/client.ts";
 import { openScheduleApi } from "../../src/runtime/edges/schedule-api.ts";
@@ -63,6 +64,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         subjects,
         index,
         journals,
+        taskJournals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
         workflows: () => [ARTICLE],
         agents: () => [{ name: "writer", hosts: ["here"] }],
         schedules: openScheduleApi({ store, now: Date.now, isDeclared: () => false }),

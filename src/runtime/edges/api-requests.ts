@@ -56,6 +56,7 @@ export const apiRequests = {
   "dead.show": z.strictObject({ seq: letter }),
   "dead.redrive": z.strictObject({ seq: letter }),
   "dead.drop": z.strictObject({ seq: letter }),
+  "tasks.journal": z.strictObject({ runId: name, taskId: name, from: z.number().int().min(1).default(1) }),
 };
 
 export type ApiName = keyof typeof apiRequests;

@@ -1,5 +1,6 @@
 /** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
 import type { Logger } from "pino";
+import type { TaskEntry } from "../../actors/task.ts";
 import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
 import { agentsIn } from "../../workflows/agents-in.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
@@ -48,6 +49,7 @@ export type ApiOptions = {
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
+  taskJournals: Pick<Journals<TaskEntry>, "read">;
   /** The definitions this daemon has. */
   workflows(): readonly WorkflowDefinition[];
   /** Whether any living daemon has this workflow. @default it is among `workflows()` */
@@ -77,16 +79,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, agents, schedules, logger, version } = options;
   const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({
-    bus,
-    subjects,
-    index,
-    journals,
-    payloads,
-    offers,
-    parked: options.parked,
-    retries: options.retries,
-  });
+  const { taskJournals, parked, retries } = options;
+  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, offers, parked, retries });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -111,6 +105,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "dead.show": (request) => dead.show(request),
     "dead.redrive": (request) => dead.redrive(request),
     "dead.drop": (request) => dead.drop(request),
+    "tasks.journal": (request) => runs.taskJournal(request),
   };
   const atWork = new Set<Promise<void>>();
   const service = await bus.nc.services.add({

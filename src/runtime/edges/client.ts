@@ -20,6 +20,7 @@ import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
 import { followRunLog } from "./follow-run-log.ts";
 import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
+import { readTranscript } from "./read-transcript.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
 import type { ScheduleListing } from "./schedule-api.ts";
@@ -152,6 +153,11 @@ export type Client = {
   signal(runId: string, name: string, payload?: unknown): Promise<void>;
   /** All events recorded so far, from number `from` (default 1) on. */
   journal(runId: string, from?: number): Promise<RunEvent[]>;
+  /**
+   * The run as text: who said what, tools, handoffs. The same for the same run: no ids, no times, steps as the definition has
+   * them.
+   */
+  transcript(runId: string): Promise<string>;
   workflows(): Promise<WorkflowListing[]>;
   workflow(name: string): Promise<WorkflowDefinition>;
   agents(): Promise<AgentListing[]>;
@@ -270,6 +276,13 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       await call("runs.signal", { runId, name, payload });
     },
     journal,
+    transcript: (runId) =>
+      readTranscript({
+        journal: () => journal(runId),
+        taskPage: (taskId, from) => call("tasks.journal", { runId, taskId, from }),
+        whole: (entry) => payloads.resolve(entry),
+        workflow: (name) => call("workflows.get", { workflow: name }),
+      }),
     workflows: async () => (await call<{ workflows: WorkflowListing[] }>("workflows.list", {})).workflows,
     workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,

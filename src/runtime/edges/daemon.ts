@@ -182,6 +182,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const api = started.add(
     await startApi({
       ...common,
+      taskJournals,
       maxPayloadBytes: options.maxPayloadBytes,
       version,
       workflows: () => definitions.all(),

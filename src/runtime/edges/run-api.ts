@@ -1,4 +1,5 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
+import type { TaskEntry } from "../../actors/task.ts";
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import { CannotRetryError } from "../../workflows/reused-steps.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
@@ -22,12 +23,14 @@ import { type JournalPage, openJournalPages } from "./journal-pages.ts";
 import { limitConcurrency } from "./limit-concurrency.ts";
 import { openRunLogPages, type RunLogPage } from "./run-log-pages.ts";
 import { watchRuns } from "./run-watch.ts";
+import { readTaskPage, type TaskJournalPage } from "./task-pages.ts";
 
 export type RunApiParts = {
   bus: Bus;
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
+  taskJournals: Pick<Journals<TaskEntry>, "read">;
   payloads: Payloads;
   /** Whether a living daemon has this workflow. */
   offers(workflow: string): boolean;
@@ -50,6 +53,7 @@ export type RunApi = {
   start(request: ApiRequest<"runs.start">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
   get(request: ApiRequest<"runs.get">): Promise<RunRecord>;
   list(request: ApiRequest<"runs.list">): RunPage;
+  taskJournal(request: ApiRequest<"tasks.journal">): Promise<TaskJournalPage>;
   result(request: ApiRequest<"runs.result">): Promise<RunResult>;
   cancel(request: ApiRequest<"runs.cancel">): Promise<{ runId: string }>;
   retry(request: ApiRequest<"runs.retry">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
@@ -72,7 +76,8 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
-export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked, retries }: RunApiParts): RunApi {
+export function openRunApi(parts: RunApiParts): RunApi {
+  const { bus, subjects, index, journals, taskJournals, payloads, offers, parked, retries } = parts;
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
@@ -98,6 +103,9 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     },
 
     list: (request) => index.list(request),
+
+    taskJournal: ({ runId, taskId, from }) =>
+      reading(() => readTaskPage(taskJournals, subjects.task(runId, taskId), { from, room: roomInAnswer() })),
 
     async result({ runId, waitMs }) {
       const giveUpAt = performance.now() + waitMs;
@@ -153,8 +161,7 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
     },
 
     async journal({ runId, from }) {
-      const room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
-      const page = () => reading(() => readPage(subjects.run(runId), from, room));
+      const page = () => reading(() => readPage(subjects.run(runId), from, roomInAnswer()));
       const found = await page();
       if (found) return found;
       await whenThere(runId, GRACE_MS);
@@ -182,6 +189,10 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
       watch.close();
     },
   };
+
+  function roomInAnswer(): number {
+    return (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
+  }
 
   function checkOpen() {
     if (closed) throw new UnavailableError("this daemon is stopping; ask again");
