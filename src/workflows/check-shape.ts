@@ -5,7 +5,7 @@ import { DEFAULT_RETRY, STEP_KEYS, type StepDraft } from "./definition-schema.ts
 
 /** What is wrong with the keys of a step; `place` is the step's. */
 export function checkShape(draft: StepDraft, place: Place): Problem[] {
-  const { steps, forEach, repeat, concurrency, retry, timeoutMs } = draft;
+  const { steps, forEach, repeat, concurrency, retry } = draft;
   const problems: Problem[] = [];
   const told = (keys: string, expected: string, got: string) =>
     problems.push(problemAt(placeAt(place, ...keys.split(".")), expected, got));
@@ -22,12 +22,9 @@ export function checkShape(draft: StepDraft, place: Place): Problem[] {
   if (concurrency !== undefined && forEach === undefined) {
     told("concurrency", "no `concurrency` where there is no `forEach`", showValue(concurrency));
   }
-  // A group is no task: what would be tried again, or given up, are the tasks in it.
+  // A group is no task: what would be tried again are the tasks in it.
   if (steps && JSON.stringify(retry) !== JSON.stringify(DEFAULT_RETRY)) {
     told("retry", "no `retry` beside `steps`; each step in it may have one", showValue(retry));
-  }
-  if (steps && timeoutMs !== undefined) {
-    told("timeoutMs", "no `timeoutMs` beside `steps`; each step in it may have one", showValue(timeoutMs));
   }
   return problems;
 }

@@ -44,7 +44,7 @@ export type Move =
   | { type: "ask"; open: OpenTask }
   | { type: "timer"; id: string; dueAt: string }
   /** Nobody waits for this task and this timer any more, where there are such. */
-  | { type: "callOff"; taskId: string; timer: string }
+  | { type: "callOff"; taskId?: string; timer: string }
   | { type: "say"; event: Decision }
   | { type: "complete"; output: unknown }
   | { type: "fail"; error: ErrorRecord };

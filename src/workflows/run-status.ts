@@ -46,6 +46,9 @@ export type RunStanding = {
   timers: { id: string; dueAt: string }[];
 };
 
+/** The timer of how long a group may take; with its path. */
+const GROUP_TIMER = "timeout.";
+
 /** The timer that holds a run back until its `notBefore`. */
 const START_TIMER = "start";
 
@@ -111,6 +114,13 @@ function take(standing: RunStanding, event: RunEvent): void {
     case "task.settled":
     case "agent.handoff":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
+      break;
+    case "step.completed":
+    case "step.failed":
+      // A group that has ended has its time no more.
+      if (standing.timers.length > 0) {
+        standing.timers = standing.timers.filter(({ id }) => id !== `${GROUP_TIMER}${event.data.step}`);
+      }
       break;
     case "step.cancelled":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
