@@ -58,7 +58,7 @@ export type Move =
   | { type: "ask"; open: OpenTask }
   | { type: "timer"; id: string; dueAt: string }
   /** Nobody waits for this task and this timer any more, where there are such. */
-  | { type: "callOff"; taskId: string; timer: string }
+  | { type: "callOff"; taskId?: string; timer: string }
   | { type: "say"; event: Decision }
   /** Comes with the step's completion. */
   | { type: "owe"; debt: Debt }

@@ -55,6 +55,9 @@ export type RunStanding = {
   timers: { id: string; dueAt: string }[];
 };
 
+/** The timer of how long a group may take; with its path. */
+const GROUP_TIMER = "timeout.";
+
 /** The timer that holds a run back until its `notBefore`. */
 const START_TIMER = "start";
 /** The timer of the time that called-off tasks get to stop. */
@@ -127,6 +130,13 @@ function take(standing: RunStanding, event: RunEvent): void {
     case "agent.handoff":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
       if (isEnding(standing.status) && standing.current.length === 0) clear(standing, CANCEL_TIMER);
+      break;
+    case "step.completed":
+    case "step.failed":
+      // A group that has ended has its time no more.
+      if (standing.timers.length > 0) {
+        standing.timers = standing.timers.filter(({ id }) => id !== `${GROUP_TIMER}${event.data.step}`);
+      }
       break;
     case "step.cancelled":
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);

@@ -21,6 +21,7 @@ import {
   type Instance,
   instanceAt,
   instanceIn,
+  isMany,
   loopOf,
   wholeOf,
   withEach,
@@ -46,6 +47,8 @@ export type Making = {
 };
 
 export const RETRY_TIMER = "retry.";
+/** How long a group may take; with its path. What ends the group ends it: it is not told apart. */
+export const GROUP_TIMER = "timeout.";
 
 export function say(making: Making, event: Decision): void {
   making.moves.push({ type: "say", event });
@@ -60,6 +63,7 @@ export function taskIdOf({ path }: Instance, attempt: number): string {
 export function complete(making: Making, instance: Instance, output: unknown, taskId?: string): void {
   const { path, node, index } = instance;
   const said = { type: "step.completed", data: { step: path, ...(taskId !== undefined && { taskId }) } } as const;
+  stopClock(making, instance);
   if (index === undefined) endStep(making, instance, { status: "completed", output }, said);
   else {
     say(making, said);
@@ -166,7 +170,10 @@ export function fail(making: Making, instance: Instance, { taskId, error }: Fail
       error: at === instance ? error : upward,
     },
   });
-  for (const at of failed) if (at !== catcher) say(making, said(at));
+  for (const at of failed) {
+    stopClock(making, at);
+    if (at !== catcher) say(making, said(at));
+  }
   if (!catcher) {
     making.isOver = true;
     making.moves.push({ type: "fail", error: upward, step: instance.path });
@@ -199,7 +206,8 @@ function callOffWithin(making: Making, instance: Instance, failed: readonly Inst
     const { path: step, node } = inner;
     const attempt = typeof body === "number" ? Math.abs(body) : 0;
     const taskId = taskIdOf(inner, attempt);
-    const timer = `${RETRY_TIMER}${step}`;
+    const timer = typeof body === "number" ? `${RETRY_TIMER}${step}` : `${GROUP_TIMER}${step}`;
+    const isTimed = typeof body === "number" ? body < 0 : body !== null && node.step.timeoutMs !== undefined;
     const isOpen = typeof body === "number" && body > 0;
     // Nothing is on record of what has not been begun.
     if (body === 0 || body === -1) continue;
@@ -212,10 +220,16 @@ function callOffWithin(making: Making, instance: Instance, failed: readonly Inst
         step,
         ...(agent !== undefined && { agent }),
         ...(isOpen && { taskId }),
-        ...(typeof body === "number" && body < 0 && { timer }),
+        ...(isTimed && { timer }),
       },
     });
   }
+}
+
+/** Nobody waits for the time of a group that has ended. */
+function stopClock(making: Making, { node, path, index }: Instance): void {
+  if (!node.body || node.step.timeoutMs === undefined || (index === undefined && isMany(node))) return;
+  making.moves.push({ type: "callOff", timer: `${GROUP_TIMER}${path}` });
 }
 
 function agentOf({ step }: Node, body: unknown): string | undefined {

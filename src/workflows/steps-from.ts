@@ -85,7 +85,9 @@ function toStep(
 ): { step: StepDefinition; problems: Problem[] } {
   const { id, agent = "", steps, after = [], when, needs, onError, input, forEach, concurrency, repeat } = draft;
   // A group is no task: what is tried again, or undone, are the tasks in it.
-  const { parts, problems } = steps ? policiesOf({}, undefined, place) : policiesOf(draft, defaults, place);
+  const { parts, problems } = steps
+    ? policiesOf({ timeoutMs: draft.timeoutMs }, undefined, place)
+    : policiesOf(draft, defaults, place);
   const { compensate, ...policies } = parts;
   const step: StepDefinition = {
     ...(steps ? { kind: "group", steps: [] } : { kind: "agent", agent, ...(compensate && { compensate }) }),

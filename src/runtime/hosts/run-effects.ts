@@ -13,7 +13,7 @@ import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { OpenTask } from "../../workflows/plan.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type Effect, isCallingOff, isDone, isEnding, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
-import { CANCEL_TIMER, START_TIMER } from "../../workflows/supervisor-machine.ts";
+import { CANCEL_TIMER, START_TIMER, timerChild } from "../../workflows/supervisor-machine.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Happening, Resent, Sendings } from "./run-draft.ts";
@@ -68,6 +68,7 @@ export type RunEffects = {
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
   const { runId, definition, projection, desk, clock, metrics, snapshot, happen } = options;
   const sendings = new Map(options.sendings);
+  /** By their names as children. */
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
@@ -163,11 +164,8 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   }
 
   /** The run goes on without it: who has it is told so here, and who takes it from now on is a stray. */
-  function callOff({ taskId, timer }: Extract<RunEvent, { type: "step.cancelled" }>["data"]) {
+  function callOff({ taskId }: Extract<RunEvent, { type: "step.cancelled" }>["data"]) {
     if (taskId !== undefined) desk.tell(runId, notWaitedFor(taskId));
-    if (timer === undefined) return;
-    timers.get(timer)?.();
-    timers.delete(timer);
   }
 
   function stop(child: string) {
@@ -178,6 +176,8 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       if (isDone(now)) desk.forget(runId, child);
       return;
     }
+    timers.get(child)?.();
+    timers.delete(child);
     leave(child);
   }
 
@@ -201,15 +201,16 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   }
 
   function setTimer(id: string, dueAt: string) {
-    timers.get(id)?.();
+    const child = timerChild(id);
+    timers.get(child)?.();
     const due = Date.parse(dueAt);
     const fire = () => {
-      timers.delete(id);
+      timers.delete(child);
       const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
       if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
     };
     // A start is asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
-    timers.set(id, clock.at(due, fire, id === START_TIMER ? undefined : Math.max(0, due - options.now())));
+    timers.set(child, clock.at(due, fire, id === START_TIMER ? undefined : Math.max(0, due - options.now())));
   }
 
   function traceparent(taskId: string): string {
