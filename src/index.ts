@@ -37,7 +37,7 @@ export {
 // Serve
 export type { TroupeConfig } from "./runtime/config/define-config.ts";
 export { defineConfig } from "./runtime/config/define-config.ts";
-export type { AgentListing, WorkflowListing } from "./runtime/edges/api.ts";
+export type { AgentListing } from "./runtime/edges/api.ts";
 // Run
 export type {
   Client,
@@ -54,6 +54,7 @@ export type { DeadLetterRecord } from "./runtime/edges/dead-letter-record.ts";
 export type { LiveEvent } from "./runtime/edges/run-feed.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
 export { serve } from "./runtime/edges/serve.ts";
+export type { WorkflowListing, WorkflowPut, WorkflowSource, WorkflowVersion } from "./runtime/edges/workflow-api.ts";
 export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";

@@ -37,6 +37,9 @@ export function subjectsFor(prefix = "troupe") {
     /** Where a long run stands, so that its journal need not be read from the beginning; the newest of a subject counts. */
     snapshot: (runId: string) => `${prefix}.snapshots.${runId}`,
     allSnapshots: `${prefix}.snapshots.*`,
+    /** Every change of a workflow's stored definition. */
+    definition: (workflow: string) => `${prefix}.definitions.${workflow}`,
+    allDefinitions: `${prefix}.definitions.*`,
     dead: (kind: "requests" | "tasks", name: string) => `${prefix}.dead.${kind}.${name}`,
     allDead: `${prefix}.dead.>`,
     /** How far each host's durable spans are exported; the newest message of a subject counts. */
@@ -59,6 +62,7 @@ export function subjectsFor(prefix = "troupe") {
       tasks: `${streams}_TASKS`,
       signals: `${streams}_SIGNALS`,
       snapshots: `${streams}_SNAPSHOTS`,
+      definitions: `${streams}_DEFINITIONS`,
       dead: `${streams}_DEAD`,
       exported: `${streams}_EXPORTED`,
       // What the object store calls the stream of a bucket.

@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { Agent } from "../../actors/agent.ts";
 import { problemsOf } from "../../actors/schema-problems.ts";
 import { strict } from "../../actors/strict.ts";
+import type { Tool } from "../../actors/tool.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { type ModelOf, openProviders } from "../models/providers.ts";
@@ -24,6 +25,8 @@ export type Config = {
   dir: string;
   agents: ReadonlyMap<string, Agent>;
   workflows: ReadonlyMap<string, WorkflowDefinition>;
+  /** Those of the file, by name; agents that come from elsewhere may name them. */
+  tools: ReadonlyMap<string, Tool>;
   /** As written. */
   providers: { readonly [name: string]: unknown };
   /** Gives each agent its model. */
@@ -102,7 +105,7 @@ export async function checkConfig(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  return { fileName, dir, agents, workflows, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
+  return { fileName, dir, agents, workflows, tools, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

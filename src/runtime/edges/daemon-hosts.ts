@@ -98,8 +98,9 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     v: 1,
     host,
     incarnation,
-    agents: agents.map(({ name }) => name),
+    agents: agentHost.hosted(),
     workflows: definitions.offers(),
+    ...(definitions.older().length > 0 && { older: definitions.older() }),
     load: { runs: runs.size(), tasks: agentHost.load().running },
     ...(!takesPart && { starting: true }),
   });

@@ -69,6 +69,7 @@ export async function serveConfig({ config, options, logger, telemetry = true }:
     agents: [...config.agents.values()],
     workflows: [...config.workflows.values()],
     modelFor: config.modelOf,
+    tools: config.tools,
     logger,
     tracing,
     metrics,

@@ -25,8 +25,10 @@ export type Beat = {
   incarnation: string;
   /** Agents whose mailboxes it serves. */
   agents: string[];
-  /** Workflows it can drive, each as `name@hash`. */
+  /** Workflows it takes requests for, each as `name@hash`. */
   workflows: string[];
+  /** Other versions it can go on with, each as `name@hash`. */
+  older?: string[];
   load: { runs: number; tasks: number };
   /** It does not know yet which runs there are, and takes none over. */
   starting?: true;
@@ -142,7 +144,7 @@ export function startPresence(options: PresenceOptions): Presence {
       // P5
       if (known.host === heard.host && known.incarnation !== heard.incarnation) lose(known, "restarted");
     }
-    const offers = `${heard.agents.join()} ${heard.workflows.join()}`;
+    const offers = `${heard.agents.join()} ${heard.workflows.join()} ${heard.older?.join()}`;
     const before = seen.get(heard.incarnation);
     seen.set(heard.incarnation, { beat: heard, at: performance.now(), offers });
     if (before?.offers === offers) return;
@@ -169,7 +171,7 @@ export function startPresence(options: PresenceOptions): Presence {
   function parse(message: Msg): Beat | undefined {
     try {
       const heard = message.json<Beat>();
-      const names = [heard.host, heard.incarnation, ...heard.agents, ...heard.workflows];
+      const names = [heard.host, heard.incarnation, ...heard.agents, ...heard.workflows, ...(heard.older ?? [])];
       if (heard.v === 1 && names.every((name) => typeof name === "string")) return heard;
     } catch {
       // Falls through to the same words.
@@ -177,6 +179,11 @@ export function startPresence(options: PresenceOptions): Presence {
     logger.debug({ subject: message.subject }, "not a beat");
     return undefined;
   }
+}
+
+/** Whether a daemon can go on with runs of a version, which is named as in beats. */
+export function canGoOnWith({ workflows, older }: Beat, offer: string): boolean {
+  return workflows.includes(offer) || older?.includes(offer) === true;
 }
 
 /**
