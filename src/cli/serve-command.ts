@@ -20,20 +20,24 @@ export function addServeCommand(program: Command): void {
     .command("serve")
     .description("Run the daemon: host agents, drive workflows.")
     .option("--config <file>", "YAML, JSON, TypeScript or JavaScript. (default: the troupe.* here)")
+    .option("--no-config", "Without a configuration: agents and workflows are those that were put into the troupe.")
     .addHelpText("after", EXAMPLES);
   does(addOptionFlags(command), serveUntilStopped);
 }
 
-async function serveUntilStopped(given: Given & { config?: string }): Promise<void> {
+async function serveUntilStopped(given: Given & { config?: string | false }): Promise<void> {
   const stop = listenForStop();
   // Loaded here: the daemon is most of the start-up time, and the other commands do without.
-  const [{ loadConfig }, { resolveOptions }, { openLogger }, { serveConfig }] = await Promise.all([
+  const [{ checkConfig, loadConfig }, { resolveOptions }, { openLogger }, { serveConfig }] = await Promise.all([
     import("../runtime/config/load-config.ts"),
     import("../runtime/config/resolve-options.ts"),
     import("../runtime/edges/logger.ts"),
     import("../runtime/edges/serve.ts"),
   ]);
-  const config = await loadConfig(given.config, process.cwd());
+  const config =
+    given.config === false
+      ? await checkConfig({}, { fileName: "--no-config", dir: process.cwd() })
+      : await loadConfig(given.config, process.cwd());
   const { options, warnings } = resolveOptions({
     flags: flagsOf(given),
     env: process.env,

@@ -16,7 +16,8 @@ export function diffData(before: unknown, after: unknown, path = ""): Difference
     if (!old.entries.has(key)) return [{ path: below, after: young.entries.get(key) }];
     return diffData(old.entries.get(key), young.entries.get(key), below);
   });
-  const isMoved = old.kind === "by id" && differences.length === 0 && !same([...old.entries.keys()], [...young.entries.keys()]);
+  const isMoved =
+    old.kind === "by id" && differences.length === 0 && !same([...old.entries.keys()], [...young.entries.keys()]);
   return isMoved ? [{ path, before: [...old.entries.keys()], after: [...young.entries.keys()] }] : differences;
 }
 

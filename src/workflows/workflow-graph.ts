@@ -138,7 +138,8 @@ function notesOf(step: { readonly [key: string]: unknown }): string[] {
   if (isRecord(retry) && typeof retry.maxAttempts === "number") notes.push(`${retry.maxAttempts} attempts`);
   if (compensate !== undefined) {
     const kind = isRecord(compensate) ? STEP_KINDS.find((key) => key in compensate) : undefined;
-    const by = typeof compensate === "string" ? compensate : kind && isRecord(compensate) ? compensate[kind] : undefined;
+    const by =
+      typeof compensate === "string" ? compensate : kind && isRecord(compensate) ? compensate[kind] : undefined;
     notes.push(typeof by === "string" ? `undone by ${by}` : "undone when the run fails");
   }
   return notes;
@@ -151,7 +152,8 @@ function switchEdges(choice: unknown, from: string, prefix: string): GraphEdge[]
   for (const [value, target] of Object.entries(isRecord(choice.cases) ? choice.cases : {})) {
     if (typeof target === "string") values.set(target, [...(values.get(target) ?? []), value]);
   }
-  if (typeof choice.default === "string") values.set(choice.default, [...(values.get(choice.default) ?? []), "otherwise"]);
+  if (typeof choice.default === "string")
+    values.set(choice.default, [...(values.get(choice.default) ?? []), "otherwise"]);
   return [...values].map(([to, labels]) => ({ from, to: `${prefix}${to}`, kind: "switch", label: labels.join(", ") }));
 }
 

@@ -37,7 +37,11 @@ export async function readSections(path: string, cwd: string): Promise<FileSecti
   const unknown = Object.keys(data).filter((key) => !SECTIONS.includes(key));
   const problems = unknown.map((key) => {
     const meant = nearest(key, SECTIONS);
-    return problemAt({ file: path, path: key }, `one of the keys ${SECTIONS.join(", ")}${meant ? ` (did you mean ${meant}?)` : ""}`, showValue(key));
+    return problemAt(
+      { file: path, path: key },
+      `one of the keys ${SECTIONS.join(", ")}${meant ? ` (did you mean ${meant}?)` : ""}`,
+      showValue(key),
+    );
   });
   for (const key of ["agents", "workflows"]) {
     const section = data[key] ?? {};
@@ -78,7 +82,11 @@ function sectionsOfOne(data: { [key: string]: unknown }, path: string, locate: F
 
 async function sectionsOfModule(path: string, cwd: string): Promise<FileSections> {
   const { agents, workflows, providers, tools, daemon, fileName } = await loadConfig(path, cwd);
-  const others = { tools: tools.size > 0, providers: Object.keys(providers).length > 0, daemon: Object.keys(daemon).length > 0 };
+  const others = {
+    tools: tools.size > 0,
+    providers: Object.keys(providers).length > 0,
+    daemon: Object.keys(daemon).length > 0,
+  };
   return {
     ...exportDefinition([...workflows.values()], [...agents.values()]),
     others: OTHERS.filter((key) => others[key as keyof typeof others]),
