@@ -8,6 +8,7 @@ import { addEventsCommand } from "./events-command.ts";
 import { reportError } from "./report-error.ts";
 import { addRunCommand } from "./run-command.ts";
 import { addRunsCommands } from "./runs-commands.ts";
+import { addSchemaCommand } from "./schema-command.ts";
 import { addServeCommand } from "./serve-command.ts";
 import { addValidateCommand } from "./validate-command.ts";
 
@@ -35,6 +36,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
   addDeadCommands(program);
   addDoctorCommand(program);
   addValidateCommand(program);
+  addSchemaCommand(program);
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (error) {

@@ -44,7 +44,7 @@ const switchSchema = strict({
   default: nameSchema.optional(),
 });
 
-const stepSchema = strict({
+export const stepSchema = strict({
   id: nameSchema,
   agent: nameSchema,
   after: z
@@ -70,6 +70,8 @@ const common = {
     .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
       error: "expected a zod schema or a JSON Schema",
     })
+    // For the JSON Schema of files.
+    .meta({ type: "object" })
     .optional(),
   timeoutMs: durationSchema.optional(),
 };

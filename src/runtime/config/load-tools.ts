@@ -10,7 +10,8 @@ import { strict } from "../../actors/strict.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { Problem } from "../../errors.ts";
 
-const referenceSchema = strict({ module: z.string().min(1), export: z.string().min(1).optional() });
+/** A tool as a file names it. */
+export const referenceSchema = strict({ module: z.string().min(1), export: z.string().min(1).optional() });
 
 /**
  * Gives the tools of the section `tools` by name. A module gives the export of the tool's name, or the one that `export`

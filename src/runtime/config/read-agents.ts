@@ -1,6 +1,6 @@
 /** The section `agents`. */
 import type { Agent } from "../../actors/agent.ts";
-import { unknownHandoffs } from "../../actors/check-agent.ts";
+import { unknownHandoffs, writtenTargets } from "../../actors/check-agent.ts";
 import { parseAgent } from "../../actors/define-agent.ts";
 import { joinPath, oneOf, problemAt, showValue } from "../../actors/schema-problems.ts";
 import type { Tool } from "../../actors/tool.ts";
@@ -29,7 +29,8 @@ export function readAgents(
     if (parsed.agent) agents.set(name, parsed.agent);
   }
   const placeOf = (name: string) => ({ file, path: joinPath("agents", [name]) });
-  problems.push(...unknownHandoffs(agents.values(), new Set(entries.map(({ name }) => name)), placeOf));
+  const targets = entries.map(({ name, raw }) => agents.get(name) ?? writtenTargets(name, raw));
+  problems.push(...unknownHandoffs(targets, new Set(entries.map(({ name }) => name)), placeOf));
   for (const agent of agents.values()) problems.push(...unknownProvider(agent, context));
   return { agents, known: withStandIns(agents, entries) };
 }

@@ -1,6 +1,6 @@
 /** Reads agents and workflows together, from one file or from what was sent: everything that is wrong with them at once. */
 import type { Agent } from "../../actors/agent.ts";
-import { unknownHandoffs } from "../../actors/check-agent.ts";
+import { unknownHandoffs, writtenTargets } from "../../actors/check-agent.ts";
 import { parseAgent } from "../../actors/define-agent.ts";
 import { joinPath, placeAt, problemAt, showValue } from "../../actors/schema-problems.ts";
 import type { Tool } from "../../actors/tool.ts";
@@ -47,7 +47,10 @@ export function readDefinitions(sections: DefinitionSections, context: Definitio
     }
   }
   const names = new Set([...known.keys(), ...Object.keys(sections.agents ?? {})]);
-  problems.push(...unknownHandoffs(agents.values(), names, (name) => at("agents", name)));
+  const targets = Object.entries(sections.agents ?? {}).map(
+    ([name, raw]) => agents.get(name) ?? writtenTargets(name, raw),
+  );
+  problems.push(...unknownHandoffs(targets, names, (name) => at("agents", name)));
 
   const all = new Map([...known, ...standInsFor(sections.agents ?? {}, names), ...agents]);
   const workflows = new Map<string, WorkflowDefinition>();
