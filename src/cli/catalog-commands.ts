@@ -18,7 +18,6 @@ export function addCatalogCommands(program: Command): void {
   does(asksDaemon(program.command("agents").description("List the agents and who hosts them.")), listAgents);
   const workflows = program
     .command("workflows")
-    // What stands after a command of its own is that command's.
     .enablePositionalOptions()
     .description("List, show, draw and store workflows.")
     .argument("[name]", "the one to show; a command goes before a workflow of its name");

@@ -26,6 +26,8 @@ export async function runCli(args: readonly string[]): Promise<void> {
     .version(VERSION, "-V, --version", "Print the version.")
     .helpOption("-h, --help", "Print help.")
     .helpCommand(false)
+    // What stands after a command is that command's, also where commands within it have flags of the same name.
+    .enablePositionalOptions()
     .exitOverride()
     .addHelpText("after", HELP);
   addServeCommand(program);

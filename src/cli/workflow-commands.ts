@@ -111,7 +111,7 @@ async function showDiff(given: Asked, name: string, from?: string, to?: string):
     const before = from ?? (await versionBefore(client, name, to));
     return Promise.all([client.workflowSource(name, before), client.workflowSource(name, to)]);
   });
-  const differences = diffData(shown(older), shown(newer));
+  const differences = diffData(older.file, newer.file);
   if (given.json) return printJson(differences);
   print(dim(`${titleOf(older)} → ${titleOf(newer)}`));
   if (differences.length === 0) print("No difference.");
@@ -126,15 +126,6 @@ async function versionBefore(client: Client, name: string, newer: string | undef
   if (before?.number === undefined)
     throw new UsageError(`from: expected a version, for ${name} has none before this one`);
   return `#${before.number}`;
-}
-
-/** By itself a workflow needs no path that leads to it. */
-function shown({ workflow, file, version }: WorkflowSource): object {
-  return {
-    version,
-    ...file.workflows[workflow],
-    ...(Object.keys(file.agents).length > 0 && { "its agents": file.agents }),
-  };
 }
 
 function titleOf({ workflow, version, number: n, hash }: WorkflowSource): string {
