@@ -35,8 +35,20 @@ export {
   UsageError,
 } from "./errors.ts";
 // Serve
+export type { CreateWorkflowOptions } from "./runtime/config/create-workflow.ts";
+export { createWorkflow } from "./runtime/config/create-workflow.ts";
 export type { TroupeConfig } from "./runtime/config/define-config.ts";
 export { defineConfig } from "./runtime/config/define-config.ts";
+export type { DefinitionFormat } from "./runtime/config/definition-text.ts";
+export { toDefinitionFile } from "./runtime/config/definition-text.ts";
+export type {
+  CreatedWorkflow,
+  FactoryResult,
+  RegisteredWorkflow,
+  WorkflowFactory,
+  WorkflowMeta,
+} from "./runtime/config/workflow-registry.ts";
+export { registeredWorkflows, registerWorkflow } from "./runtime/config/workflow-registry.ts";
 export type { AgentListing } from "./runtime/edges/api.ts";
 // Run
 export type {
@@ -55,6 +67,7 @@ export type { LiveEvent } from "./runtime/edges/run-feed.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
 export { serve } from "./runtime/edges/serve.ts";
 export type { WorkflowListing, WorkflowPut, WorkflowSource, WorkflowVersion } from "./runtime/edges/workflow-api.ts";
+export type { DefinitionsToPut, PutOptions } from "./runtime/edges/workflow-calls.ts";
 export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
@@ -67,6 +80,8 @@ export type {
 } from "./workflows/define-workflow.ts";
 export { defineWorkflow } from "./workflows/define-workflow.ts";
 export type { WorkflowDefinition } from "./workflows/definition.ts";
+export type { DefinitionFile } from "./workflows/export-definition.ts";
+export { exportDefinition } from "./workflows/export-definition.ts";
 export type { RunEvent, RunEventType } from "./workflows/run-events.ts";
 export type { RunRecord, StepRecord } from "./workflows/run-record.ts";
 export type { RunStatus } from "./workflows/run-status.ts";

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { VERSION } from "../runtime/version.ts";
 import { addCatalogCommands } from "./catalog-commands.ts";
 import { addDeadCommands } from "./dead-commands.ts";
+import { addDevCommand } from "./dev-command.ts";
 import { addDoctorCommand } from "./doctor-command.ts";
 import { addEventsCommand } from "./events-command.ts";
 import { reportError } from "./report-error.ts";
@@ -31,6 +32,7 @@ export async function runCli(args: readonly string[]): Promise<void> {
     .exitOverride()
     .addHelpText("after", HELP);
   addServeCommand(program);
+  addDevCommand(program);
   addRunCommand(program);
   addRunsCommands(program);
   addCatalogCommands(program);

@@ -27,6 +27,8 @@ export type Config = {
   workflows: ReadonlyMap<string, WorkflowDefinition>;
   /** Those of the file, by name; agents that come from elsewhere may name them. */
   tools: ReadonlyMap<string, Tool>;
+  /** The modules that tools are from, as written. */
+  toolModules: readonly string[];
   /** As written. */
   providers: { readonly [name: string]: unknown };
   /** Gives each agent its model. */
@@ -105,7 +107,24 @@ export async function checkConfig(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  return { fileName, dir, agents, workflows, tools, providers: providers ?? {}, modelOf, daemon: daemon ?? {} };
+  return {
+    fileName,
+    dir,
+    agents,
+    workflows,
+    tools,
+    toolModules: modulesIn(parsed.data.tools),
+    providers: providers ?? {},
+    modelOf,
+    daemon: daemon ?? {},
+  };
+}
+
+function modulesIn(tools: Section | null | undefined): string[] {
+  const modules = Object.values(tools ?? {}).map((tool) =>
+    typeof tool === "object" && tool !== null && "module" in tool ? tool.module : undefined,
+  );
+  return [...new Set(modules.filter((module) => typeof module === "string"))];
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

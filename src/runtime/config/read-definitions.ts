@@ -41,10 +41,6 @@ export function readDefinitions(sections: DefinitionSections, context: Definitio
     if (!read.agent) continue;
     agents.set(name, read.agent);
     if (!read.agent.remote) problems.push(...problemsOfModel(read.agent, modelFor, file));
-    if (read.agent.apiKey !== undefined) {
-      const expected = "none in what everybody may read: the daemons' `providers` or variables have it";
-      problems.push(problemAt(at("agents", name, "apiKey"), expected, "an API key"));
-    }
   }
   const names = new Set([...known.keys(), ...Object.keys(sections.agents ?? {})]);
   const targets = Object.entries(sections.agents ?? {}).map(

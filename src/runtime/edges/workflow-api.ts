@@ -144,7 +144,12 @@ export function openWorkflowApi({ definitions, stored, means, agents, living }: 
       const known = new Map(agents().map((agent) => [agent.name, agent]));
       for (const name of living().flatMap((beat) => beat.agents)) if (!known.has(name)) known.set(name, remote(name));
       const read = readDefinitions({ agents: writtenAgents, workflows: writtenWorkflows }, { ...means(), known });
-      const problems = [...read.problems, ...nothing(names), ...strangers(expected, names)];
+      const problems = [
+        ...read.problems,
+        ...nothing(names),
+        ...strangers(expected, names),
+        ...keysIn(read.agents.values()),
+      ];
       // W1
       if (problems.length > 0) throw new DefinitionError(problems);
       const records = [...read.workflows.values()].map((definition) => {
@@ -321,6 +326,15 @@ function strangers(expected: { readonly [name: string]: number } = {}, names: re
   return others.map((name) =>
     problemAt({ path: "expected" }, "the names of the workflows that are put", showValue(name)),
   );
+}
+
+/** Whoever may read definitions would read them too. */
+function keysIn(agents: Iterable<Agent>): Problem[] {
+  return [...agents].flatMap(({ name, apiKey }) => {
+    if (apiKey === undefined) return [];
+    const expected = "none in what everybody may read: the daemons' `providers` or variables have it";
+    return [problemAt({ path: `agents.${name}.apiKey` }, expected, "an API key")];
+  });
 }
 
 /** An agent that somebody else serves: whom it may hand over to is not known here. */
