@@ -6,7 +6,7 @@ import { numberedIds } from "./finish-deterministic.ts";
 import type { WrittenWorkflow } from "./written-workflow.ts";
 
 /** What a step does, by the key that says so. */
-export const STEP_KINDS = ["agent", "tool", "approval", "wait", "workflow", "steps"] as const;
+const STEP_KINDS = ["agent", "tool", "approval", "wait", "workflow", "steps"] as const;
 export type StepKind = (typeof STEP_KINDS)[number];
 
 export type GraphNode = {

@@ -38,8 +38,8 @@ export type HeldDefinitions = Definitions & {
   isConfigured(name: string): boolean;
 };
 
-// Beats come twice a second. Who has more versions can go on with all of them, and only says less.
-const MOST_OLDER = 100;
+// Beats are short, and each version has to be read for one. Who has more of them goes on with all, and only says less.
+const MOST_OLDER = 16;
 
 /** Holds definitions by name and hash. */
 export function holdDefinitions(definitions: Iterable<WorkflowDefinition>): HeldDefinitions {

@@ -22,7 +22,16 @@ const lookup = defineTool({
 const librarian = defineAgent({ name: "librarian", instructions: "Help.", model: "any", tools: [lookup] });
 const own = defineWorkflow({ name: "own", agents: [librarian] });
 
+/** What the slow agent was asked, as its model is. */
+const slowCalls: string[] = [];
 const model = rulesModel([
+  {
+    agent: "slow",
+    reply: ({ lastUser, request }) => {
+      slowCalls.push(`${request.instructions} ${lastUser}`);
+      return say(slowCalls.at(-1) ?? "", { delayMs: 1_000 });
+    },
+  },
   { agent: "reader", afterTool: false, reply: callTool("lookup", { word: "tea" }) },
   { agent: "reader", afterTool: true, reply: ({ toolResults }) => say(toolResults[0]?.content ?? "") },
   { reply: ({ lastUser, request }) => say(`${request.instructions} ${lastUser}`) },
@@ -117,6 +126,30 @@ describe("workflows.put", () => {
     await client.deleteWorkflow("own");
     expect(await client.run("own", "tea")).toBe("Help. tea");
     await expect(client.deleteWorkflow("nope")).rejects.toMatchObject({ code: "unknown_workflow" });
+  });
+
+  test("lets an agent that is replaced end what it has at work, and gives what waits to the new one", async () => {
+    const { client } = troupe;
+    const put = (words: string) =>
+      client.putWorkflows({
+        agents: { slow: { ...plain(words), concurrency: 1 } },
+        workflows: { slowly: { agents: ["slow"] } },
+      });
+    await put("One.");
+    const begun = await client.start("slowly", "first");
+    await until("the first is at work", () => slowCalls.length === 1);
+    const waiting = await client.start("slowly", "second");
+    await until("the second waits", async () => (await client.get(waiting.runId)).current.length > 0);
+    await put("Two.");
+    const late = await client.start("slowly", "third");
+    expect(slowCalls).toEqual(["One. first"]);
+    expect(await client.result(begun.runId)).toBe("One. first");
+    expect(await client.result(waiting.runId)).toBe("Two. second");
+    expect(await client.result(late.runId)).toBe("Two. third");
+    // And back: it may still end something as the agent it was.
+    await put("One.");
+    expect(await client.run("slowly", "fourth")).toBe("One. fourth");
+    expect(slowCalls).toHaveLength(4);
   });
 
   test("gives agents the tools that this daemon has", async () => {
