@@ -80,6 +80,8 @@ test("a module's definitions are put as data, and what is none is named", async 
   await write("ab.ts", head + agents.replace("HANDOFF", '"b"') + rest + config);
   expect((await run("workflows", "put", "ab.ts")).stdout).toMatch(/^ab is now version 1 .* with 2 agents/);
   await write("closed.ts", head + agents.replace("HANDOFF", 'handoff("b", { context: () => [] })') + rest + config);
+  await write("one.ts", `${head}export default defineWorkflow({ name: "alone", agents: ["echo"] });\n`);
+  expect((await run("workflows", "put", "one.ts")).stdout).toMatch(/^alone is now version 1/);
   const refused = await run("workflows", "put", "closed.ts");
   expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("agents.a.handoffs[0].context") });
 });

@@ -1,11 +1,10 @@
 /** The parts of a configuration file that can go into the store, whichever of its forms it has. */
-import { basename, extname } from "node:path";
 import { problemAt, showValue } from "../../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import { exportDefinition } from "../../workflows/export-definition.ts";
 import { nearest } from "./did-you-mean.ts";
 import { findConfig } from "./find-config.ts";
-import { loadConfig } from "./load-config.ts";
+import { isWhole, loadDefinitionFile, nameOfOne, OTHERS, othersIn } from "./load-definition-file.ts";
 import { readConfig } from "./read-config.ts";
 
 export type FileSections = {
@@ -17,8 +16,6 @@ export type FileSections = {
   locate(problem: Problem): Problem;
 };
 
-/** Sections that speak of one process. */
-const OTHERS = ["tools", "providers", "daemon"];
 const SECTIONS = ["agents", "workflows", ...OTHERS];
 
 /**
@@ -51,19 +48,9 @@ export async function readSections(path: string, cwd: string): Promise<FileSecti
   return {
     agents: (data.agents ?? {}) as FileSections["agents"],
     workflows: (data.workflows ?? {}) as FileSections["workflows"],
-    others: OTHERS.filter((key) => data[key] !== undefined && data[key] !== null),
+    others: othersIn(data),
     locate: (problem) => locate({ ...problem, file: path }),
   };
-}
-
-/** Whether a file has sections; in a single workflow `agents` is a list. */
-export function isWhole(data: { readonly [key: string]: unknown }): boolean {
-  return "workflows" in data || isObject(data.agents) || OTHERS.some((key) => key in data);
-}
-
-/** What a workflow is called that stands in a file of its own. */
-export function nameOfOne(data: { readonly [key: string]: unknown }, file: string): string {
-  return typeof data.name === "string" ? data.name : basename(file, extname(file));
 }
 
 function sectionsOfOne(data: { [key: string]: unknown }, path: string, locate: FileSections["locate"]): FileSections {
@@ -81,16 +68,11 @@ function sectionsOfOne(data: { [key: string]: unknown }, path: string, locate: F
 }
 
 async function sectionsOfModule(path: string, cwd: string): Promise<FileSections> {
-  const { agents, workflows, providers, tools, daemon, fileName } = await loadConfig(path, cwd);
-  const others = {
-    tools: tools.size > 0,
-    providers: Object.keys(providers).length > 0,
-    daemon: Object.keys(daemon).length > 0,
-  };
+  const { agents, workflows, others } = await loadDefinitionFile(path, cwd);
   return {
     ...exportDefinition([...workflows.values()], [...agents.values()]),
-    others: OTHERS.filter((key) => others[key as keyof typeof others]),
-    locate: (problem) => ({ ...problem, file: fileName }),
+    others,
+    locate: (problem) => ({ ...problem, file: path }),
   };
 }
 

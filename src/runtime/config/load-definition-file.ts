@@ -1,16 +1,18 @@
 /** Reads a file that may be a configuration, a single workflow, or a module that registers some. */
 import { statSync } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname, extname } from "node:path";
 import type { Agent } from "../../actors/agent.ts";
 import { problemAt, showValue } from "../../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { parseWorkflow } from "../../workflows/parse-definition.ts";
-import { isWhole, nameOfOne } from "./definition-sections.ts";
 import { findConfig } from "./find-config.ts";
 import { checkConfig } from "./load-config.ts";
 import { readConfig } from "./read-config.ts";
 import { makeRegistered, registeredDuring } from "./workflow-registry.ts";
+
+/** Sections that speak of one process. */
+export const OTHERS = ["tools", "providers", "daemon"];
 
 /** What a file says of agents and workflows, as sections: maps by name, or lists of what TypeScript has made. */
 export type RawDefinitions = {
@@ -48,25 +50,34 @@ export async function readDefinitionFile(file: string, shown: string): Promise<R
   };
 }
 
+/** What one file defines. */
+export type LoadedDefinitions = {
+  agents: ReadonlyMap<string, Agent>;
+  workflows: ReadonlyMap<string, WorkflowDefinition>;
+  /** Sections that are there and belong to each daemon. */
+  others: string[];
+};
+
 /**
  * Reads the agents and workflows of one file by itself, and checks them.
  *
  * @throws UsageError when there is no such file; DefinitionError with everything that is wrong in it.
  */
-export async function loadDefinitionFile(
-  path: string,
-  cwd: string,
-): Promise<{ agents: ReadonlyMap<string, Agent>; workflows: ReadonlyMap<string, WorkflowDefinition> }> {
+export async function loadDefinitionFile(path: string, cwd: string): Promise<LoadedDefinitions> {
   const file = findConfig(path, cwd);
   const { agents, workflows, data, locate } = await readDefinitionFile(file, path);
   // With sections it brings its own tools and providers; without them its agents are elsewhere.
-  if (isObject(data) && isWhole(data)) return checkConfig(data, { fileName: path, dir: dirname(file), locate });
+  if (isObject(data) && isWhole(data)) {
+    const checked = await checkConfig(data, { fileName: path, dir: dirname(file), locate });
+    return { ...checked, others: othersIn(data) };
+  }
   if (Array.isArray(workflows)) {
     const known = Array.isArray(agents) ? agents.filter(isAgent) : [];
     const made = workflows.filter(isDefinition);
     return {
       agents: new Map(known.map((one) => [one.name, one])),
       workflows: new Map(made.map((one) => [one.name, one])),
+      others: [],
     };
   }
   const problems: Problem[] = [];
@@ -76,7 +87,22 @@ export async function loadDefinitionFile(
     return parsed.definition ? [[name, parsed.definition] as const] : [];
   });
   if (problems.length > 0) throw new DefinitionError(problems);
-  return { agents: new Map(), workflows: new Map(read) };
+  return { agents: new Map(), workflows: new Map(read), others: [] };
+}
+
+/** Whether a file has sections; in a single workflow `agents` is a list. */
+export function isWhole(data: { readonly [key: string]: unknown }): boolean {
+  return "workflows" in data || isObject(data.agents) || OTHERS.some((key) => key in data);
+}
+
+/** The sections of a file that are not about agents and workflows. */
+export function othersIn(data: { readonly [key: string]: unknown }): string[] {
+  return OTHERS.filter((key) => data[key] !== undefined && data[key] !== null);
+}
+
+/** What a workflow is called that stands in a file of its own. */
+export function nameOfOne(data: { readonly [key: string]: unknown }, file: string): string {
+  return typeof data.name === "string" ? data.name : basename(file, extname(file));
 }
 
 type Any = {

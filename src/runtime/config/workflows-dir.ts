@@ -5,15 +5,13 @@ import type { Agent } from "../../actors/agent.ts";
 import { problemAt, showValue } from "../../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { CheckedConfig } from "./load-config.ts";
-import { type RawDefinitions, readDefinitionFile } from "./load-definition-file.ts";
+import { othersIn, type RawDefinitions, readDefinitionFile } from "./load-definition-file.ts";
 import { readAgents } from "./read-agents.ts";
 import { readWorkflows } from "./read-workflows.ts";
 
 /** Files that are read; what begins with a dot or an underscore is not. */
 const DEFINITION = /^[^._].*\.(ya?ml|json|m?[jt]s)$/;
 const DECLARATIONS = /\.d\.m?ts$/;
-/** Each belongs to one process, so a folder that daemons may share has none of them. */
-const OTHERS = ["tools", "providers", "daemon"];
 
 /** Whether a file of the folder is read. */
 export function isDefinitionFile(name: string): boolean {
@@ -80,9 +78,10 @@ async function readFiles(dir: string, problems: Problem[]): Promise<ReadFile[]> 
   return files;
 }
 
+/** Each belongs to one process, and a folder may be for many. */
 function strangeSections({ data }: RawDefinitions, file: string): Problem[] {
   if (typeof data !== "object" || data === null || Array.isArray(data)) return [];
-  return OTHERS.filter((key) => key in data).map((key) => {
+  return othersIn(data as { [key: string]: unknown }).map((key) => {
     const expected = "agents and workflows alone; this belongs into the configuration";
     return problemAt({ file, path: key }, expected, `the section \`${key}\``);
   });
