@@ -8,15 +8,11 @@
  * W3  A change is stored behind the one it was decided on; when another one was quicker, whoever asked is told.
  */
 import type { Agent } from "../../actors/agent.ts";
-import { defineAgent } from "../../actors/define-agent.ts";
-import { problemAt, showValue } from "../../actors/schema-problems.ts";
-import { DefinitionError, NotFoundError, type Problem } from "../../errors.ts";
+import { NotFoundError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import { canonicalJson } from "../../workflows/definition-hash.ts";
 import { type DefinitionFile, writeDefinitions } from "../../workflows/export-definition.ts";
-import { agentsNamedIn, type WrittenWorkflow } from "../../workflows/written-workflow.ts";
-import { readDefinitions } from "../config/read-definitions.ts";
-import { contentOf, edgesOf, FORM, type PutRecord } from "../hosts/definition-record.ts";
+import { agentsNamedIn } from "../../workflows/written-workflow.ts";
+import type { PutRecord } from "../hosts/definition-record.ts";
 import { type HeldDefinitions, offerOf } from "../hosts/definitions.ts";
 import type { Beat } from "../hosts/presence.ts";
 import type { AgentMeans } from "../hosts/stored-agents.ts";
@@ -24,6 +20,7 @@ import type { StoredDefinitions } from "../hosts/stored-definitions.ts";
 import type { StoredVersion, StoredWorkflow } from "../hosts/stored-versions.ts";
 import { ConflictError } from "./api-errors.ts";
 import type { ApiRequest } from "./api-requests.ts";
+import { type DraftRecord, isSame, readPut } from "./read-put.ts";
 
 /** A workflow as `workflows.list` shows it. */
 export type WorkflowListing = {
@@ -141,24 +138,15 @@ export function openWorkflowApi({ definitions, stored, means, agents, living }: 
     async put({ agents: writtenAgents = {}, workflows: writtenWorkflows, expected, by }) {
       const names = Object.keys(writtenWorkflows);
       await Promise.all(names.map((name) => stored.refresh(name)));
-      const known = new Map(agents().map((agent) => [agent.name, agent]));
-      for (const name of living().flatMap((beat) => beat.agents)) if (!known.has(name)) known.set(name, remote(name));
-      const read = readDefinitions({ agents: writtenAgents, workflows: writtenWorkflows }, { ...means(), known });
-      const problems = [
-        ...read.problems,
-        ...nothing(names),
-        ...strangers(expected, names),
-        ...keysIn(read.agents.values()),
-      ];
       // W1
-      if (problems.length > 0) throw new DefinitionError(problems);
-      const records = [...read.workflows.values()].map((definition) => {
-        return recordOf(definition, writtenWorkflows[definition.name] as WrittenWorkflow, writtenAgents, by);
-      });
+      const records = readPut(
+        { agents: writtenAgents, workflows: writtenWorkflows, expected, by },
+        { ...means(), agents: agents(), served: living().flatMap((beat) => beat.agents) },
+      );
       // None of several may turn out to be late after others are stored, as far as can be told.
-      for (const record of records) check(record, expected?.[record.workflow]);
+      const decided = records.map((record) => ({ record, known: checked(record, expected?.[record.workflow]) }));
       const put: WorkflowPut[] = [];
-      for (const record of records) put.push(await store(record));
+      for (const { record, known } of decided) put.push(await store(record, known));
       const used = new Set(put.flatMap((one) => one.agents));
       const unused = Object.keys(writtenAgents).filter((name) => !used.has(name));
       await knownEverywhere(put);
@@ -220,16 +208,16 @@ export function openWorkflowApi({ definitions, stored, means, agents, living }: 
     return { workflow, version, hash, number, file, ...(problems.length > 0 && { problems }) };
   }
 
-  /** W3: what can be told before anything is stored. */
-  function check(record: Omit<PutRecord, "number" | "at">, expected: number | undefined): void {
+  /** W3: what a record is decided on, if that is what was expected. */
+  function checked(record: DraftRecord, expected: number | undefined): StoredWorkflow | undefined {
     const known = definitions.stored(record.workflow);
-    if (expected === undefined || isSame(known?.current?.record, record)) return;
-    if (expected !== (known?.last.number ?? 0)) throw conflict(record.workflow, known, expected);
+    const isExpected = expected === undefined || expected === (known?.last.number ?? 0);
+    if (isExpected || isSame(known?.current?.record, record)) return known;
+    throw conflict(record.workflow, known, expected);
   }
 
-  async function store(draft: Omit<PutRecord, "number" | "at">): Promise<WorkflowPut> {
+  async function store(draft: DraftRecord, known: StoredWorkflow | undefined): Promise<WorkflowPut> {
     const { workflow, version, hash } = draft;
-    const known = definitions.stored(workflow);
     const kept = known?.current?.record;
     const told = { workflow, version, hash, agents: Object.keys(draft.agents) };
     // W2
@@ -255,7 +243,9 @@ export function openWorkflowApi({ definitions, stored, means, agents, living }: 
 
   function absent({ workflow, hash }: WorkflowPut): string[] {
     const offer = offerOf(workflow, hash);
-    return living().flatMap((beat) => (beat.workflows.includes(offer) ? [] : [beat.host]));
+    // One that is starting has not read what is stored yet.
+    const started = living().filter((beat) => !beat.starting);
+    return started.flatMap((beat) => (beat.workflows.includes(offer) ? [] : [beat.host]));
   }
 
   function withAbsent(put: WorkflowPut): WorkflowPut {
@@ -281,33 +271,6 @@ function rowOf({ record, hash, trouble }: StoredVersion, current: boolean): Work
   return { version, hash, from: "store", current, number, at, ...who, ...(trouble !== undefined && { trouble }) };
 }
 
-/** A record without its place among the others. */
-function recordOf(
-  definition: WorkflowDefinition,
-  source: WrittenWorkflow,
-  agents: { readonly [name: string]: unknown },
-  by: string | undefined,
-): Omit<PutRecord, "number" | "at"> {
-  const { name: workflow, version, hash } = definition;
-  const needed = agentsNamedIn(source).flatMap((name) => (agents[name] ? [[name, agents[name] as object]] : []));
-  return {
-    v: 1,
-    type: "put",
-    workflow,
-    version,
-    hash,
-    form: FORM,
-    ...(by !== undefined && { by }),
-    source: { ...source },
-    agents: Object.fromEntries(needed) as PutRecord["agents"],
-    ...edgesOf(definition),
-  };
-}
-
-function isSame(kept: PutRecord | undefined, record: Omit<PutRecord, "number" | "at">): boolean {
-  return kept !== undefined && canonicalJson(contentOf(kept)) === canonicalJson(contentOf(record));
-}
-
 function conflict(workflow: string, known: StoredWorkflow | undefined, expected: number): ConflictError {
   const number = known?.last.number ?? 0;
   const stands = number === 0 ? "nothing is stored of it" : `its last change is number ${number}`;
@@ -315,29 +278,4 @@ function conflict(workflow: string, known: StoredWorkflow | undefined, expected:
     workflow,
     number,
   });
-}
-
-function nothing(names: readonly string[]): Problem[] {
-  return names.length > 0 ? [] : [problemAt({ path: "workflows" }, "at least one workflow", "none")];
-}
-
-function strangers(expected: { readonly [name: string]: number } = {}, names: readonly string[]): Problem[] {
-  const others = Object.keys(expected).filter((name) => !names.includes(name));
-  return others.map((name) =>
-    problemAt({ path: "expected" }, "the names of the workflows that are put", showValue(name)),
-  );
-}
-
-/** Whoever may read definitions would read them too. */
-function keysIn(agents: Iterable<Agent>): Problem[] {
-  return [...agents].flatMap(({ name, apiKey }) => {
-    if (apiKey === undefined) return [];
-    const expected = "none in what everybody may read: the daemons' `providers` or variables have it";
-    return [problemAt({ path: `agents.${name}.apiKey` }, expected, "an API key")];
-  });
-}
-
-/** An agent that somebody else serves: whom it may hand over to is not known here. */
-function remote(name: string): Agent {
-  return defineAgent({ name, remote: true });
 }
