@@ -32,7 +32,7 @@ type Steps = { sorted: StepDefinition[]; problems: Problem[] };
 /** The short form: each agent after the one before. An agent that comes again gets a number: `writer`, `writer-2`. */
 function fromAgents(agents: readonly string[], sources: WorkflowSources & Place): Steps {
   const problems = agents.flatMap((agent, index) => unknownAgent(agent, sources, placeAt(sources, "agents", index)));
-  const ids = uniqueIds(agents);
+  const ids = numberedIds(agents);
   const sorted = agents.map((agent, index) => {
     const after = index === 0 ? [] : ids.slice(index - 1, index);
     return { kind: "agent" as const, id: ids[index] ?? agent, agent, after, retry: DEFAULT_RETRY };
@@ -41,7 +41,7 @@ function fromAgents(agents: readonly string[], sources: WorkflowSources & Place)
 }
 
 /** The agents' names, numbered where they come again: `writer`, `writer-2`. A number never makes the name of another agent. */
-function uniqueIds(agents: readonly string[]): string[] {
+export function numberedIds(agents: readonly string[]): string[] {
   const names = new Set(agents);
   const taken = new Set<string>();
   const numbers = new Map<string, number>();

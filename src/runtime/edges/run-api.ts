@@ -27,8 +27,8 @@ export type RunApiParts = {
   index: RunIndex;
   journals: Journals<RunEvent[]>;
   payloads: Payloads;
-  /** Whether a living daemon has this workflow. */
-  offers(workflow: string): boolean;
+  /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
+  startable(workflow: string, version: string | undefined): Promise<{ version?: string } | undefined>;
   parked: ParkedRuns;
 };
 
@@ -63,7 +63,7 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
-export function openRunApi({ bus, subjects, index, journals, payloads, offers, parked }: RunApiParts): RunApi {
+export function openRunApi({ bus, subjects, index, journals, payloads, startable, parked }: RunApiParts): RunApi {
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
@@ -71,13 +71,16 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
   let closed = false;
 
   return {
-    async start({ workflow, runId = nuid.next(), ...request }, sent) {
-      if (!offers(workflow)) {
-        throw new NotFoundError(`no living daemon has a workflow ${JSON.stringify(workflow)}`, "unknown_workflow");
-      }
+    async start({ workflow, runId = nuid.next(), version, ...request }, sent) {
+      const found = await startable(workflow, version);
+      if (!found) throw await unknownTo(workflow, version);
       // The door would find the same; this saves the way.
       if (index.known(runId)) return { runId, existing: true };
-      await publish(subjects.request(workflow), await fitting({ runId, ...request }), sent?.get(TRACEPARENT_HEADER));
+      await publish(
+        subjects.request(workflow),
+        await fitting({ runId, ...found, ...request }),
+        sent?.get(TRACEPARENT_HEADER),
+      );
       return { runId };
     },
 
@@ -160,6 +163,14 @@ export function openRunApi({ bus, subjects, index, journals, payloads, offers, p
       watch.close();
     },
   };
+
+  async function unknownTo(workflow: string, version: string | undefined): Promise<NotFoundError> {
+    const name = JSON.stringify(workflow);
+    if (version === undefined || !(await startable(workflow, undefined))) {
+      return new NotFoundError(`no living daemon has a workflow ${name}`, "unknown_workflow");
+    }
+    return new NotFoundError(`no living daemon has a version ${JSON.stringify(version)} of ${name}`, "unknown_version");
+  }
 
   function checkOpen() {
     if (closed) throw new UnavailableError("this daemon is stopping; ask again");

@@ -23,8 +23,8 @@ export type DoorOptions = {
   logger: Logger;
   /** How many more runs this daemon may own now. */
   room: () => number;
-  /** Whether this daemon, another living one, one that was here a moment ago, or nobody can drive a workflow. */
-  whoRuns: (workflow: string) => "here" | "elsewhere" | "nobody now" | "nobody";
+  /** Whether this daemon, another living one, nobody for the moment, or nobody at all can drive a workflow. */
+  whoRuns: (workflow: string, version: string | undefined) => "here" | "elsewhere" | "nobody now" | "nobody";
   accept: (incoming: IncomingRequest) => Promise<"accepted" | "exists">;
   /** Something went to the dead letters. */
   deadLettered: () => void;
@@ -112,7 +112,7 @@ export function openDoor(options: DoorOptions): Door {
     if (!open) return message.nak();
     const incoming = readRequest(message);
     // G3
-    const who = whoRuns(incoming.workflow);
+    const who = whoRuns(incoming.workflow, incoming.request.version);
     if (who === "elsewhere") return message.nak(ELSEWHERE_MS);
     if (who === "nobody now") return message.nak(RETRY_MAX_MS);
     try {

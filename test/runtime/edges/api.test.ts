@@ -42,12 +42,11 @@ test("the service is found by its name, with its version and every endpoint", as
     "logs",
     "metrics",
   ].map((name) => `runs.${name}`);
+  const workflows = ["list", "get", "source", "versions", "put", "delete"].map((name) => `workflows.${name}`);
   const schedules = ["list", "put", "delete"].map((name) => `schedules.${name}`);
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, ...dead, ...schedules, "workflows.list", "workflows.get", "agents.list"]
-      .map((name) => `${edge.subjects.api}.${name}`)
-      .sort(),
+    [...names, ...dead, ...schedules, ...workflows, "agents.list"].map((name) => `${edge.subjects.api}.${name}`).sort(),
   );
 });
 
@@ -314,9 +313,10 @@ test("workflows and agents are listed, and a workflow is shown whole", async () 
       name: "article",
       kind: "deterministic",
       version: "1",
-      hash: "abc",
+      hash: ARTICLE.hash,
       description: "Writes",
       agents: ["researcher", "writer"],
+      from: "config",
     },
   ]);
   expect((await ask(edge, "workflows.get", { workflow: "article" })).body).toEqual(ARTICLE);
