@@ -47,7 +47,12 @@ export async function withWorkflowsDir<Config extends CheckedConfig>(config: Con
     const found: Problem[] = [];
     const read = readWorkflows(raw.workflows, { file, agents: known, problems: found });
     for (const [name, workflow] of read) {
-      if (workflows.has(name)) found.push(taken({ file, path: `workflows.${name}` }, "workflow", name));
+      const path = `workflows.${name}`;
+      if (workflows.has(name)) found.push(taken({ file, path }, "workflow", name));
+      // Its schedule is called like the workflow.
+      if (workflow.schedule && config.schedules.some((schedule) => schedule.name === name)) {
+        found.push(taken({ file, path: `${path}.schedule` }, "schedule", name));
+      }
       workflows.set(name, workflow);
     }
     problems.push(...found.map(raw.locate));

@@ -64,7 +64,7 @@ registerWorkflow("made", () => ({ agents: [maker, "writer"] }), { description: "
     );
     await write("b.yaml", "steps:\n  - { id: s, agent: writer, colour: red }\n");
     await write("c.yaml", "name: one\nagents: [writer]\n");
-    await write("d.yaml", "workflows: {}\ndaemon: { beatMs: 1 }\n");
+    await write("d.yaml", "workflows: {}\ndaemon: { beatMs: 1 }\nschedules: {}\n");
     await write("e.json", "{");
     const error = await load().catch((thrown: unknown) => thrown);
     expect(problemsIn(error).sort()).toEqual([
@@ -72,7 +72,21 @@ registerWorkflow("made", () => ({ agents: [maker, "writer"] }), { description: "
       'a.yaml:4: workflows.one.agents[0]: expected an agent\'s name: writer, got "nobody"',
       expect.stringMatching(/^b.yaml:2: steps\[0\].colour: expected one of the keys .* got "red"$/),
       "d.yaml:2: daemon: expected agents and workflows alone; this belongs into the configuration, got the section `daemon`",
+      "d.yaml:3: schedules: expected agents and workflows alone; this belongs into the configuration, got the section `schedules`",
       expect.stringMatching(/^e.json: the file: expected valid JSON, got /),
+    ]);
+  });
+
+  it("keeps the name of a schedule of the configuration from a workflow that has its own", async () => {
+    const writer = { instructions: "Write.", model: "any" };
+    const schedules = { nightly: { workflow: "base", cron: "@daily" } };
+    const base = { agents: { writer }, workflows: { base: { agents: ["writer"] } }, schedules };
+    const config = await checkConfig(base, { fileName: "troupe.yaml", dir });
+    await write("nightly.yaml", "agents: [writer]\n");
+    expect((await withWorkflowsDir(config, dir)).workflows.has("nightly")).toBe(true);
+    await write("nightly.yaml", "agents: [writer]\nschedule: { everyMs: 5000 }\n");
+    expect(problemsIn(await withWorkflowsDir(config, dir).catch((thrown: unknown) => thrown))).toEqual([
+      'nightly.yaml:2: schedule: expected a name that no other schedule has, got "nightly"',
     ]);
   });
 
