@@ -6,6 +6,7 @@ import type { RunEvent } from "../workflows/run-events.ts";
 import { isOver, RUN_STATUSES, type RunStatus } from "../workflows/run-status.ts";
 import { asksDaemon, does } from "./cli-command.ts";
 import { describeRun } from "./describe-run.ts";
+import { addRunGraphCommand } from "./graph-commands.ts";
 import { type Given, withClient } from "./open-client.ts";
 import { print, printJson } from "./print.ts";
 import { COMPLETED, FAILED } from "./report-error.ts";
@@ -101,6 +102,7 @@ export function addRunsCommands(program: Command): void {
   does(asksDaemon(journal, "Print the events as JSON."), printJournal);
 
   addRunInspection(runs);
+  addRunGraphCommand(runs);
 }
 
 type ListGiven = Asked & {

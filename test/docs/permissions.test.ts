@@ -59,6 +59,8 @@ it("a daemon, a client, a worker and the doctor need no more than the allow-list
     const stored = await anyClient.request("troupe.requests.loud", request, { timeout: 5_000 });
     expect(stored.json()).toMatchObject({ stream: "TROUPE_REQUESTS" });
     await until("the result came to replyTo", () => results.length > 0);
+    const put = await client.putWorkflows({ workflows: { put: { agents: ["polite"] } } });
+    expect(put.workflows).toMatchObject([{ number: 1, changed: true }]);
     expect(results[0]).toMatchObject({
       runId: "loud-1",
       status: "completed",

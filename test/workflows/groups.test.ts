@@ -646,7 +646,7 @@ describe("the concurrency of a workflow", () => {
     expect(output(run)).toMatchObject({ d: "D" });
   });
 
-  test("is 500 where nothing is said, so that what a fact makes due fits into an entry", () => {
+  test("is 500 where nothing is said, so that what a fact makes due fits into an entry", { timeout: 120_000 }, () => {
     const each = { id: "each", forEach: "input", concurrency: 500 } as const;
     const run = superviseRun(graph({ ...each, steps: [{ id: "of", agent: "x", forEach: "item", concurrency: 500 }] }), {
       input: Array.from({ length: 100 }, () => Array.from({ length: 10 }, (_, i) => i)),

@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { Agent } from "../../actors/agent.ts";
 import { problemsOf } from "../../actors/schema-problems.ts";
 import { strict } from "../../actors/strict.ts";
+import type { Tool } from "../../actors/tool.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { Schedule } from "../../workflows/schedule.ts";
@@ -29,6 +30,10 @@ export type Config = {
   workflows: ReadonlyMap<string, WorkflowDefinition>;
   /** Those of the section `schedules`; workflows have theirs. */
   schedules: readonly Schedule[];
+  /** Those of the file, by name; agents that come from elsewhere may name them. */
+  tools: ReadonlyMap<string, Tool>;
+  /** The modules that tools are from, as written. */
+  toolModules: readonly string[];
   /** As written. */
   providers: { readonly [name: string]: unknown };
   /** Gives each agent its model. */
@@ -113,8 +118,15 @@ export async function checkConfig(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  const parts = { agents, workflows, schedules, providers: providers ?? {}, modelOf, mcpServers, daemon: daemon ?? {} };
-  return { fileName, dir, ...parts };
+  const own = { agents, workflows, schedules, tools, toolModules: modulesIn(parsed.data.tools) };
+  return { fileName, dir, ...own, providers: providers ?? {}, modelOf, mcpServers, daemon: daemon ?? {} };
+}
+
+function modulesIn(tools: Section | null | undefined): string[] {
+  const modules = Object.values(tools ?? {}).map((tool) =>
+    typeof tool === "object" && tool !== null && "module" in tool ? tool.module : undefined,
+  );
+  return [...new Set(modules.filter((module) => typeof module === "string"))];
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

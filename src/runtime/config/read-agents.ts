@@ -1,6 +1,6 @@
 /** The section `agents`. */
 import type { Agent } from "../../actors/agent.ts";
-import { unknownHandoffs } from "../../actors/check-agent.ts";
+import { unknownHandoffs, writtenTargets } from "../../actors/check-agent.ts";
 import { parseAgent } from "../../actors/define-agent.ts";
 import { serverOf } from "../../actors/mcp-reference.ts";
 import { joinPath, oneOf, problemAt, showValue } from "../../actors/schema-problems.ts";
@@ -16,6 +16,8 @@ type AgentsContext = {
   /** Names from the section `mcpServers`. */
   mcpServers: readonly string[];
   problems: Problem[];
+  /** Agents that are defined elsewhere. */
+  others?: Iterable<string>;
 };
 
 /** The agents by name. `known` also holds stand-ins for those that are wrong. */
@@ -32,7 +34,9 @@ export function readAgents(
     if (parsed.agent) agents.set(name, parsed.agent);
   }
   const placeOf = (name: string) => ({ file, path: joinPath("agents", [name]) });
-  problems.push(...unknownHandoffs(agents.values(), new Set(entries.map(({ name }) => name)), placeOf));
+  const names = new Set([...entries.map(({ name }) => name), ...(context.others ?? [])]);
+  const targets = entries.map(({ name, raw }) => agents.get(name) ?? writtenTargets(name, raw));
+  problems.push(...unknownHandoffs(targets, names, placeOf));
   for (const agent of agents.values()) {
     problems.push(...unknownProvider(agent, context), ...unknownServers(agent, context));
   }

@@ -13,6 +13,12 @@ const instant = z.iso.datetime({ offset: true, error: "expected an ISO 8601 inst
 /** How long `runs.result` may be asked to wait, in milliseconds: below what proxies and clients take for dead. */
 const MAX_WAIT_MS = 30_000;
 
+/** A version as it is named in requests. */
+const version = requestFields.version;
+
+/** A section of a configuration file. */
+const section = z.record(z.string(), z.unknown());
+
 /** A dead letter's id: where it stands in its stream. */
 const letter = z.number().int().min(1);
 
@@ -44,7 +50,20 @@ export const apiRequests = {
   "runs.logs": z.strictObject({ runId: name, from: z.number().int().min(1).default(1) }),
   "runs.metrics": z.strictObject({ runId: name }),
   "workflows.list": z.strictObject({}),
-  "workflows.get": z.strictObject({ workflow: name }),
+  "workflows.get": z.strictObject({ workflow: name, version }),
+  "workflows.source": z.strictObject({ workflow: name, version }),
+  "workflows.versions": z.strictObject({ workflow: name }),
+  "workflows.put": z.strictObject({
+    agents: section.optional(),
+    workflows: section,
+    expected: z.record(z.string(), z.number().int().min(0)).optional(),
+    by: z.string().optional(),
+  }),
+  "workflows.delete": z.strictObject({
+    workflow: name,
+    expected: z.number().int().min(0).optional(),
+    by: z.string().optional(),
+  }),
   "agents.list": z.strictObject({}),
   "schedules.list": z.strictObject({}),
   "schedules.put": scheduleSchema,

@@ -1,9 +1,7 @@
 /** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
 import type { Logger } from "pino";
 import type { TaskEntry } from "../../actors/task.ts";
-import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
-import { agentsIn } from "../../workflows/agents-in.ts";
-import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { PayloadTooLargeError } from "../../errors.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import type { RunRecord } from "../../workflows/run-record.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
@@ -15,8 +13,9 @@ import type { Subjects } from "../subjects.ts";
 import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
 import { openDeadApi } from "./dead-api.ts";
-import { openRunApi, type ParkedRuns, type RunRetries } from "./run-api.ts";
+import { openRunApi, type ParkedRuns, type RunApiParts, type RunRetries } from "./run-api.ts";
 import type { ScheduleApi } from "./schedule-api.ts";
+import type { WorkflowApi } from "./workflow-api.ts";
 
 /** An agent as `agents.list` shows it. */
 export type AgentListing = {
@@ -34,26 +33,15 @@ export type AgentListing = {
   remote?: boolean;
 };
 
-/** A workflow as `workflows.list` shows it. */
-export type WorkflowListing = {
-  name: string;
-  kind: WorkflowDefinition["kind"];
-  version: string;
-  hash: string;
-  description?: string;
-  agents: string[];
-};
-
 export type ApiOptions = {
   bus: Bus;
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
   taskJournals: Pick<Journals<TaskEntry>, "read">;
-  /** The definitions this daemon has. */
-  workflows(): readonly WorkflowDefinition[];
-  /** Whether any living daemon has this workflow. @default it is among `workflows()` */
-  offers?(workflow: string): boolean;
+  workflows: WorkflowApi;
+  /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
+  startable: RunApiParts["startable"];
   agents(): readonly AgentListing[];
   schedules: ScheduleApi;
   /** Decides about runs that no daemon could continue. */
@@ -76,11 +64,10 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 
 /** Starts answering `<prefix>.api.>`; `nats micro ls` shows it. */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { bus, subjects, index, journals, workflows, agents, schedules, logger, version } = options;
-  const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
+  const { bus, subjects, index, journals, workflows, startable, agents, schedules, logger, version } = options;
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
   const { taskJournals, parked, retries } = options;
-  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, offers, parked, retries });
+  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, startable, parked, retries });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -95,11 +82,15 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.journal": (request) => runs.journal(request),
     "runs.logs": (request) => runs.logs(request),
     "runs.metrics": (request) => runs.metrics(request),
-    "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
-    "workflows.get": ({ workflow }) => findWorkflow(workflow),
+    "workflows.list": () => workflows.list(),
+    "workflows.get": (request) => workflows.get(request),
+    "workflows.source": (request) => workflows.source(request),
+    "workflows.versions": (request) => workflows.versions(request),
+    "workflows.put": (request) => workflows.put(request),
+    "workflows.delete": (request) => workflows.delete(request),
     "agents.list": () => ({ agents: agents() }),
     "schedules.list": () => ({ schedules: schedules.list((runId) => index.get(runId)?.status) }),
-    "schedules.put": (request) => schedules.put(request, offers),
+    "schedules.put": (request) => schedules.put(request, startable),
     "schedules.delete": (request) => schedules.delete(request),
     "dead.list": (request) => dead.list(request),
     "dead.show": (request) => dead.show(request),
@@ -182,17 +173,4 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       logger.debug({ endpoint, err: failure }, "an API answer could not be sent");
     }
   }
-
-  function findWorkflow(name: string): WorkflowDefinition {
-    const found = workflows().find((workflow) => workflow.name === name);
-    if (!found) throw new NotFoundError(`no workflow ${JSON.stringify(name)} on this daemon`, "unknown_workflow");
-    return found;
-  }
-}
-
-function listingOf(workflow: WorkflowDefinition): WorkflowListing {
-  const { name, kind, version, hash, description } = workflow;
-  const named =
-    workflow.kind === "handoff" ? Object.keys(workflow.agents) : agentsIn(workflow).map(({ agent }) => agent);
-  return { name, kind, version, hash, ...(description !== undefined && { description }), agents: [...new Set(named)] };
 }

@@ -32,8 +32,8 @@ export type RunApiParts = {
   journals: Journals<RunEvent[]>;
   taskJournals: Pick<Journals<TaskEntry>, "read">;
   payloads: Payloads;
-  /** Whether a living daemon has this workflow. */
-  offers(workflow: string): boolean;
+  /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
+  startable(workflow: string, version: string | undefined): Promise<{ version?: string } | undefined>;
   parked: ParkedRuns;
   retries: RunRetries;
 };
@@ -77,7 +77,7 @@ const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
 export function openRunApi(parts: RunApiParts): RunApi {
-  const { bus, subjects, index, journals, taskJournals, payloads, offers, parked, retries } = parts;
+  const { bus, subjects, index, journals, taskJournals, payloads, startable, parked, retries } = parts;
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
@@ -85,13 +85,16 @@ export function openRunApi(parts: RunApiParts): RunApi {
   let closed = false;
 
   return {
-    async start({ workflow, runId = nuid.next(), ...request }, sent) {
-      if (!offers(workflow)) {
-        throw new NotFoundError(`no living daemon has a workflow ${JSON.stringify(workflow)}`, "unknown_workflow");
-      }
+    async start({ workflow, runId = nuid.next(), version, ...request }, sent) {
+      const found = await startable(workflow, version);
+      if (!found) throw await unknownTo(workflow, version);
       // The door would find the same; this saves the way.
       if (index.known(runId)) return { runId, existing: true };
-      await publish(subjects.request(workflow), await fitting({ runId, ...request }), sent?.get(TRACEPARENT_HEADER));
+      await publish(
+        subjects.request(workflow),
+        await fitting({ runId, ...found, ...request }),
+        sent?.get(TRACEPARENT_HEADER),
+      );
       return { runId };
     },
 
@@ -192,6 +195,14 @@ export function openRunApi(parts: RunApiParts): RunApi {
 
   function roomInAnswer(): number {
     return (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
+  }
+
+  async function unknownTo(workflow: string, version: string | undefined): Promise<NotFoundError> {
+    const name = JSON.stringify(workflow);
+    if (version === undefined || !(await startable(workflow, undefined))) {
+      return new NotFoundError(`no living daemon has a workflow ${name}`, "unknown_workflow");
+    }
+    return new NotFoundError(`no living daemon has a version ${JSON.stringify(version)} of ${name}`, "unknown_version");
   }
 
   function checkOpen() {

@@ -10,6 +10,8 @@
  *     another worker has the task, or may have it because this process did not run for a while.
  * H2  Nothing is subscribed or ticking per task: one mailbox an agent, one control inbox, two tickers.
  * H3  A task handed back (`busy`) writes nothing more: its journal is at rest before that is said.
+ * H4  An agent that is replaced ends the tasks it has at work as the agent it is; what waits goes back, and new ones go to the
+ *     other. Its mailbox is subscribed throughout.
  */
 import type { Logger } from "pino";
 import { type Actor, createActor } from "xstate";
@@ -82,6 +84,10 @@ export type AgentHostOptions = {
 };
 
 export type AgentHost = {
+  /** The agents hosted are these from now on: others begin, change or end. Remote ones are left out. */
+  host(agents: readonly Agent[]): void;
+  /** The names of the agents whose mailboxes are served. */
+  hosted(): string[];
   /** Tasks at work and waiting. */
   load(): { running: number; waiting: number };
   /** The tasks that are here, whatever their state. */
@@ -92,6 +98,9 @@ export type AgentHost = {
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 };
+
+/** An agent's subscription, and as which agent its tasks are taken. */
+type Mailbox = { given: Agent; agent: Agent; readonly subscription: Subscription };
 
 /** How long the last writes and messages of a host that ends may take, in milliseconds. */
 const SETTLE_MS = 1_000;
@@ -160,6 +169,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     isDraining: () => draining,
     isOld: () => backlog.isOld(),
     offer(work, start) {
+      // It was replaced while the task's journal was read.
+      if (!actors.has(work.agent)) return handBack(work);
       work.phase = "offered";
       tell(work, { type: "task", given: { id: work.id, start } });
     },
@@ -184,19 +195,14 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   });
   const machine = agentMachine.provide({ actors: { runTask: resumable(tasks) } });
 
-  const agents = given.agents.filter((agent) => !agent.remote);
-  const actors = new Map(agents.map((agent) => [agent.name, startAgent(agent)]));
-  const mailboxes = agents.map((agent) =>
-    nc.subscribe(subjects.mailbox(agent.name), {
-      queue: subjects.workers,
-      callback: (error, msg) => intake.onTask(agent, error, msg),
-    }),
-  );
+  /** By the agent as its tasks know it: one that was replaced may still have some (H4). */
+  const actors = new Map<Agent, Actor<typeof machine>>();
+  const mailboxes = new Map<string, Mailbox>();
+  host(given.agents);
   const others = [
     nc.subscribe(answers.controlSubject, { callback: intake.onControl }),
     nc.subscribe(subjects.owners, { callback: intake.onOwner }),
   ];
-  for (const actor of actors.values()) actor.send({ type: "started" });
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
@@ -204,7 +210,53 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
   const stopListening = bus.onRestored(() => looking.soon());
 
-  return { load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
+  return { host, hosted: () => [...mailboxes.keys()], load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
+
+  function host(agents: readonly Agent[]): void {
+    if (draining) return;
+    const wanted = new Map(agents.filter((agent) => !agent.remote).map((agent) => [agent.name, agent]));
+    for (const [name, mailbox] of mailboxes) {
+      const next = wanted.get(name);
+      if (next === mailbox.given) {
+        wanted.delete(name);
+        continue;
+      }
+      retire(mailbox.agent);
+      if (next) continue;
+      mailboxes.delete(name);
+      closed(mailbox.subscription).catch(() => {});
+    }
+    for (const given of wanted.values()) begin(given);
+  }
+
+  function begin(given: Agent): void {
+    // One that comes back may still end tasks as the agent it was.
+    const agent = actors.has(given) ? { ...given } : given;
+    const actor = startAgent(agent);
+    actors.set(agent, actor);
+    actor.send({ type: "started" });
+    const open = mailboxes.get(given.name);
+    if (open) Object.assign(open, { given, agent });
+    else mailboxes.set(given.name, openMailbox(given, agent));
+  }
+
+  function openMailbox(given: Agent, agent: Agent): Mailbox {
+    const subscription = nc.subscribe(subjects.mailbox(agent.name), {
+      queue: subjects.workers,
+      callback: (error, msg) => intake.onTask(mailbox.agent, error, msg),
+    });
+    const mailbox: Mailbox = { given, agent, subscription };
+    return mailbox;
+  }
+
+  /** H4 */
+  function retire(agent: Agent): void {
+    const actor = actors.get(agent);
+    if (!actor) return;
+    const forget = () => void actors.delete(agent);
+    actor.subscribe({ complete: forget, error: forget });
+    actor.send({ type: "drain" });
+  }
 
   function startAgent(agent: Agent): Actor<typeof machine> {
     const actor = unlisted(createActor(machine, { input: agent }));
@@ -224,7 +276,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   function tell(work: TaskWork, event: AgentEvent): void {
-    actors.get(work.agent.name)?.send(event);
+    actors.get(work.agent)?.send(event);
   }
 
   function accepted(work: TaskWork): void {
@@ -338,7 +390,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     const giveUpAt = performance.now() + timeoutMs;
     draining = true;
     // What the broker has already given to this member of the queue group still comes, and is answered `busy`.
-    await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(mailboxes.map(closed)));
+    await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(subscriptions().map(closed)));
     for (const actor of actors.values()) actor.send({ type: "drain" });
     await within(giveUpAt - performance.now(), Promise.all([...actors.values()].map(finished)));
     hurry.abort();
@@ -346,6 +398,10 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     await within(Math.max(giveUpAt - performance.now(), SETTLE_MS), Promise.all(reports));
     await within(SETTLE_MS, nc.flush());
     await stop();
+  }
+
+  function subscriptions(): Subscription[] {
+    return [...mailboxes.values()].map(({ subscription }) => subscription);
   }
 
   async function handBackTheRest(): Promise<void> {
@@ -370,7 +426,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     loop.stop();
     feed.stop();
     runLogs.stop();
-    for (const subscription of [...mailboxes, ...others]) subscription.unsubscribe();
+    for (const subscription of [...subscriptions(), ...others]) subscription.unsubscribe();
     for (const actor of actors.values()) actor.stop();
     for (const work of registry.all()) registry.remove(work, "discard");
     await within(SETTLE_MS, Promise.all(reports));

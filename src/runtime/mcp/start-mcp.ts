@@ -48,11 +48,8 @@ export function startMcp({ servers: configs, agents, logger }: McpOptions): Mcp 
     throw new UsageError(`mcp: expected names from mcpServers (${names}), got ${missing.join(", ")}`);
   }
   const servers = new Map<string, McpServer>();
-  for (const name of needed) {
-    const config = known.get(name);
-    const wanted = new Set(references.filter((reference) => serverOf(reference) === name).map(patternOf));
-    if (config) servers.set(name, startMcpServer(config, { wanted, logger }));
-  }
+  let stopped = false;
+  for (const name of needed) begin(name, references);
 
   return {
     async specsOf(agent, signal) {
@@ -74,12 +71,28 @@ export function startMcp({ servers: configs, agents, logger }: McpOptions): Mcp 
       }
     },
     async stop() {
+      stopped = true;
       await Promise.all([...servers.values()].map((server) => server.stop()));
     },
   };
 
+  /** An agent that came later may refer to servers that nobody needed before. */
   function serversOf({ mcp }: Agent): McpServer[] {
-    return [...new Set(mcp.map(serverOf))].flatMap((name) => servers.get(name) ?? []);
+    return [...new Set(mcp.map(serverOf))].map((name) => {
+      const server = servers.get(name) ?? begin(name, mcp);
+      if (!server)
+        throw new ToolError(`there is no MCP server ${JSON.stringify(name)} here`, { code: "mcp_unavailable" });
+      return server;
+    });
+  }
+
+  function begin(name: string, mcp: readonly string[]): McpServer | undefined {
+    const config = known.get(name);
+    if (!config || stopped) return undefined;
+    const wanted = new Set(mcp.filter((reference) => serverOf(reference) === name).map(patternOf));
+    const server = startMcpServer(config, { wanted, logger });
+    servers.set(name, server);
+    return server;
   }
 }
 

@@ -44,10 +44,11 @@ test("the service is found by its name, with its version and every endpoint", as
     "logs",
     "metrics",
   ].map((name) => `runs.${name}`);
+  const workflows = ["list", "get", "source", "versions", "put", "delete"].map((name) => `workflows.${name}`);
   const schedules = ["list", "put", "delete"].map((name) => `schedules.${name}`);
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, ...dead, ...schedules, "tasks.journal", "workflows.list", "workflows.get", "agents.list"]
+    [...names, ...dead, ...schedules, ...workflows, "tasks.journal", "agents.list"]
       .map((name) => `${edge.subjects.api}.${name}`)
       .sort(),
   );
@@ -338,9 +339,10 @@ test("workflows and agents are listed, and a workflow is shown whole", async () 
       name: "article",
       kind: "deterministic",
       version: "1",
-      hash: "abc",
+      hash: ARTICLE.hash,
       description: "Writes",
       agents: ["researcher", "writer"],
+      from: "config",
     },
   ]);
   expect((await ask(edge, "workflows.get", { workflow: "article" })).body).toEqual(ARTICLE);
