@@ -71,6 +71,19 @@ export class ModelError extends TroupeError {
   }
 }
 
+/**
+ * A tool failed, in words that its model reads. `retryable` says whether the same call may succeed later; left out, that is not
+ * known. The code `outcome_unknown` says that nobody knows whether it was done.
+ */
+export class ToolError extends TroupeError {
+  readonly retryable: boolean | undefined;
+
+  constructor(message: string, options: ErrorOptions & { retryable?: boolean; code?: string } = {}) {
+    super(options.code ?? "tool_failed", message, options);
+    this.retryable = options.retryable;
+  }
+}
+
 /** Another writer owns the journal now. Whoever gets this goes silent: no ack, no effect, no further write. */
 export class FencedError extends TroupeError {
   constructor(subject: string) {
@@ -132,6 +145,9 @@ export class RunFailedError extends TroupeError {
 /** Puts anything thrown into the form that travels. */
 export function toErrorRecord(thrown: unknown, fallbackCode = "internal"): ErrorRecord {
   if (thrown instanceof ModelError) {
+    return { code: thrown.code, message: thrown.message, retryable: thrown.retryable };
+  }
+  if (thrown instanceof ToolError && thrown.retryable !== undefined) {
     return { code: thrown.code, message: thrown.message, retryable: thrown.retryable };
   }
   if (thrown instanceof JournalFullError) return { code: thrown.code, message: thrown.message, retryable: false };

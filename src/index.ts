@@ -19,7 +19,15 @@ export type {
   ToolSpec,
   Usage,
 } from "./actors/model.ts";
-export type { Tool, ToolContext, ToolLogger } from "./actors/tool.ts";
+export type {
+  FoundOut,
+  Tool,
+  ToolContext,
+  ToolEffect,
+  ToolLogger,
+  ToolProgress,
+  ToolRetry,
+} from "./actors/tool.ts";
 // Errors
 export type { ErrorRecord, Problem } from "./errors.ts";
 export {
@@ -30,14 +38,27 @@ export {
   PayloadTooLargeError,
   PermissionError,
   RunFailedError,
+  ToolError,
   TroupeError,
   UnavailableError,
   UsageError,
 } from "./errors.ts";
 // Serve
+export type { CreateWorkflowOptions } from "./runtime/config/create-workflow.ts";
+export { createWorkflow } from "./runtime/config/create-workflow.ts";
 export type { TroupeConfig } from "./runtime/config/define-config.ts";
 export { defineConfig } from "./runtime/config/define-config.ts";
-export type { AgentListing, WorkflowListing } from "./runtime/edges/api.ts";
+export type { DefinitionFormat } from "./runtime/config/definition-text.ts";
+export { toDefinitionFile } from "./runtime/config/definition-text.ts";
+export type {
+  CreatedWorkflow,
+  FactoryResult,
+  RegisteredWorkflow,
+  WorkflowFactory,
+  WorkflowMeta,
+} from "./runtime/config/workflow-registry.ts";
+export { registeredWorkflows, registerWorkflow } from "./runtime/config/workflow-registry.ts";
+export type { AgentListing } from "./runtime/edges/api.ts";
 // Run
 export type {
   Client,
@@ -58,8 +79,11 @@ export type { LiveEvent } from "./runtime/edges/run-feed.ts";
 export type { ScheduleListing } from "./runtime/edges/schedule-api.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
 export { serve } from "./runtime/edges/serve.ts";
+export type { WorkflowListing, WorkflowPut, WorkflowSource, WorkflowVersion } from "./runtime/edges/workflow-api.ts";
+export type { DefinitionsToPut, PutOptions } from "./runtime/edges/workflow-calls.ts";
 export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
 export type { LogLine } from "./runtime/hosts/run-logs.ts";
+export type { McpHttpOptions, McpProcessOptions, McpServerOptions, McpToolSettings } from "./runtime/mcp/mcp-config.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
 export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";
@@ -73,6 +97,8 @@ export type {
 } from "./workflows/define-workflow.ts";
 export { defineWorkflow } from "./workflows/define-workflow.ts";
 export type { WorkflowDefinition } from "./workflows/definition.ts";
+export type { DefinitionFile } from "./workflows/export-definition.ts";
+export { exportDefinition } from "./workflows/export-definition.ts";
 export type { RunFailure, TaskFailure, WorkflowHooks } from "./workflows/hooks.ts";
 export type { CompensationRecord } from "./workflows/record-compensations.ts";
 export type { RunEvent, RunEventType } from "./workflows/run-events.ts";

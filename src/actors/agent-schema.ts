@@ -3,20 +3,25 @@ import { z } from "zod";
 import type { Agent, HandoffEdge } from "./agent.ts";
 import { isTool } from "./define-tool.ts";
 import { durationSchema } from "./durations.ts";
+import { mcpReferenceSchema } from "./mcp-reference.ts";
 import type { JsonSchema } from "./model.ts";
 import { nameSchema } from "./names.ts";
 import { strict } from "./strict.ts";
 import type { Tool } from "./tool.ts";
 
-const schemaSchema = z.custom<z.ZodType | JsonSchema>(
-  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
-  { error: "expected a zod schema or a JSON Schema" },
-);
+// What `meta` says is for the JSON Schema of files, in which no function and no zod schema can stand.
+const schemaSchema = z
+  .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
+    error: "expected a zod schema or a JSON Schema",
+  })
+  .meta({ type: "object" });
 
-const contextSchema = z.custom<HandoffEdge["context"]>(
-  (value) => typeof value === "function" || ["full", "summary", "last", "none"].includes(value as string),
-  { error: `expected one of "full", "summary", "last", "none", or a function` },
-);
+const CONTEXTS = ["full", "summary", "last", "none"];
+const contextSchema = z
+  .custom<HandoffEdge["context"]>((value) => typeof value === "function" || CONTEXTS.includes(value as string), {
+    error: `expected one of "full", "summary", "last", "none", or a function`,
+  })
+  .meta({ enum: CONTEXTS });
 
 export type EdgeOptions = z.infer<typeof edgeSchema>;
 
@@ -36,9 +41,11 @@ const targetSchema = z.union([nameSchema, agentObjectSchema, edgeSchema], {
 });
 
 const toolsSchema = z.array(
-  z.custom<Tool | string>((value) => typeof value === "string" || isTool(value), {
-    error: "expected a tool made with defineTool",
-  }),
+  z
+    .custom<Tool | string>((value) => typeof value === "string" || isTool(value), {
+      error: "expected a tool made with defineTool",
+    })
+    .meta({ type: "string" }),
 );
 
 /** The most turns, tasks or tries that still can be meant. */
@@ -57,11 +64,13 @@ export const agentSchema = strict({
     maxTokens: z.number().int().min(1).optional(),
   }).default({}),
   tools: toolsSchema.default([]),
+  mcp: z.array(mcpReferenceSchema).default([]),
   handoffs: z.array(targetSchema).default([]),
   output: schemaSchema.optional(),
   maxTurns: count(1).default(16),
   timeoutMs: durationSchema.default(600_000),
   toolTimeoutMs: durationSchema.default(60_000),
+  maxParallelTools: count(1).default(16),
   maxModelAttempts: count(1).default(5),
   concurrency: count(1).default(64),
   maxWaiting: count(0).default(256),

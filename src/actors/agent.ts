@@ -40,6 +40,8 @@ export type Agent = {
   readonly apiKey?: string;
   readonly settings: ModelSettings;
   readonly tools: readonly Tool[];
+  /** Tools of MCP servers from the configuration's `mcpServers`: `files`, `files.read`, `files.read_*`. */
+  readonly mcp: readonly string[];
   readonly handoffs: readonly HandoffEdge[];
   /** The shape the answer must have; without it the answer is text. */
   readonly output?: z.ZodType | JsonSchema;
@@ -49,6 +51,8 @@ export type Agent = {
   readonly timeoutMs: number;
   /** How long one execution of a tool may take, in milliseconds. @default 60000 */
   readonly toolTimeoutMs: number;
+  /** Tools one task executes at once; further calls of the turn wait. @default 16 */
+  readonly maxParallelTools: number;
   /** Tries of one model call, the first included, while the provider's errors are retryable. @default 5 */
   readonly maxModelAttempts: number;
   /** Tasks at work at once on one daemon. @default 64 */

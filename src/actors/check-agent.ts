@@ -64,9 +64,26 @@ export function problemsOfSchema(schema: z.ZodType | JsonSchema | undefined, pla
   }
 }
 
+/** Whom an agent hands over to, as far as that is known. */
+export type Targets = { readonly name: string; readonly handoffs: readonly { readonly to: string }[] };
+
+/** The targets of what somebody wrote as an agent and what is none, so that they are checked with the others. */
+export function writtenTargets(name: string, raw: unknown): Targets {
+  const handoffs = typeof raw === "object" && raw !== null && "handoffs" in raw ? raw.handoffs : undefined;
+  const to = (target: unknown): unknown =>
+    typeof target === "object" && target !== null
+      ? "to" in target
+        ? target.to
+        : "name" in target && target.name
+      : target;
+  const names = Array.isArray(handoffs) ? handoffs.map(to) : [];
+  // A place that holds no name is told elsewhere; the others keep their numbers.
+  return { name, handoffs: names.map((target) => ({ to: typeof target === "string" ? target : name })) };
+}
+
 /** Handoffs to agents that are not among `known`; `placeOf` says where an agent stands. */
 export function unknownHandoffs(
-  agents: Iterable<Agent>,
+  agents: Iterable<Targets>,
   known: ReadonlySet<string>,
   placeOf: (name: string) => Place,
 ): Problem[] {

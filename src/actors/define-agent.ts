@@ -23,12 +23,15 @@ export type AgentOptions = {
   apiKey?: string;
   settings?: ModelSettings;
   tools?: readonly Tool[];
+  /** Tools of MCP servers: `files` for all of a server, `files.read` or `files.read_*` for some. */
+  mcp?: readonly string[];
   /** Agents, their names, or edges made with `handoff`. */
   handoffs?: readonly (Agent | string | HandoffEdge)[];
   output?: z.ZodType | JsonSchema;
   maxTurns?: number;
   timeoutMs?: number;
   toolTimeoutMs?: number;
+  maxParallelTools?: number;
   maxModelAttempts?: number;
   concurrency?: number;
   maxWaiting?: number;
@@ -106,6 +109,7 @@ function present<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], un
 
 function freeze(agent: Agent): Agent {
   Object.freeze(agent.tools);
+  Object.freeze(agent.mcp);
   Object.freeze(agent.handoffs);
   Object.freeze(agent.settings);
   return Object.freeze(agent);

@@ -11,15 +11,16 @@ type Fixed = { tools: readonly ToolSpec[]; rest: Pick<ModelRequest, "model" | "i
 /** Turning schemas into JSON Schema costs more than all the rest of a call. */
 const fixed = new WeakMap<Agent, Fixed>();
 
-/** The request of the turn at work. */
-export function modelRequest(state: TaskState): ModelRequest {
+/** The request of the turn at work; `foreign` are the tools of MCP servers. */
+export function modelRequest(state: TaskState, foreign: readonly ToolSpec[] = []): ModelRequest {
   const agent = state.agent();
   const { tools, rest } = fixedParts(agent);
   const { handoffs } = state.task;
+  const more = handoffs.length === 0 ? foreign : [...foreign, ...transferTools(handoffs, state.refused)];
   return {
     ...rest,
     messages: [...state.opening, ...state.transcript],
-    tools: handoffs.length === 0 ? tools : [...tools, ...transferTools(handoffs, state.refused)],
+    tools: more.length === 0 ? tools : [...tools, ...more],
   };
 }
 

@@ -37,7 +37,7 @@ export function foldTask(agent: Agent, task: Task, entries: readonly TaskEntry[]
   const input: TaskInput = { agent: () => agent, task };
   let [snapshot] = initialTransition(taskMachine, input);
   for (const entry of entries) {
-    if (entry.type === "begun" || entry.type === "returned") continue;
+    if (isMark(entry)) continue;
     const event = eventOf(entry, snapshot.context);
     // F2
     if (!event || !(event.actorId in snapshot.children)) {
@@ -52,9 +52,16 @@ export function foldTask(agent: Agent, task: Task, entries: readonly TaskEntry[]
   return { type: "open", snapshot: taskMachine.getPersistedSnapshot(snapshot) };
 }
 
+/** Said for those who go on with the task, and nothing to its machine. */
+function isMark(entry: TaskEntry): entry is Mark {
+  return entry.type === "begun" || entry.type === "returned" || entry.type === "calling";
+}
+
+type Mark = Extract<TaskEntry, { type: "begun" | "returned" | "calling" }>;
+
 type DoneEvent = { type: `xstate.done.actor.${string}`; output: unknown; actorId: string };
 
-function eventOf(entry: Exclude<TaskEntry, { type: "begun" | "returned" }>, state: TaskState): DoneEvent | undefined {
+function eventOf(entry: Exclude<TaskEntry, Mark>, state: TaskState): DoneEvent | undefined {
   switch (entry.type) {
     case "turn":
       return entry.turn === state.turn ? done(MODEL_CHILD, entry.reply) : undefined;

@@ -19,8 +19,11 @@ import { runOf, toolOutcome } from "./tool-task.ts";
 import { openingMessages } from "./transfer.ts";
 import { isTransferTool, readTransfer, type Transfer } from "./transfer-tools.ts";
 
-/** One execution of a tool, its arguments checked. */
-export type ToolRun = { turn: number; call: ToolCall; tool: Tool; args: unknown };
+/**
+ * One call of a tool that is to be made. Without `tool` it is one of an MCP server, which only the host can reach, and the
+ * arguments are an object that nobody has checked yet.
+ */
+export type ToolRun = { turn: number; call: ToolCall; tool?: Tool; args: unknown };
 
 export type TaskState = {
   /** A function, because persisting a snapshot walks through the objects of its context, and schemas have cycles. */
@@ -157,9 +160,9 @@ function afterCalls(state: TaskState, content: string | null, calls: readonly To
       answers[call.id] = read.answer;
       continue;
     }
-    const read = readCall(call, agent.tools);
-    if (read.ok) runs.push({ turn: state.turn, call, tool: read.tool, args: read.args });
-    else answers[call.id] = read.answer;
+    const read = readCall(call, agent);
+    if (!read.ok) answers[call.id] = read.answer;
+    else runs.push({ turn: state.turn, call, args: read.args, ...(read.tool && { tool: read.tool }) });
   }
   if (askedAgain !== undefined) {
     const message = `${agent.name} went on handing over to ${askedAgain} after it was told of the limit`;

@@ -130,6 +130,8 @@ export type TaskEntry = { v: 1; id: string; at: string } & WithRefs &
   (
     | { type: "turn"; turn: number; reply: ModelReply }
     | { type: "tool"; turn: number; callId: string; content: string; failed: boolean }
+    /** A tool whose effect must come once is about to be executed; without a `tool` entry after it, nobody knows what came of it. */
+    | { type: "calling"; turn: number; callId: string }
     /** A worker sets about what may have been begun elsewhere; what was at work when its worker died is known by it. */
     | { type: "begun"; delivery: number; worker: string }
     /** A worker that lives gives back what it had begun. */

@@ -1,20 +1,24 @@
 /** Calls of an agent's own tools, read before anything is executed. */
+import type { Agent } from "./agent.ts";
 import type { ToolCall } from "./conversation.ts";
+import { isMcpTool, mcpToolName, serverOf } from "./mcp-reference.ts";
 import { showValue } from "./schema-problems.ts";
 import type { Tool } from "./tool.ts";
 
 /** Either what to execute, or the answer that lets the model correct itself. */
-export type ReadCall = { ok: true; tool: Tool; args: unknown } | { ok: false; answer: string };
+export type ReadCall = { ok: true; tool?: Tool; args: unknown } | { ok: false; answer: string };
 
-/** Finds the tool and checks the arguments. */
-export function readCall(call: ToolCall, tools: readonly Tool[]): ReadCall {
+/** Finds the tool and checks the arguments, but for those of MCP servers: there is only a name. */
+export function readCall(call: ToolCall, { tools, mcp }: Pick<Agent, "tools" | "mcp">): ReadCall {
   const tool = tools.find((candidate) => candidate.name === call.name);
-  if (!tool) {
-    const names = tools.map((candidate) => candidate.name).join(", ") || "none";
+  if (!tool && !isMcpTool(mcp, call.name)) {
+    const servers = new Set(mcp.map((reference) => `${mcpToolName(serverOf(reference), "")}…`));
+    const names = [...tools.map((candidate) => candidate.name), ...servers].join(", ") || "none";
     return refused(`there is no tool ${JSON.stringify(call.name)}; there are: ${names}`);
   }
   const raw = readArguments(call.arguments);
   if (!raw) return refused(`expected the arguments of ${call.name} as a JSON object, got ${showValue(call.arguments)}`);
+  if (!tool) return { ok: true, args: raw };
   try {
     const parsed = tool.parameters.safeParse(raw);
     if (parsed.success) return { ok: true, tool, args: parsed.data };

@@ -23,6 +23,8 @@ export function toolHost(tool: Tool): Agent {
     provider: "",
     settings: {},
     tools: [tool],
+    mcp: [],
+    maxParallelTools: 1,
     handoffs: [],
     maxTurns: 1,
     timeoutMs: tool.timeoutMs ?? TOOL_TIMEOUT_MS,

@@ -2,12 +2,14 @@
 import type { Command } from "commander";
 import type { StepDefinition, WorkflowDefinition } from "../workflows/definition.ts";
 import { asksDaemon, does } from "./cli-command.ts";
+import { addWorkflowGraphCommand } from "./graph-commands.ts";
 import { type Given, withClient } from "./open-client.ts";
 import { print, printJson } from "./print.ts";
 import { bold, dim, yellow } from "./style.ts";
 import { renderFacts, renderTable } from "./table.ts";
 import { cut } from "./terminal-text.ts";
 import { inline } from "./words.ts";
+import { addWorkflowCommands } from "./workflow-commands.ts";
 
 type Asked = Given & { json?: boolean };
 
@@ -16,38 +18,50 @@ export function addCatalogCommands(program: Command): void {
   does(asksDaemon(program.command("agents").description("List the agents and who hosts them.")), listAgents);
   const workflows = program
     .command("workflows")
-    .description("List the workflows, or show one.")
-    .argument("[name]", "the one to show");
+    .enablePositionalOptions()
+    .description("List, show, draw and store workflows.")
+    .argument("[name]", "the one to show; a command goes before a workflow of its name");
   does(asksDaemon(workflows), showWorkflows);
+  does(asksDaemon(workflows.command("list").description("List the workflows.")), (given: Asked) =>
+    showWorkflows(given, undefined),
+  );
+  const get = workflows
+    .command("get")
+    .description("Show a workflow.")
+    .argument("<name>")
+    .option("--workflow-version <version>", "A label, a hash, or a number as in #3. (default: the current one)");
+  does(asksDaemon(get), showWorkflows);
+  addWorkflowCommands(workflows);
+  addWorkflowGraphCommand(workflows);
 }
 
 async function listAgents(given: Asked): Promise<void> {
   const agents = await withClient(given, (client) => client.agents());
   if (given.json) return printJson(agents);
   if (agents.length === 0) return print("No agents.");
-  const rows = agents.map(({ name, model, hosts, tools, handoffs, remote, description }) => [
+  const rows = agents.map(({ name, model, hosts, tools, mcp = [], handoffs, remote, description }) => [
     bold(name),
     model ?? "",
     hosts.length > 0 ? hosts.join(", ") : remote ? dim("a worker of its own") : yellow("nobody"),
-    tools?.join(", ") ?? "",
+    [...(tools ?? []), ...mcp.map((reference) => `${reference} (MCP)`)].join(", "),
     handoffs?.join(", ") ?? "",
     cut(inline(description ?? ""), 60),
   ]);
   print(renderTable(["AGENT", "MODEL", "HOSTED BY", "TOOLS", "HANDS OVER TO", "WHAT IT DOES"], rows));
 }
 
-async function showWorkflows(given: Asked, name: string | undefined): Promise<void> {
+async function showWorkflows(given: Asked & { workflowVersion?: string }, name: string | undefined): Promise<void> {
   if (name !== undefined) {
-    const workflow = await withClient(given, (client) => client.workflow(name));
+    const workflow = await withClient(given, (client) => client.workflow(name, given.workflowVersion));
     return given.json ? printJson(workflow) : print(describeWorkflow(workflow));
   }
   const workflows = await withClient(given, (client) => client.workflows());
   if (given.json) return printJson(workflows);
   if (workflows.length === 0) return print("No workflows.");
-  const rows = workflows.map(({ name, kind, version, agents, description }) => [
+  const rows = workflows.map(({ name, kind, version, number, agents, description }) => [
     bold(name),
     kind,
-    version,
+    `${version}${number === undefined ? "" : dim(` #${number}`)}`,
     agents.join(", "),
     cut(inline(description ?? ""), 60),
   ]);

@@ -2,13 +2,16 @@
 import { Command } from "commander";
 import { VERSION } from "../runtime/version.ts";
 import { addCatalogCommands } from "./catalog-commands.ts";
+import { addConformanceCommand } from "./conformance-command.ts";
 import { addDeadCommands } from "./dead-commands.ts";
+import { addDevCommand } from "./dev-command.ts";
 import { addDoctorCommand } from "./doctor-command.ts";
 import { addEventsCommand } from "./events-command.ts";
 import { reportError } from "./report-error.ts";
 import { addRunCommand } from "./run-command.ts";
 import { addRunsCommands } from "./runs-commands.ts";
 import { addSchedulesCommands } from "./schedules-commands.ts";
+import { addSchemaCommand } from "./schema-command.ts";
 import { addServeCommand } from "./serve-command.ts";
 import { addApprovalCommands, addSignalCommands } from "./signal-commands.ts";
 import { addValidateCommand } from "./validate-command.ts";
@@ -27,9 +30,12 @@ export async function runCli(args: readonly string[]): Promise<void> {
     .version(VERSION, "-V, --version", "Print the version.")
     .helpOption("-h, --help", "Print help.")
     .helpCommand(false)
+    // What stands after a command is that command's, also where commands within it have flags of the same name.
+    .enablePositionalOptions()
     .exitOverride()
     .addHelpText("after", HELP);
   addServeCommand(program);
+  addDevCommand(program);
   addRunCommand(program);
   addSignalCommands(addRunsCommands(program));
   addApprovalCommands(program);
@@ -39,6 +45,8 @@ export async function runCli(args: readonly string[]): Promise<void> {
   addDeadCommands(program);
   addDoctorCommand(program);
   addValidateCommand(program);
+  addConformanceCommand(program);
+  addSchemaCommand(program);
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (error) {

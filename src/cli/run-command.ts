@@ -32,6 +32,7 @@ type RunGiven = Given & {
   watch?: boolean;
   detach?: boolean;
   runId?: string;
+  workflowVersion?: string;
   sessionId?: string;
   userId?: string;
   timeout?: number;
@@ -51,6 +52,7 @@ export function addRunCommand(program: Command): void {
     .option("--watch", "Tell what happens also where stdout is no terminal; with --json, print every event as a line.")
     .option("--detach", "Print the run's id and do not wait.")
     .option("--run-id <id>", "The run's id: the same id twice is one run. (default: a new one)")
+    .option("--workflow-version <version>", "A label, a hash, or a number as in #3. (default: the current one)")
     .option("--session-id <id>", "The session it belongs to.")
     .option("--user-id <id>", "Whom it is for.")
     .option("--timeout <duration>", "How long the run may take, such as 30s or 5m.", durationFlag)
@@ -144,10 +146,11 @@ export function tellOutcome(run: RunRecord): void {
 }
 
 function startOptions(given: RunGiven): StartOptions {
-  const { runId, sessionId, userId, timeout, at, delay, metadata } = given;
+  const { runId, workflowVersion, sessionId, userId, timeout, at, delay, metadata } = given;
   const notBefore = given.notBefore ?? at ?? (delay === undefined ? undefined : new Date(Date.now() + delay));
   return {
     ...(runId !== undefined && { runId }),
+    ...(workflowVersion !== undefined && { version: workflowVersion }),
     ...(sessionId !== undefined && { sessionId }),
     ...(userId !== undefined && { userId }),
     ...(timeout !== undefined && { timeoutMs: timeout }),

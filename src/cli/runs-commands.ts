@@ -6,6 +6,7 @@ import type { RunEvent } from "../workflows/run-events.ts";
 import { isOver, RUN_STATUSES, type RunStatus } from "../workflows/run-status.ts";
 import { asksDaemon, does } from "./cli-command.ts";
 import { describeRun } from "./describe-run.ts";
+import { addRunGraphCommand } from "./graph-commands.ts";
 import { type Given, withClient } from "./open-client.ts";
 import { print, printJson } from "./print.ts";
 import { COMPLETED, FAILED } from "./report-error.ts";
@@ -14,7 +15,7 @@ import { addRunInspection } from "./run-inspection.ts";
 import { runTeller } from "./run-lines.ts";
 import { dim, paintStatus } from "./style.ts";
 import { renderTable } from "./table.ts";
-import { cut } from "./terminal-text.ts";
+import { cut, harmless } from "./terminal-text.ts";
 import { dateAndTime, durationBetween, inline, timeOfDay } from "./words.ts";
 
 const EXAMPLES = `
@@ -88,6 +89,12 @@ export function addRunsCommands(program: Command): Command {
     .option("--reason <text>", "What is recorded as the error. (default: why it was parked)");
   does(asksDaemon(fail), failRun);
 
+  const transcript = runs
+    .command("transcript")
+    .description("Retell a run: who said what, which tools were called, who handed over to whom.")
+    .argument("<run-id>");
+  does(asksDaemon(transcript, "Print it as text in JSON."), printTranscript);
+
   const journal = runs
     .command("journal")
     .description("Print everything that is recorded of a run.")
@@ -95,6 +102,7 @@ export function addRunsCommands(program: Command): Command {
   does(asksDaemon(journal, "Print the events as JSON."), printJournal);
 
   addRunInspection(runs);
+  addRunGraphCommand(runs);
   return runs;
 }
 
@@ -177,6 +185,12 @@ async function printJournal(given: Asked, runId: string): Promise<void> {
   if (given.json) return printJson(events);
   const tell = runTeller();
   for (const event of events) print(tell(event) ?? tellBare(event));
+}
+
+async function printTranscript(given: Asked, runId: string): Promise<void> {
+  const transcript = await withClient(given, (client) => client.transcript(runId));
+  if (given.json) printJson({ runId, transcript });
+  else print(harmless(transcript));
 }
 
 /** A journal is shown whole, also what nobody would watch. */

@@ -1,4 +1,5 @@
 /** `troupe validate`: everything that is wrong with a configuration, at once. */
+import { resolve } from "node:path";
 import type { Command } from "commander";
 import { DefinitionError, describeProblem, type Problem } from "../errors.ts";
 import type { Config } from "../runtime/config/load-config.ts";
@@ -14,14 +15,17 @@ export function addValidateCommand(program: Command): void {
     .command("validate")
     .description("Check a configuration, its tools and its providers; nothing is started.")
     .argument("[file]", "YAML, JSON, TypeScript or JavaScript (default: the troupe.* here)")
+    .option("--workflows <folder>", "The folder of definitions beside it. (default: as the file says)")
     .option("--json", "Print JSON.");
   does(command, validate);
 }
 
-async function validate({ json }: Given & { json?: boolean }, file: string | undefined): Promise<number> {
-  const { loadConfig } = await import("../runtime/config/load-config.ts");
+async function validate(
+  { json, workflows }: Given & { json?: boolean; workflows?: string },
+  file: string | undefined,
+): Promise<number> {
   try {
-    const config = await loadConfig(file, process.cwd());
+    const config = await load(file, workflows);
     if (json) printJson({ ...summaryOf(config), problems: [] });
     else print(describe(config));
     return COMPLETED;
@@ -31,6 +35,17 @@ async function validate({ json }: Given & { json?: boolean }, file: string | und
     else tellProblems(error.problems);
     return USAGE;
   }
+}
+
+async function load(file: string | undefined, folder: string | undefined): Promise<Config> {
+  const [{ loadConfig }, { withWorkflowsDir }] = await Promise.all([
+    import("../runtime/config/load-config.ts"),
+    import("../runtime/config/workflows-dir.ts"),
+  ]);
+  const config = await loadConfig(file, process.cwd());
+  const { workflows } = config.daemon;
+  const dir = folder ?? (typeof workflows === "string" ? resolve(config.dir, workflows) : undefined);
+  return dir === undefined ? config : withWorkflowsDir(config, resolve(dir));
 }
 
 function summaryOf({ fileName, agents, workflows }: Config) {

@@ -45,6 +45,9 @@ export function subjectsFor(prefix = "troupe") {
     /** What agents and tools of a run logged. */
     log: (runId: string) => `${prefix}.logs.${runId}`,
     allLogs: `${prefix}.logs.*`,
+    /** Every change of a workflow's stored definition. */
+    definition: (workflow: string) => `${prefix}.definitions.${workflow}`,
+    allDefinitions: `${prefix}.definitions.*`,
     dead: (kind: "requests" | "tasks", name: string) => `${prefix}.dead.${kind}.${name}`,
     allDead: `${prefix}.dead.>`,
     /** How far each host's durable spans are exported; the newest message of a subject counts. */
@@ -69,6 +72,7 @@ export function subjectsFor(prefix = "troupe") {
       snapshots: `${streams}_SNAPSHOTS`,
       schedules: `${streams}_SCHEDULES`,
       logs: `${streams}_LOGS`,
+      definitions: `${streams}_DEFINITIONS`,
       dead: `${streams}_DEAD`,
       exported: `${streams}_EXPORTED`,
       // What the object store calls the stream of a bucket.

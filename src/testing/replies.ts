@@ -88,7 +88,7 @@ export async function speak(
 }
 
 /** Words with the space after them, several to a piece where there are many. */
-function toPieces(text: string): string[] {
+export function toPieces(text: string): string[] {
   const words = text.match(/\s*\S+\s*/g) ?? (text === "" ? [] : [text]);
   const size = Math.ceil(words.length / MAX_PIECES);
   const pieces: string[] = [];

@@ -23,6 +23,8 @@ export type TestDaemonOptions = {
   model?: Model;
   /** As in `troupe.ts`, where agents shall have models of their own. */
   providers?: NonNullable<TroupeConfig["providers"]>;
+  /** As in `troupe.ts`. */
+  mcpServers?: NonNullable<TroupeConfig["mcpServers"]>;
   /** A NATS to use instead of an own server; it keeps what the test wrote. */
   nats?: string;
   /** Options of the daemon. @default as documented, but for a free HTTP port, no log, and a second to drain */
@@ -57,13 +59,13 @@ const QUIET = { httpPort: 0, logLevel: "silent", drainTimeoutMs: 1_000 } as cons
  * @throws DefinitionError with everything that is wrong; UsageError when there is no nats-server to run.
  */
 export async function startTestDaemon(test: TestDaemonOptions): Promise<TestDaemon> {
-  const { agents, workflows, model, providers = {}, nats } = test;
+  const { agents, workflows, model, providers = {}, mcpServers = {}, nats } = test;
   const data = await mkdtemp(join(tmpdir(), "troupe-test-"));
   const discard = () => rm(data, { recursive: true, force: true });
   try {
     const daemon = { ...QUIET, data, ...(nats !== undefined && { nats: [nats] }), ...test.options };
     const config = await checkConfig(
-      { agents, workflows, providers, daemon },
+      { agents, workflows, providers, mcpServers, daemon },
       { fileName: "startTestDaemon", dir: process.cwd() },
     );
     const { options } = resolveOptions({ file: config.daemon, fileName: config.fileName });

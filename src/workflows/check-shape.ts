@@ -27,8 +27,8 @@ export function checkShape(draft: StepDraft, place: Place): Problem[] {
   for (const key of waiting ? (["input", "retry", "timeoutMs"] as const) : []) {
     if (draft[key] !== undefined) told(key, `no \`${key}\` on a step with \`${waiting}\``, showValue(draft[key]));
   }
-  // A group is no task: what would be tried again, given up or undone are the tasks in it.
-  for (const key of steps ? (["retry", "timeoutMs", "output", "compensate"] as const) : []) {
+  // A group is no task: what would be tried again or undone are the tasks in it.
+  for (const key of steps ? (["retry", "output", "compensate"] as const) : []) {
     if (draft[key] === undefined) continue;
     told(key, `no \`${key}\` beside \`steps\`; each step in it may have one`, showValue(draft[key]));
   }

@@ -34,7 +34,7 @@ function withoutKind({ kind: _kind, ...step }: StepDefinition): object {
 }
 
 /** JSON with its keys in order, so that equal data gives equal text. */
-function canonicalJson(value: unknown): string {
+export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
   const entries = Object.entries(value).filter(([, item]) => item !== undefined);

@@ -23,6 +23,8 @@ const valueSchema = z
   .custom<z.ZodType | JsonSchema>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
     error: "expected a zod schema or a JSON Schema",
   })
+  // For the JSON Schema of files.
+  .meta({ type: "object" })
   .optional();
 
 const switchSchema = strict({
@@ -37,7 +39,8 @@ const switchSchema = strict({
 const repeatSchema = strict({
   until: z.string().min(1).optional(),
   max: z.number().int().min(1).max(10_000).optional(),
-});
+  // For the JSON Schema of files.
+}).meta({ required: ["until", "max"] });
 
 const concurrencySchema = z.number().int().min(1).max(MOST_OPEN_TASKS);
 
@@ -117,7 +120,7 @@ const stepShape = {
 };
 
 const { id, agent, tool, approval, wait, workflow, ...otherShape } = stepShape;
-const stepSchema: z.ZodType<StepDraft> = strict({
+export const stepSchema: z.ZodType<StepDraft> = strict({
   id,
   agent,
   tool,
@@ -126,7 +129,8 @@ const stepSchema: z.ZodType<StepDraft> = strict({
   workflow,
   steps: z.lazy(() => z.array(stepSchema).min(1)).optional(),
   ...otherShape,
-});
+  // It holds itself, so the JSON Schema of files needs a name for it.
+}).meta({ id: "step" });
 
 const common = {
   name: nameSchema,

@@ -19,9 +19,9 @@
 import { toErrorRecord } from "../errors.ts";
 import { DEFAULT_ITEMS_AT_ONCE, type DeterministicDefinition, MOST_OPEN_TASKS } from "./definition.ts";
 import { isWaiting } from "./outside-waits.ts";
-import type { Move, OpenTask, Plan, RunSetup } from "./plan.ts";
+import { later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
 import { attemptOf, endAttempt, failAttempt } from "./step-attempts.ts";
-import { complete, endStep, fail, type Making, RETRY_TIMER, say, taskIdOf } from "./step-ends.ts";
+import { complete, endStep, fail, GROUP_TIMER, type Making, RETRY_TIMER, say, taskIdOf } from "./step-ends.ts";
 import { type Graph, graphOf } from "./step-graph.ts";
 import {
   bodyOf,
@@ -67,7 +67,7 @@ export function deterministicPlan(
       const making = makingOf(setup, fact.at, states);
       if (fact.type === "timer.fired") {
         if (fact.data.id === GO_ON_TIMER) return goOn(making, true);
-        if (!timedOut(making, fact)) askAgain(making, fact.data.id);
+        if (!timedOut(making, fact)) timerFired(making, fact.data.id);
       } else if (fact.type === "signal.received") {
         signalled(making, fact, signalSteps);
       } else if (open?.step !== undefined) {
@@ -133,10 +133,15 @@ export function deterministicPlan(
     return true;
   }
 
-  function askAgain(making: Making, timer: string): void {
-    if (!timer.startsWith(RETRY_TIMER)) return;
-    const instance = instanceOf(graph, timer.slice(RETRY_TIMER.length));
-    lineUp(making, instance, attemptOf(making, instance));
+  function timerFired(making: Making, timer: string): void {
+    if (timer.startsWith(RETRY_TIMER)) {
+      const instance = instanceOf(graph, timer.slice(RETRY_TIMER.length));
+      lineUp(making, instance, attemptOf(making, instance));
+    } else if (timer.startsWith(GROUP_TIMER)) {
+      const group = instanceOf(graph, timer.slice(GROUP_TIMER.length));
+      const message = `the group took longer than ${group.node.step.timeoutMs} ms`;
+      fail(making, group, { error: { code: "timeout", message } });
+    }
   }
 
   function decide(making: Making, instance: Instance) {
@@ -201,6 +206,14 @@ export function deterministicPlan(
     const size = body.nodes.size;
     say(making, { type: "step.started", data: { step: instance.path, group: { type: "steps", size } } });
     making.states = withBody(making.states, instance, notBegun(size));
+    const { timeoutMs } = instance.node.step;
+    if (timeoutMs !== undefined) {
+      making.moves.push({
+        type: "timer",
+        id: `${GROUP_TIMER}${instance.path}`,
+        dueAt: later(making.at, timeoutMs),
+      });
+    }
     for (const node of body.first) making.ready.push(instanceIn(instance, node));
   }
 

@@ -118,7 +118,7 @@ function parse(source: string): ParseResult {
 type Found = { steps: Set<string>; usesPrevious: boolean; usesAnyStep: boolean; locals: Set<string> };
 
 /** Macros that give their first argument, a name, to the others. */
-const BINDING = new Set(["map", "filter", "all", "exists", "exists_one"]);
+const BINDING = new Set(["map", "filter", "all", "exists", "exists_one", "optMap", "optFlatMap"]);
 
 /**
  * Finds what an expression speaks of: `steps.a`, `steps["a"]`, `previous`, `steps` in any other way, and the variables of

@@ -47,7 +47,7 @@ function fromAgents(
 ): Steps {
   const { parts, problems: wrongDefaults } = policiesOf({}, defaults, placeAt(sources, "defaults"));
   const unknown = agents.flatMap((agent, index) => unknownAgent(agent, sources, placeAt(sources, "agents", index)));
-  const ids = uniqueIds(agents);
+  const ids = numberedIds(agents);
   const sorted = agents.map((agent, index) => {
     const after = index === 0 ? [] : ids.slice(index - 1, index);
     return { kind: "agent" as const, id: ids[index] ?? agent, agent, after, ...parts };
@@ -56,7 +56,7 @@ function fromAgents(
 }
 
 /** The agents' names, numbered where they come again: `writer`, `writer-2`. A number never makes the name of another agent. */
-function uniqueIds(agents: readonly string[]): string[] {
+export function numberedIds(agents: readonly string[]): string[] {
   const names = new Set(agents);
   const taken = new Set<string>();
   const numbers = new Map<string, number>();

@@ -15,6 +15,7 @@ import {
 import { finishDeterministic } from "./finish-deterministic.ts";
 import { finishHandoff } from "./finish-handoff.ts";
 import type { CommonParts, ParsedWorkflow, WorkflowSources } from "./workflow-sources.ts";
+import { keepWritten } from "./written-workflow.ts";
 
 /** Reads the workflow called `name`; `raw` need not repeat the name. Never throws. */
 export function parseWorkflow(name: string, raw: unknown, sources: WorkflowSources): ParsedWorkflow {
@@ -29,7 +30,9 @@ export function parseWorkflow(name: string, raw: unknown, sources: WorkflowSourc
   }
   const schema: z.ZodType<DeterministicDraft | HandoffDraft> = kind === "handoff" ? handoffSchema : deterministicSchema;
   const read = readBySchema(schema, { name, ...raw }, placeAt(place), (draft) => finish(name, draft, place));
-  return read.value ? { definition: read.value, problems: [] } : { problems: read.problems };
+  if (!read.value) return { problems: read.problems };
+  keepWritten(read.value, raw);
+  return { definition: read.value, problems: [] };
 }
 
 /** What it is called, or what its shape tells: only handoffs have an entry and limits. */

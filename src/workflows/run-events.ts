@@ -23,6 +23,8 @@ export type StepGroup = { type: "steps" | "forEach" | "repeat"; size: number };
 
 export type RunRequest = {
   input: unknown;
+  /** The version to run: a hash, a label, or a number as in `#3`. On record it is the label of the one that was found. */
+  version?: string;
   sessionId?: string;
   userId?: string;
   metadata?: { [key: string]: unknown };

@@ -74,6 +74,9 @@ export type RunStanding = {
   timers: { id: string; dueAt: string }[];
 };
 
+/** The timer of how long a group may take; with its path. */
+const GROUP_TIMER = "timeout.";
+
 /** The timer that holds a run back until its `notBefore`. */
 const START_TIMER = "start";
 /** The timer of the time that called-off tasks get to stop. */
@@ -150,6 +153,16 @@ function take(standing: RunStanding, event: RunEvent): void {
       standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
       if (isEnding(standing.status) && standing.current.length === 0) clear(standing, CANCEL_TIMER);
       break;
+    case "step.completed":
+    case "step.failed":
+      // A group that has ended has its time no more.
+      if (standing.timers.length > 0) {
+        standing.timers = standing.timers.filter(({ id }) => id !== `${GROUP_TIMER}${event.data.step}`);
+      }
+      // What waits from outside ends with its step, the others with their task.
+      if (standing.current.some((open) => isWaitOf(open, event.data.step)))
+        standing.current = standing.current.filter((open) => !isWaitOf(open, event.data.step));
+      break;
     case "step.cancelled":
       standing.current = standing.current.filter((open) =>
         open.taskId === undefined ? open.step !== event.data.step : open.taskId !== event.data.taskId,
@@ -170,12 +183,6 @@ function take(standing: RunStanding, event: RunEvent): void {
       standing.current.push({ kind: "wait", ...event.data, since: event.at, waitingFor });
       break;
     }
-    case "step.completed":
-    case "step.failed":
-      // The others end with their task.
-      if (standing.current.some((open) => isWaitOf(open, event.data.step)))
-        standing.current = standing.current.filter((open) => !isWaitOf(open, event.data.step));
-      break;
     case "timer.cleared":
     case "timer.fired":
       clear(standing, event.data.id);

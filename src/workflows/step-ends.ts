@@ -22,6 +22,7 @@ import {
   type Instance,
   instanceAt,
   instanceIn,
+  isMany,
   loopOf,
   wholeOf,
   withEach,
@@ -48,6 +49,8 @@ export type Making = {
 };
 
 export const RETRY_TIMER = "retry.";
+/** How long a group may take; with its path. What ends the group ends it: it is not told apart. */
+export const GROUP_TIMER = "timeout.";
 
 export function say(making: Making, event: Decision): void {
   making.moves.push({ type: "say", event });
@@ -67,6 +70,7 @@ export function complete(
 ): void {
   const { path, node, index } = instance;
   const said = { type: "step.completed", data: { step: path, ...by } } as const;
+  stopClock(making, instance);
   if (index === undefined) endStep(making, instance, { status: "completed", output }, said);
   else {
     say(making, said);
@@ -173,7 +177,10 @@ export function fail(making: Making, instance: Instance, { taskId, error }: Fail
       error: at === instance ? error : upward,
     },
   });
-  for (const at of failed) if (at !== catcher) say(making, said(at));
+  for (const at of failed) {
+    stopClock(making, at);
+    if (at !== catcher) say(making, said(at));
+  }
   if (!catcher) {
     making.isOver = true;
     making.moves.push({ type: "fail", error: upward, step: instance.path });
@@ -217,10 +224,17 @@ function callOffWithin(making: Making, instance: Instance, failed: readonly Inst
 /** The task that is open for an instance, or the timer that is set for it. */
 function atWorkOn(making: Making, instance: Instance, body: Body | null): { taskId?: string; timer?: string } {
   const { path, node } = instance;
-  if (typeof body !== "number") return {};
+  if (body === null) return {};
+  if (typeof body !== "number") return node.step.timeoutMs === undefined ? {} : { timer: `${GROUP_TIMER}${path}` };
   if (body < 0) return { timer: `${RETRY_TIMER}${path}` };
   if (!isWaiting(node.step)) return { taskId: taskIdOf(instance, body) };
   const { waits, timer } = withdraw(making.states.waits, path, node.step);
   making.states = { ...making.states, waits };
   return timer === undefined ? {} : { timer };
+}
+
+/** Nobody waits for the time of a group that has ended. */
+function stopClock(making: Making, { node, path, index }: Instance): void {
+  if (!node.body || node.step.timeoutMs === undefined || (index === undefined && isMany(node))) return;
+  making.moves.push({ type: "callOff", timer: `${GROUP_TIMER}${path}` });
 }

@@ -78,9 +78,9 @@ function repeated({ until = "", max = 1 }: NonNullable<StepDraft["repeat"]>): { 
   return { until, max };
 }
 
-/** A group is no task: what is tried again, or undone, are the tasks in it. What waits is tried once, for as long as it takes. */
+/** A group is no task: what is tried again, or undone, are the tasks in it; how long it may take is its own. What waits is tried once, for as long as it takes. */
 function policiesFor(draft: StepDraft, defaults: DefaultsDraft | undefined, place: Place) {
-  if (draft.steps) return policiesOf({}, undefined, place);
+  if (draft.steps) return policiesOf({ timeoutMs: draft.timeoutMs }, undefined, place);
   if (!draft.approval && !draft.wait) return policiesOf(draft, defaults, place);
   const { output, compensate } = draft;
   return policiesOf({ output, compensate }, undefined, place, defaults);

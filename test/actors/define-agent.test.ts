@@ -25,10 +25,12 @@ describe("defineAgent", () => {
       provider: "openai",
       settings: {},
       tools: [],
+      mcp: [],
       handoffs: [],
       maxTurns: 16,
       timeoutMs: 600_000,
       toolTimeoutMs: 60_000,
+      maxParallelTools: 16,
       maxModelAttempts: 5,
       concurrency: 64,
       maxWaiting: 256,
@@ -152,5 +154,41 @@ describe("defineTool", () => {
     expect(messageOf(() => defineTool(options))).toMatch(
       /^tools\.at\.parameters: expected a schema that JSON Schema can express/,
     );
+  });
+
+  it("resolves how it is tried again, and leaves out what was not said", () => {
+    const about = { name: "pay", description: "Pays.", parameters: z.object({}), execute: () => "" };
+    const retry = { maxAttempts: 3, backoff: "exponential", delayMs: 500, maxDelayMs: 30_000 };
+    expect(defineTool({ ...about, effect: "once", retry: { maxAttempts: 3 } })).toMatchObject({
+      effect: "once",
+      retry,
+    });
+    expect(Object.keys(defineTool(about)).sort()).toEqual(["description", "execute", "name", "parameters"]);
+  });
+
+  it("takes `onUnknown` only for a tool that is executed once", () => {
+    const about = { name: "pay", description: "Pays.", parameters: z.object({}), execute: () => "" };
+    expect(defineTool({ ...about, effect: "once", onUnknown: "stop" }).onUnknown).toBe("stop");
+    expect(messageOf(() => defineTool({ ...about, onUnknown: "stop" }))).toBe(
+      `tools.pay.onUnknown: expected none, because only a tool whose effect is "once" is not executed again, got "stop"`,
+    );
+    expect(messageOf(() => defineTool({ ...about, effect: "once", onUnknown: "guess" as "fail" }))).toBe(
+      `tools.pay.onUnknown: expected "fail", "stop" or a function, got "guess"`,
+    );
+  });
+
+  it("infers what is returned from `output`", () => {
+    const about = {
+      name: "price",
+      description: "Prices.",
+      parameters: z.object({}),
+      output: z.object({ price: z.number() }),
+    };
+    // @ts-expect-error a price is a number
+    defineTool({ ...about, execute: () => ({ price: "3" }) });
+    const execute = () => ({ price: 3 });
+    // @ts-expect-error what was found out is a price
+    defineTool({ ...about, effect: "once", onUnknown: () => ({ done: true, result: 3 }), execute });
+    expect(defineTool({ ...about, execute: async () => ({ price: 3 }) }).output).toBe(about.output);
   });
 });

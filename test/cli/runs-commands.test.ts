@@ -59,6 +59,17 @@ test("runs result prints the output of a run that completed, and fails for one t
   expect(await cli("runs", "result", "failed")).toMatchObject({ code: 1, stdout: "" });
 });
 
+test("runs transcript retells a run, as text and in JSON", async () => {
+  const { stdout } = await cli("run", "phone", "tea", "--run-id", "told");
+  const told = await cli("runs", "transcript", "told");
+  expect(told).toMatchObject({ code: 0, stderr: "" });
+  expect(told.stdout).toMatch(/^phone: tea\n\nfirst\n {2}hands over to echo: a call\n\necho\n {2}says: echo of /);
+  expect(told.stdout).toContain(`\n\ncompleted: ${stdout.trim()}`);
+  const json = await cli("runs", "transcript", "told", "--json");
+  expect(JSON.parse(json.stdout)).toEqual({ runId: "told", transcript: told.stdout.trimEnd() });
+  expect(await cli("runs", "transcript", "nobody")).toMatchObject({ code: 1 });
+});
+
 test("runs journal has every event", async () => {
   const { stdout } = await cli("runs", "journal", "done", "--json");
   const events = JSON.parse(stdout) as RunEvent[];

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -31,6 +31,18 @@ test("a configuration in which nothing is wrong is told so", async () => {
     code: 0,
     stdout: "troupe.yaml: 5 agents and 5 workflows, nothing wrong\n",
     stderr: "",
+  });
+});
+
+test("the folder of definitions is checked with it", async () => {
+  await mkdir(join(dir, "flows"));
+  await writeFile(join(dir, "flows", "more.yaml"), "agents: [echo]\n");
+  expect((await validate("troupe.yaml", "--workflows", "flows")).stdout).toContain("5 agents and 6 workflows");
+  await writeFile(join(dir, "flows", "more.yaml"), "agents: [ecko]\n");
+  const refused = await validate("troupe.yaml", "--workflows", "flows");
+  expect(refused).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("more.yaml:1: agents[0]: expected an agent"),
   });
 });
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pino from "pino";
@@ -14,10 +14,10 @@ import { connect as connectNats, createInbox, type NatsConnection } from "../../
 import { say } from "../../src/testing/replies.ts";
 import { rulesModel } from "../../src/testing/rules-model.ts";
 import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
+import { documentedPermissions } from "../helpers/documented-permissions.ts";
 import { startTestNats } from "../helpers/nats-server.ts";
+import { troupe } from "../helpers/troupe.ts";
 import { until } from "../helpers/until.ts";
-
-const DOCUMENT = new URL("../../docs/protocol.md", import.meta.url);
 
 it("a daemon, a client, a worker and the doctor need no more than the allow-lists of docs/protocol.md", async () => {
   await using nats = await startTestNats({ configExtra: await documentedPermissions() });
@@ -59,6 +59,8 @@ it("a daemon, a client, a worker and the doctor need no more than the allow-list
     const stored = await anyClient.request("troupe.requests.loud", request, { timeout: 5_000 });
     expect(stored.json()).toMatchObject({ stream: "TROUPE_REQUESTS" });
     await until("the result came to replyTo", () => results.length > 0);
+    const put = await client.putWorkflows({ workflows: { put: { agents: ["polite"] } } });
+    expect(put.workflows).toMatchObject([{ number: 1, changed: true }]);
     expect(results[0]).toMatchObject({
       runId: "loud-1",
       status: "completed",
@@ -72,6 +74,12 @@ it("a daemon, a client, a worker and the doctor need no more than the allow-list
     const large = "x".repeat(1_500_000);
     expect((await client.run("polite", large, { runId: "large-1" })) === large).toBe(true);
     expect((await client.get("large-1")).input === large).toBe(true);
+
+    // The worker may say what it says to an owner, so whoever checks it is a daemon.
+    const owner = ["--nats", nats.url, "--user", "daemon", "--password", "change-me-1"];
+    const only = ["--only", "outcome,control,no-handoff,owners-none", "--accept-within", "3s"];
+    const args = ["conformance", ...owner, "--subject", "troupe.agents.shout", ...only];
+    expect(await troupe(args, { cwd: data })).toMatchObject({ code: 0, stderr: "" });
 
     const seen = await look(1_200);
     expect(seen).toMatchObject({ problems: [], daemons: [{}], runs: {}, door: {}, jetstream: {} });
@@ -98,13 +106,6 @@ it("a daemon, a client, a worker and the doctor need no more than the allow-list
   // Draining needs permissions as well.
   expect(denied).toEqual([]);
 });
-
-async function documentedPermissions(): Promise<string> {
-  const text = await readFile(DOCUMENT, "utf8");
-  const block = /<!-- permissions -->\n```\n(.*?)```/s.exec(text)?.[1];
-  if (!block) throw new Error("docs/protocol.md: expected a block between <!-- permissions --> marks, got none");
-  return block;
-}
 
 function fleet({ nats, data }: { nats: string; data: string }): TroupeConfig {
   const model = rulesModel([

@@ -10,6 +10,7 @@ import { describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/runtime/config/load-config.ts";
 import { resolveOptions } from "../../src/runtime/config/resolve-options.ts";
 import { serveConfig } from "../../src/runtime/edges/serve.ts";
+import { outputOf, projectFolder } from "../helpers/run-program.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const readme = await readFile(join(root, "README.md"), "utf8");
@@ -90,26 +91,6 @@ function blocks(language: string): string[] {
   return [...readme.matchAll(/^```(\w*)\n(.*?)^```$/gms)].flatMap(([, found, text]) =>
     found === language ? [text as string] : [],
   );
-}
-
-/** A folder inside the package, where `troupe` is the package itself. */
-async function projectFolder(): Promise<string> {
-  const inside = join(root, ".troupe");
-  await mkdir(inside, { recursive: true });
-  return mkdtemp(join(inside, "readme-"));
-}
-
-async function outputOf(program: string): Promise<string> {
-  const dir = await projectFolder();
-  try {
-    await writeFile(join(dir, "program.ts"), program);
-    const flags = ["--conditions=troupe-source", "--disable-warning=ExperimentalWarning"];
-    const { OPENAI_API_KEY: _key, NATS_URL: _url, ...env } = process.env;
-    const { stdout } = await run(process.execPath, [...flags, "program.ts"], { cwd: dir, env });
-    return stdout;
-  } finally {
-    await rm(dir, { recursive: true });
-  }
 }
 
 type Exchange = { command: string; output: string };

@@ -32,6 +32,7 @@ authorization { users: [{ user: anybody, password: any, permissions: { publish: 
 `;
 // Beyond what the broker takes in one message.
 const LARGE = "x".repeat(1_100_000);
+const AGENT = { instructions: "Do it.", model: "none", provider: "scripted" };
 const OWNER_INBOX = "_INBOX_troupe_daemon.owner.";
 
 /** Runs the whole tour. */
@@ -78,6 +79,7 @@ function openRecorder(nc: NatsConnection) {
     "signals",
     "events",
     "exported",
+    "definitions",
     "dead",
     "schedules",
     "logs",
@@ -208,6 +210,7 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["runs.resume", { runId: done }],
     ["runs.fail", { runId: done, reason: "enough" }],
     ["runs.journal", { runId: done, from: 1 }],
+    ["tasks.journal", { runId: large, taskId: "verbose-1" }],
     ["runs.start", { workflow: "article", input: { topic: "again" }, runId: done }],
     ["runs.logs", { runId: talked }],
     ["runs.metrics", { runId: talked }],
@@ -219,6 +222,22 @@ async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder)
     ["workflows.get", { workflow: "article" }],
     ["workflows.get", { workflow: "undone" }],
     ["agents.list", {}],
+    ["workflows.put", { workflows: { put: { agents: ["writer"] } }, by: "me" }],
+    [
+      "workflows.put",
+      { agents: { spare: AGENT, poet: AGENT }, workflows: { put: { agents: ["poet"] } }, expected: { put: 1 } },
+    ],
+    ["workflows.put", { workflows: { put: { agents: ["writer"] } }, expected: { put: 1 } }],
+    ["workflows.put", { workflows: { put: { agents: ["nobody"] } } }],
+    ["workflows.put", { workflows: { routed: { entry: "triage", agents: ["triage", "billing"] } } }],
+    ["workflows.get", { workflow: "put", version: "#1" }],
+    ["workflows.versions", { workflow: "put" }],
+    ["workflows.versions", { workflow: "article" }],
+    ["workflows.source", { workflow: "put" }],
+    ["workflows.source", { workflow: "article" }],
+    ["runs.start", { workflow: "put", input: "x", version: "#1" }],
+    ["workflows.delete", { workflow: "put", by: "me" }],
+    ["workflows.delete", { workflow: "article" }],
   ];
   for (const [endpoint, body] of questions) {
     const answer = await nc.request(`troupe.api.${endpoint}`, JSON.stringify(body), { timeout: 5_000 });
@@ -329,8 +348,10 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     name: "lookup",
     description: "Looks an invoice up.",
     parameters: z.object({ number: z.string() }),
-    execute(_arguments, { logger }) {
+    effect: "once",
+    execute(_arguments, { logger, progress }) {
       logger.info({ charges: 1 }, "looked up");
+      progress({ percent: 50, message: "half of the books" });
       return { charges: 1 };
     },
   });

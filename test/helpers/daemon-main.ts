@@ -18,8 +18,8 @@ const model = numberedModel(setup.modelUrl);
 
 const daemon = await startDaemon({
   options,
-  agents: numberedAgents,
-  workflows: numberedWorkflowsNamed(setup.workflows),
+  agents: setup.bare ? [] : numberedAgents,
+  workflows: setup.bare ? [] : numberedWorkflowsNamed(setup.workflows),
   modelFor: () => model,
   logger: pino({ level: setup.logLevel ?? "debug" }, pino.destination({ dest: 1, sync: true })),
   tracing: setup.otlpUrl === undefined ? noTracing : await startTracing({ url: setup.otlpUrl }),

@@ -14,6 +14,8 @@ export type DaemonSetup = {
   otlpUrl?: string;
   /** The workflows it has. @default all of the fleet */
   workflows?: string[];
+  /** Whether it has no agents and no workflows of its own. @default false */
+  bare?: boolean;
   /** Options of the daemon, by key. */
   options: { [key: string]: unknown };
   /** @default "debug" */

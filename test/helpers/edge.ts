@@ -1,16 +1,20 @@
 /** What a daemon shows to the outside, without the daemon: streams, index and API, and journals written by hand. */
 import { pino } from "pino";
+import type { TaskEntry } from "../../src/actors/task.ts";
 import { type Api, type ApiOptions, startApi } from "../../src/runtime/edges/api.ts";
 import { type Client, connect } from "../../src/runtime/edges/client.ts";
 import { openScheduleApi } from "../../src/runtime/edges/schedule-api.ts";
+import { openWorkflowApi } from "../../src/runtime/edges/workflow-api.ts";
+import { holdDefinitions } from "../../src/runtime/hosts/definitions.ts";
 import { openRunIndex, type RunIndex } from "../../src/runtime/hosts/run-index.ts";
 import { openScheduleStore } from "../../src/runtime/hosts/schedule-store.ts";
+import { followDefinitions } from "../../src/runtime/hosts/stored-definitions.ts";
 import type { Bus } from "../../src/runtime/nats/connection.ts";
 import { openJournals } from "../../src/runtime/nats/journal.ts";
 import { nuid } from "../../src/runtime/nats/nats.ts";
 import { provision } from "../../src/runtime/nats/provision.ts";
 import { type Subjects, subjectsFor } from "../../src/runtime/subjects.ts";
-import type { DeterministicDefinition } from "../../src/workflows/definition.ts";
+import { defineWorkflow } from "../../src/workflows/define-workflow.ts";
 import type { RunEvent } from "../../src/workflows/run-events.ts";
 
 export type Edge = {
@@ -28,20 +32,15 @@ export type Edge = {
   [Symbol.asyncDispose](): Promise<void>;
 };
 
-const retry = { maxAttempts: 1, backoff: "fixed", delayMs: 500, maxDelayMs: 500 } as const;
-
-export const ARTICLE: DeterministicDefinition = {
+export const ARTICLE = defineWorkflow({
   name: "article",
-  version: "1",
-  hash: "abc",
-  kind: "deterministic",
   description: "Writes",
   steps: [
-    { kind: "agent", id: "facts", agent: "researcher", after: [], retry },
-    { kind: "agent", id: "write", agent: "writer", after: ["facts"], retry },
-    { kind: "agent", id: "check", agent: "researcher", after: ["write"], retry },
+    { id: "facts", agent: "researcher" },
+    { id: "write", agent: "writer", after: "facts" },
+    { id: "check", agent: "researcher", after: "write" },
   ],
-};
+});
 
 /** Streams of their own on `bus`; with `serve: false` nobody answers the API. */
 export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } = {}): Promise<Edge> {
@@ -52,6 +51,10 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
   const index = openRunIndex({ file: ":memory:", bus, subjects, logger });
   const store = openScheduleStore({ bus, subjects, logger, now: Date.now });
   const ends = new Map<string, number>();
+  const definitions = holdDefinitions([ARTICLE]);
+  const stored = followDefinitions({ bus, subjects, logger, changed: definitions.store, settled: () => {} });
+  const means = { tools: new Map(), modelFor: () => undefined };
+  const workflows = openWorkflowApi({ definitions, stored, means: () => means, agents: () => [], living: () => [] });
   const apis: Api[] = [];
   const edge: Edge = {
     subjects,
@@ -63,7 +66,10 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         subjects,
         index,
         journals,
-        workflows: () => [ARTICLE],
+        taskJournals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
+        workflows,
+        startable: async (workflow) => (workflow === ARTICLE.name ? {} : undefined),
+        pinned: (workflow, hash) => definitions.pinned(workflow, hash),
         agents: () => [{ name: "writer", hosts: ["here"] }],
         schedules: openScheduleApi({ store, now: Date.now, isDeclared: () => false }),
         parked: { resume: async () => ({ is: "unknown" }), fail: async () => ({ is: "unknown" }) },
@@ -102,7 +108,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
     },
     async [Symbol.asyncDispose]() {
       for (const api of apis) await api.stop();
-      await Promise.all([index.close(), store.stop()]);
+      await Promise.all([index.close(), store.stop(), stored.stop()]);
     },
   };
   if (serve) await edge.startApi();

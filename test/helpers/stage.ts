@@ -17,7 +17,7 @@ export type StageOptions = {
   natsConfig?: (storeDir: string) => string;
   /** Whether daemons are traced. @default false */
   traced?: boolean;
-} & Pick<DaemonSetup, "workflows" | "logLevel">;
+} & Pick<DaemonSetup, "workflows" | "bare" | "logLevel">;
 
 export type Stage = AsyncDisposable & {
   nats: TestNats;

@@ -100,7 +100,9 @@ export async function driveTask(
       runTool: fromPromise<ToolResult, ToolInput>(async ({ input, signal }) => {
         const { turn, call: made, tool, args } = input.run;
         executed.push(`${turn}.${made.id}`);
-        const content = runTool ? await runTool(input, signal) : String(await tool.execute(args as never, {} as never));
+        const content = runTool
+          ? await runTool(input, signal)
+          : String(await tool?.execute(args as never, {} as never));
         record({ type: "tool", turn, callId: made.id, content, failed: false });
         return { callId: made.id, content };
       }),

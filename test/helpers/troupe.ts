@@ -72,6 +72,7 @@ export async function serveFiles(
     if (serve.child.exitCode !== null) throw new Error(`troupe serve ended: ${serve.out.stdout}${serve.out.stderr}`);
     return serve.out.stdout.includes('"ready"');
   };
+  // Most of it is loading the sources, which takes a busy machine long.
   await until("the daemon is ready", isReady, { withinMs: 60_000 });
   return served;
 }

@@ -76,8 +76,8 @@ const TAKING_OVER = [
 const REFUSING = ["before-lone-entry", "after-lone-entry"];
 const CANCELLING = ["before-cancelling-entry", "after-cancelling-entry"];
 const STORING_OUTCOMES = ["before-outcome-entry", "after-outcome-entry"];
-/** Only long runs come there: see `long-run.test.ts`. */
-const ELSEWHERE = ["before-snapshot", "after-snapshot"];
+/** Only long runs and tools that are executed once come there: see `long-run.test.ts` and `once-tools.test.ts`. */
+const ELSEWHERE = ["before-snapshot", "after-snapshot", "before-calling-entry", "after-calling-entry"];
 
 const STAGE: StageOptions = {
   traced: true,

@@ -109,7 +109,7 @@ test("a group that fails calls off what is at work in it at its worker, and the 
 });
 
 test("a list of 5,000 whose daemon is killed in its midst is gone through in order, each item once", {
-  timeout: 300_000,
+  timeout: 400_000,
 }, async () => {
   const items = Array.from({ length: 5_000 }, (_, i) => `item ${i}`);
   await using stage = await openStage({
@@ -120,7 +120,7 @@ test("a list of 5,000 whose daemon is killed in its midst is gone through in ord
   await until("half of the list", () => model.calls.length > 2_500, { withinMs: 120_000 });
   await daemon.kill();
   await daemon.start();
-  await runsEnded(journals, ["r"], 180_000);
+  await runsEnded(journals, ["r"], 240_000);
   const entries = byRun(await journals.runs()).get("r") ?? [];
   expect(problemsOfJournal("r", entries)).toEqual([]);
   const events = entries.flatMap(({ value }) => value);

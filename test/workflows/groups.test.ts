@@ -211,6 +211,68 @@ describe("a group", () => {
   });
 });
 
+describe("the time of a group", () => {
+  const timed = graph(
+    {
+      id: "each",
+      forEach: "input",
+      onError: "continue",
+      timeoutMs: 60_000,
+      steps: [
+        { id: "a", agent: "x" },
+        { id: "inner", timeoutMs: 90_000, steps: [{ id: "b", agent: "x", retry: { maxAttempts: 2 } }] },
+      ],
+    },
+    { id: "end", agent: "x", after: "each", input: "{{ steps.each.output }}" },
+  );
+
+  test("is that of each instance, and over with it", () => {
+    const run = superviseRun(timed, { input: [1, 2] });
+    expect(Object.keys(run.snapshot.context.timers)).toEqual([
+      "timeout.each/0",
+      "timeout.each/1",
+      "timeout.each/0/inner",
+      "timeout.each/1/inner",
+    ]);
+    run.completes("each/0/a-1", "A");
+    run.completes("each/0/inner/b-1", "B");
+    expect(Object.keys(run.snapshot.context.timers)).toEqual(["timeout.each/1", "timeout.each/1/inner"]);
+    expect(run.effects).toContainEqual({ type: "stop", child: "timer.timeout.each/0" });
+    run.fails("each/1/inner/b-1");
+    run.fires("timeout.each/1");
+    expect(run.snapshot.context.timers).toEqual({});
+    expect(run.open()).toEqual(["end-1"]);
+    expect(events(run, "step.cancelled").map(({ data }) => data)).toEqual([
+      { step: "each/1/a", agent: "x", taskId: "each/1/a-1" },
+      { step: "each/1/inner", timer: "timeout.each/1/inner" },
+      { step: "each/1/inner/b", agent: "x", timer: "retry.each/1/inner/b" },
+    ]);
+    expect(run.task("end-1").input).toEqual([
+      { a: "A", inner: "B" },
+      { error: { code: "timeout", message: "the group took longer than 60000 ms" } },
+    ]);
+    const { timers, current } = record(run, 2);
+    expect({ timers, current: current.map(({ taskId }) => taskId) }).toEqual({ timers: [], current: ["end-1"] });
+  });
+
+  test("is over with one that fails, and fails the run where nothing goes on", () => {
+    const run = superviseRun(graph({ id: "g", timeoutMs: 1_000, steps: [{ id: "a", agent: "x" }] }));
+    run.fires("timeout.g");
+    expect(run.end()?.data).toEqual({
+      error: { code: "timeout", message: "step g: the group took longer than 1000 ms" },
+    });
+    const failed = superviseRun(
+      graph(
+        { id: "g", onError: "continue", timeoutMs: 1_000, steps: [{ id: "a", agent: "x" }] },
+        { id: "b", agent: "x" },
+      ),
+    );
+    failed.fails("g/a-1", no);
+    expect(failed.snapshot.context.timers).toEqual({});
+    expect(record(failed, 2).timers).toEqual([]);
+  });
+});
+
 describe("forEach", () => {
   const reviews = (more: Partial<StepOptions> = {}) =>
     graph(
@@ -584,7 +646,7 @@ describe("the concurrency of a workflow", () => {
     expect(output(run)).toMatchObject({ d: "D" });
   });
 
-  test("is 500 where nothing is said, so that what a fact makes due fits into an entry", () => {
+  test("is 500 where nothing is said, so that what a fact makes due fits into an entry", { timeout: 120_000 }, () => {
     const each = { id: "each", forEach: "input", concurrency: 500 } as const;
     const run = superviseRun(graph({ ...each, steps: [{ id: "of", agent: "x", forEach: "item", concurrency: 500 }] }), {
       input: Array.from({ length: 100 }, () => Array.from({ length: 10 }, (_, i) => i)),

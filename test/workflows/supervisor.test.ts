@@ -249,6 +249,8 @@ function agent(name: string) {
     maxTurns: 4,
     timeoutMs: 1_000,
     toolTimeoutMs: 1_000,
+    mcp: [],
+    maxParallelTools: 1,
     maxModelAttempts: 1,
     concurrency: 1,
     maxWaiting: 1,

@@ -4,6 +4,7 @@ import type { Model } from "../../actors/model.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { ScheduleOptions } from "../../workflows/schedule.ts";
+import type { McpServerOptions } from "../mcp/mcp-config.ts";
 import type { EndpointConfig, ModuleConfig } from "../models/providers.ts";
 import type { ResolvedOptions } from "./options.ts";
 
@@ -15,6 +16,8 @@ export type TroupeConfig = {
   schedules?: { readonly [name: string]: ScheduleOptions };
   /** Tools that agents from elsewhere name; agents made with `defineAgent` have theirs. */
   tools?: { readonly [name: string]: Tool };
+  /** Servers whose tools agents refer to in `mcp`. */
+  mcpServers?: { readonly [name: string]: McpServerOptions };
   providers?: { readonly [name: string]: EndpointConfig | ModuleConfig | Model };
   /** Options of the daemon; durations in milliseconds, or text such as `"30s"`. */
   daemon?: { readonly [Key in keyof ResolvedOptions]?: ResolvedOptions[Key] | string };

@@ -19,6 +19,6 @@ export function findConfig(path: string | undefined, cwd: string): string {
   }
   const found = NAMES.map((name) => join(cwd, name)).find((file) => existsSync(file));
   if (found) return found;
-  const message = `configuration: expected troupe.yaml (or .yml, .json, .ts, .js) in ${cwd}, got none; name one with --config`;
+  const message = `configuration: expected troupe.yaml (or .yml, .json, .ts, .js) in ${cwd}, got none; name one with --config, or do without with --no-config`;
   throw new UsageError(message, "config_not_found");
 }

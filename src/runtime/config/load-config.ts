@@ -8,6 +8,7 @@ import type { Tool } from "../../actors/tool.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { Schedule } from "../../workflows/schedule.ts";
+import { type McpServerConfig, readMcpServers } from "../mcp/mcp-config.ts";
 import { type ModelOf, openProviders } from "../models/providers.ts";
 import { findConfig } from "./find-config.ts";
 import { loadTools } from "./load-tools.ts";
@@ -26,15 +27,18 @@ export type Config = {
   /** Where relative paths in it start. */
   dir: string;
   agents: ReadonlyMap<string, Agent>;
-  /** The tools of the file by name; agents may have others. */
-  tools: ReadonlyMap<string, Tool>;
   workflows: ReadonlyMap<string, WorkflowDefinition>;
   /** Those of the section `schedules`; workflows have theirs. */
   schedules: readonly Schedule[];
+  /** Those of the file, by name; steps, and agents that come from elsewhere, may name them. */
+  tools: ReadonlyMap<string, Tool>;
+  /** The modules that tools are from, as written. */
+  toolModules: readonly string[];
   /** As written. */
   providers: { readonly [name: string]: unknown };
   /** Gives each agent its model. */
   modelOf: ModelOf;
+  mcpServers: ReadonlyMap<string, McpServerConfig>;
   /** As written, each value fit; `resolveOptions` settles it against flags and variables. */
   daemon: { readonly [key: string]: unknown };
 };
@@ -49,6 +53,7 @@ const collectionSchema = z.custom<Section | unknown[]>((value) => isMap(value) |
 const fileSchema = strict({
   agents: collectionSchema.nullish(),
   tools: mapSchema.nullish(),
+  mcpServers: mapSchema.nullish(),
   providers: mapSchema.nullish(),
   workflows: collectionSchema.nullish(),
   schedules: collectionSchema.nullish(),
@@ -98,10 +103,12 @@ export async function checkConfig(
   if (!parsed.success) throw new DefinitionError(problemsOfSections(parsed.error, data, fileName).map(locate));
   const { providers, daemon } = parsed.data;
   const { tools, problems } = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" });
+  const mcpServers = readMcpServers(parsed.data.mcpServers ?? {}, { file: fileName, dir, problems });
   const { agents, known } = readAgents(parsed.data.agents ?? {}, {
     file: fileName,
     tools,
     providers: Object.keys(providers ?? {}),
+    mcpServers: Object.keys(parsed.data.mcpServers ?? {}),
     problems,
   });
   const workflows = readWorkflows(parsed.data.workflows ?? {}, {
@@ -116,17 +123,15 @@ export async function checkConfig(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));
-  return {
-    fileName,
-    dir,
-    agents,
-    tools,
-    workflows,
-    schedules,
-    providers: providers ?? {},
-    modelOf,
-    daemon: daemon ?? {},
-  };
+  const own = { agents, workflows, schedules, tools, toolModules: modulesIn(parsed.data.tools) };
+  return { fileName, dir, ...own, providers: providers ?? {}, modelOf, mcpServers, daemon: daemon ?? {} };
+}
+
+function modulesIn(tools: Section | null | undefined): string[] {
+  const modules = Object.values(tools ?? {}).map((tool) =>
+    typeof tool === "object" && tool !== null && "module" in tool ? tool.module : undefined,
+  );
+  return [...new Set(modules.filter((module) => typeof module === "string"))];
 }
 
 /** So that what is wrong with the providers is told together with the rest. */

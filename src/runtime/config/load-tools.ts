@@ -9,8 +9,10 @@ import { type Place, placeAt, problemAt, problemsOf, showValue } from "../../act
 import { strict } from "../../actors/strict.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { Problem } from "../../errors.ts";
+import { importNewest } from "./import-newest.ts";
 
-const referenceSchema = strict({ module: z.string().min(1), export: z.string().min(1).optional() });
+/** A tool as a file names it. */
+export const referenceSchema = strict({ module: z.string().min(1), export: z.string().min(1).optional() });
 
 /**
  * Gives the tools of the section `tools` by name. A module gives the export of the tool's name, or the one that `export`
@@ -38,7 +40,7 @@ async function importTool(name: string, raw: unknown, dir: string, place: Place)
   if (!reference.success) return { problems: problemsOf(reference.error.issues, raw, place) };
   const { module: specifier, export: wanted } = reference.data;
   try {
-    const module = (await import(/* @vite-ignore */ locate(specifier, dir))) as { [name: string]: unknown };
+    const module = (await importNewest(locate(specifier, dir))) as { [name: string]: unknown };
     const found = wanted === undefined ? (module[name] ?? module.default) : module[wanted];
     if (isTool(found)) return { value: found, problems: [] };
     const expected = `a module that exports a tool made with defineTool as ${wanted ?? name}`;

@@ -118,6 +118,11 @@ const OPTIONS = {
     "The agents this daemon hosts; the others are left to other daemons.",
     { defaultDoc: "all that are defined" },
   ),
+  workflows: optional(
+    path,
+    "A folder whose files (YAML, JSON, TypeScript) define agents and workflows beside those of the configuration.",
+    { defaultDoc: "none" },
+  ),
   httpHost: option(text("address"), "127.0.0.1", "The address that health and metrics are served on."),
   httpPort: option(integer(0, 65_535), 7317, "The port that health and metrics are served on; 0 takes any free one."),
   logLevel: option(

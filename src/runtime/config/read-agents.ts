@@ -1,7 +1,8 @@
 /** The section `agents`. */
 import type { Agent } from "../../actors/agent.ts";
-import { unknownHandoffs } from "../../actors/check-agent.ts";
+import { unknownHandoffs, writtenTargets } from "../../actors/check-agent.ts";
 import { parseAgent } from "../../actors/define-agent.ts";
+import { serverOf } from "../../actors/mcp-reference.ts";
 import { joinPath, oneOf, problemAt, showValue } from "../../actors/schema-problems.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { Problem } from "../../errors.ts";
@@ -12,7 +13,11 @@ type AgentsContext = {
   tools: ReadonlyMap<string, Tool>;
   /** Names from the section `providers`. */
   providers: readonly string[];
+  /** Names from the section `mcpServers`. */
+  mcpServers: readonly string[];
   problems: Problem[];
+  /** Agents that are defined elsewhere. */
+  others?: Iterable<string>;
 };
 
 /** The agents by name. `known` also holds stand-ins for those that are wrong. */
@@ -29,8 +34,12 @@ export function readAgents(
     if (parsed.agent) agents.set(name, parsed.agent);
   }
   const placeOf = (name: string) => ({ file, path: joinPath("agents", [name]) });
-  problems.push(...unknownHandoffs(agents.values(), new Set(entries.map(({ name }) => name)), placeOf));
-  for (const agent of agents.values()) problems.push(...unknownProvider(agent, context));
+  const names = new Set([...entries.map(({ name }) => name), ...(context.others ?? [])]);
+  const targets = entries.map(({ name, raw }) => agents.get(name) ?? writtenTargets(name, raw));
+  problems.push(...unknownHandoffs(targets, names, placeOf));
+  for (const agent of agents.values()) {
+    problems.push(...unknownProvider(agent, context), ...unknownServers(agent, context));
+  }
   return { agents, known: withStandIns(agents, entries) };
 }
 
@@ -39,6 +48,16 @@ function unknownProvider({ name, provider, remote }: Agent, { file, providers }:
   if (remote || known.includes(provider)) return [];
   const path = joinPath("agents", [name, "provider"]);
   return [problemAt({ file, path }, `the name of a provider: ${oneOf(known)}`, showValue(provider))];
+}
+
+function unknownServers({ name, mcp }: Agent, { file, mcpServers }: AgentsContext): Problem[] {
+  return mcp.flatMap((reference, index) => {
+    if (mcpServers.includes(serverOf(reference))) return [];
+    const path = joinPath("agents", [name, "mcp", index]);
+    const expected =
+      mcpServers.length === 0 ? "a name from the section `mcpServers`, which has none" : oneOf(mcpServers);
+    return [problemAt({ file, path }, `an MCP server: ${expected}`, showValue(reference))];
+  });
 }
 
 /** One wrong agent is one problem: workflows that name it are read as if it were fine and could hand over to anyone. */

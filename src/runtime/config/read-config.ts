@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import { type Document, isMap, isScalar, isSeq, LineCounter, type ParsedNode, parseDocument } from "yaml";
 import { joinPath } from "../../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
+import { importNewest } from "./import-newest.ts";
 
 /** A file's content. `locate` gives a problem's file its line, as in `troupe.yaml:12`. */
 export type RawConfig = { data: unknown; locate(problem: Problem): Problem };
@@ -13,9 +14,14 @@ export type RawConfig = { data: unknown; locate(problem: Problem): Problem };
  * Reads YAML, JSON, TypeScript or JavaScript; the last two export their configuration by default.
  *
  * @param shown what the file is called in errors
+ * @param optional whether a module may do without a default export. @default false
  * @throws DefinitionError when the file cannot be read as what it is.
  */
-export async function readConfig(file: string, shown: string): Promise<RawConfig> {
+export async function readConfig(
+  file: string,
+  shown: string,
+  { optional = false }: { optional?: boolean } = {},
+): Promise<RawConfig> {
   switch (extname(file)) {
     case ".yaml":
     case ".yml":
@@ -26,7 +32,7 @@ export async function readConfig(file: string, shown: string): Promise<RawConfig
     case ".mts":
     case ".js":
     case ".mjs":
-      return readModule(file, shown);
+      return readModule(file, shown, optional);
     default:
       throw wrong(
         shown,
@@ -65,16 +71,16 @@ function readJson(text: string, shown: string): RawConfig {
   }
 }
 
-async function readModule(file: string, shown: string): Promise<RawConfig> {
+async function readModule(file: string, shown: string, optional: boolean): Promise<RawConfig> {
   const module = await importConfig(file, shown);
-  if (module.default === undefined)
+  if (module.default === undefined && !optional)
     throw wrong(shown, "a default export, as in `export default defineConfig({…})`", "none");
   return { data: module.default, locate: (problem) => problem };
 }
 
 async function importConfig(file: string, shown: string): Promise<{ default?: unknown }> {
   try {
-    return (await import(/* @vite-ignore */ pathToFileURL(file).href)) as { default?: unknown };
+    return (await importNewest(pathToFileURL(file).href)) as { default?: unknown };
   } catch (error) {
     // What `define…` found wrong while the module ran.
     if (isDefinitionError(error))

@@ -3,9 +3,11 @@
  * `{"error":{"code","message"}}` the stable code.
  */
 import {
+  DefinitionError,
   NotFoundError,
   PayloadTooLargeError,
   PermissionError,
+  type Problem,
   TroupeError,
   toErrorRecord,
   UnavailableError,
@@ -36,7 +38,9 @@ export class ConflictError extends TroupeError {
       | "not_waiting"
       | "already_decided"
       | "not_assigned"
-      | "too_many_signals",
+      | "too_many_signals"
+      | "version_conflict"
+      | "not_stored",
     message: string,
     facts: { [fact: string]: unknown } = {},
   ) {
@@ -48,13 +52,22 @@ export class ConflictError extends TroupeError {
 /** The number and the body that tell a caller about `thrown`. */
 export function describeError(thrown: unknown): { number: number; body: ApiErrorBody } {
   const { code, message } = asTroupeError(thrown);
-  const facts = thrown instanceof ConflictError ? thrown.facts : {};
-  return { number: numberOf(thrown), body: { error: { code, message }, ...facts } };
+  return { number: numberOf(thrown), body: { error: { code, message }, ...factsOf(thrown) } };
+}
+
+function factsOf(thrown: unknown): { [fact: string]: unknown } {
+  if (thrown instanceof DefinitionError) return { problems: thrown.problems };
+  return thrown instanceof ConflictError ? thrown.facts : {};
 }
 
 /** The error a caller throws for an answer that is one. */
 export function errorFromAnswer(number: number, { error: { code, message }, ...facts }: ApiErrorBody): TroupeError {
-  if (code === "not_finished" || code === "run_finished") return new ConflictError(code, message, facts);
+  if (code === "not_finished" || code === "run_finished" || code === "version_conflict") {
+    return new ConflictError(code, message, facts);
+  }
+  if (code === "invalid_definition" && Array.isArray(facts.problems)) {
+    return new DefinitionError(facts.problems as Problem[]);
+  }
   switch (number) {
     case 400:
     case 413:
@@ -77,7 +90,7 @@ function asTroupeError(thrown: unknown): { code: string; message: string } {
 function numberOf(thrown: unknown): number {
   if (thrown instanceof ConflictError) return thrown.code === "not_finished" ? 408 : 409;
   if (thrown instanceof CannotRetryError) return 409;
-  if (thrown instanceof UsageError) return 400;
+  if (thrown instanceof UsageError || thrown instanceof DefinitionError) return 400;
   if (thrown instanceof NotFoundError) return 404;
   if (thrown instanceof PayloadTooLargeError) return 413;
   if (thrown instanceof PermissionError) return 403;

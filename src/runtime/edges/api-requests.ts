@@ -13,6 +13,12 @@ const instant = z.iso.datetime({ offset: true, error: "expected an ISO 8601 inst
 /** How long `runs.result` may be asked to wait, in milliseconds: below what proxies and clients take for dead. */
 const MAX_WAIT_MS = 30_000;
 
+/** A version as it is named in requests. */
+const version = requestFields.version;
+
+/** A section of a configuration file. */
+const section = z.record(z.string(), z.unknown());
+
 /** A dead letter's id: where it stands in its stream. */
 const letter = z.number().int().min(1);
 
@@ -49,7 +55,20 @@ export const apiRequests = {
     limit: z.number().int().min(1).max(500).default(100),
   }),
   "workflows.list": z.strictObject({}),
-  "workflows.get": z.strictObject({ workflow: name }),
+  "workflows.get": z.strictObject({ workflow: name, version }),
+  "workflows.source": z.strictObject({ workflow: name, version }),
+  "workflows.versions": z.strictObject({ workflow: name }),
+  "workflows.put": z.strictObject({
+    agents: section.optional(),
+    workflows: section,
+    expected: z.record(z.string(), z.number().int().min(0)).optional(),
+    by: z.string().optional(),
+  }),
+  "workflows.delete": z.strictObject({
+    workflow: name,
+    expected: z.number().int().min(0).optional(),
+    by: z.string().optional(),
+  }),
   "agents.list": z.strictObject({}),
   "schedules.list": z.strictObject({}),
   "schedules.put": scheduleSchema,
@@ -61,6 +80,7 @@ export const apiRequests = {
   "dead.show": z.strictObject({ seq: letter }),
   "dead.redrive": z.strictObject({ seq: letter }),
   "dead.drop": z.strictObject({ seq: letter }),
+  "tasks.journal": z.strictObject({ runId: name, taskId: name, from: z.number().int().min(1).default(1) }),
 };
 
 export type ApiName = keyof typeof apiRequests;

@@ -1,8 +1,7 @@
 /** The control plane: the NATS micro service all daemons answer together. docs/protocol.md describes it. */
 import type { Logger } from "pino";
-import { NotFoundError, PayloadTooLargeError } from "../../errors.ts";
-import { agentsIn } from "../../workflows/agents-in.ts";
-import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import type { TaskEntry } from "../../actors/task.ts";
+import { PayloadTooLargeError } from "../../errors.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import type { RunRecord } from "../../workflows/run-record.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
@@ -14,8 +13,9 @@ import type { Subjects } from "../subjects.ts";
 import { describeError, ERROR_CODE_HEADER, ERROR_HEADER } from "./api-errors.ts";
 import { type ApiName, type ApiRequest, apiRequests, readApiRequest } from "./api-requests.ts";
 import { openDeadApi } from "./dead-api.ts";
-import { openRunApi, type ParkedRuns, type RunRetries } from "./run-api.ts";
+import { openRunApi, type ParkedRuns, type RunApiParts, type RunRetries } from "./run-api.ts";
 import type { ScheduleApi } from "./schedule-api.ts";
+import type { WorkflowApi } from "./workflow-api.ts";
 
 /** An agent as `agents.list` shows it. */
 export type AgentListing = {
@@ -26,19 +26,11 @@ export type AgentListing = {
   model?: string;
   provider?: string;
   tools?: readonly string[];
+  /** The tools of MCP servers it refers to. */
+  mcp?: readonly string[];
   handoffs?: readonly string[];
   /** No daemon hosts it; a foreign worker does. */
   remote?: boolean;
-};
-
-/** A workflow as `workflows.list` shows it. */
-export type WorkflowListing = {
-  name: string;
-  kind: WorkflowDefinition["kind"];
-  version: string;
-  hash: string;
-  description?: string;
-  agents: string[];
 };
 
 export type ApiOptions = {
@@ -46,10 +38,11 @@ export type ApiOptions = {
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
-  /** The definitions this daemon has. */
-  workflows(): readonly WorkflowDefinition[];
-  /** Whether any living daemon has this workflow. @default it is among `workflows()` */
-  offers?(workflow: string): boolean;
+  taskJournals: Pick<Journals<TaskEntry>, "read">;
+  workflows: WorkflowApi;
+  /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
+  startable: RunApiParts["startable"];
+  pinned: RunApiParts["pinned"];
   agents(): readonly AgentListing[];
   schedules: ScheduleApi;
   /** Decides about runs that no daemon could continue. */
@@ -72,20 +65,11 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 
 /** Starts answering `<prefix>.api.>`; `nats micro ls` shows it. */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { bus, subjects, index, journals, workflows, agents, schedules, logger, version } = options;
-  const offers = options.offers ?? ((name: string) => workflows().some((workflow) => workflow.name === name));
+  const { bus, subjects, index, journals, workflows, startable, agents, schedules, logger, version } = options;
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const runs = openRunApi({
-    bus,
-    subjects,
-    index,
-    journals,
-    payloads,
-    offers,
-    workflows,
-    parked: options.parked,
-    retries: options.retries,
-  });
+  const { taskJournals, pinned, parked, retries } = options;
+  const stored = { journals, taskJournals, payloads };
+  const runs = openRunApi({ bus, subjects, index, ...stored, startable, pinned, parked, retries });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -101,16 +85,21 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.journal": (request) => runs.journal(request),
     "runs.logs": (request) => runs.logs(request),
     "runs.metrics": (request) => runs.metrics(request),
-    "workflows.list": () => ({ workflows: workflows().map(listingOf) }),
-    "workflows.get": ({ workflow }) => findWorkflow(workflow),
+    "workflows.list": () => workflows.list(),
+    "workflows.get": (request) => workflows.get(request),
+    "workflows.source": (request) => workflows.source(request),
+    "workflows.versions": (request) => workflows.versions(request),
+    "workflows.put": (request) => workflows.put(request),
+    "workflows.delete": (request) => workflows.delete(request),
     "agents.list": () => ({ agents: agents() }),
     "schedules.list": () => ({ schedules: schedules.list((runId) => index.get(runId)?.status) }),
-    "schedules.put": (request) => schedules.put(request, offers),
+    "schedules.put": (request) => schedules.put(request, startable),
     "schedules.delete": (request) => schedules.delete(request),
     "dead.list": (request) => dead.list(request),
     "dead.show": (request) => dead.show(request),
     "dead.redrive": (request) => dead.redrive(request),
     "dead.drop": (request) => dead.drop(request),
+    "tasks.journal": (request) => runs.taskJournal(request),
   };
   const atWork = new Set<Promise<void>>();
   const service = await bus.nc.services.add({
@@ -187,17 +176,4 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       logger.debug({ endpoint, err: failure }, "an API answer could not be sent");
     }
   }
-
-  function findWorkflow(name: string): WorkflowDefinition {
-    const found = workflows().find((workflow) => workflow.name === name);
-    if (!found) throw new NotFoundError(`no workflow ${JSON.stringify(name)} on this daemon`, "unknown_workflow");
-    return found;
-  }
-}
-
-function listingOf(workflow: WorkflowDefinition): WorkflowListing {
-  const { name, kind, version, hash, description } = workflow;
-  const named =
-    workflow.kind === "handoff" ? Object.keys(workflow.agents) : agentsIn(workflow).map(({ agent }) => agent);
-  return { name, kind, version, hash, ...(description !== undefined && { description }), agents: [...new Set(named)] };
 }

@@ -1,7 +1,6 @@
 /** The client: starts runs, watches them and gets their results, from any process that reaches the same NATS. */
 import type { WithRefs } from "../../actors/value-ref.ts";
 import { RunFailedError, TroupeError, UnavailableError } from "../../errors.ts";
-import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type RunMetrics, runMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult } from "../../workflows/run-record.ts";
@@ -13,7 +12,7 @@ import { type NatsConnection, NatsError, nuid } from "../nats/nats.ts";
 import { LARGE, openPayloads } from "../nats/payloads.ts";
 import { subjectsFor } from "../subjects.ts";
 import { followAllRuns } from "./all-runs-feed.ts";
-import type { AgentListing, WorkflowListing } from "./api.ts";
+import type { AgentListing } from "./api.ts";
 import { apiCaller } from "./api-call.ts";
 import type { DeadLetterAnswer, DeadLetterDone, DeadLetterPage } from "./dead-api.ts";
 import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
@@ -21,11 +20,13 @@ import { followRunLog } from "./follow-run-log.ts";
 import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
 import type { OpenApproval } from "./open-approvals.ts";
+import { readTranscript } from "./read-transcript.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
 import type { ScheduleListing } from "./schedule-api.ts";
 import type { SignalAnswer } from "./send-signal.ts";
 import { watchRun } from "./watch-run.ts";
+import { type WorkflowCalls, workflowCalls } from "./workflow-calls.ts";
 
 export type ConnectOptions = Partial<Omit<NatsOptions, "waitAtStart">> & {
   /** A connection to use instead of an own one; `close` leaves it open. */
@@ -41,6 +42,8 @@ export type ConnectOptions = Partial<Omit<NatsOptions, "waitAtStart">> & {
 };
 
 export type StartOptions = {
+  /** The version to run: a label, a hash, or a number as in `#3`. @default the current one */
+  version?: string;
   /** Starting a second run with the same id gives the first one. @default a new id */
   runId?: string;
   sessionId?: string;
@@ -85,7 +88,7 @@ export type FeedOptions = {
   signal?: AbortSignal;
 };
 
-export type Client = {
+export type Client = WorkflowCalls & {
   /**
    * Starts a run; it is durable when this resolves.
    *
@@ -169,8 +172,11 @@ export type Client = {
   approvals(query?: { workflow?: string; assignee?: string; limit?: number }): Promise<OpenApproval[]>;
   /** All events recorded so far, from number `from` (default 1) on. */
   journal(runId: string, from?: number): Promise<RunEvent[]>;
-  workflows(): Promise<WorkflowListing[]>;
-  workflow(name: string): Promise<WorkflowDefinition>;
+  /**
+   * The run as text: who said what, tools, handoffs. The same for the same run: no ids, no times, steps as the definition has
+   * them.
+   */
+  transcript(runId: string): Promise<string>;
   agents(): Promise<AgentListing[]>;
   /** All schedules by name: what they are, when they are due next, and what they started last. */
   schedules(): Promise<ScheduleListing[]>;
@@ -298,8 +304,14 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
       signal(runId, "approval", { choice, step, by, comment }),
     approvals: async (query = {}) => (await call<{ approvals: OpenApproval[] }>("approvals.list", query)).approvals,
     journal,
-    workflows: async () => (await call<{ workflows: WorkflowListing[] }>("workflows.list", {})).workflows,
-    workflow: (name) => call<WorkflowDefinition>("workflows.get", { workflow: name }),
+    transcript: (runId) =>
+      readTranscript({
+        journal: () => journal(runId),
+        taskPage: (taskId, from) => call("tasks.journal", { runId, taskId, from }),
+        whole: (entry) => payloads.resolve(entry),
+        workflow: (name) => call("workflows.get", { workflow: name }),
+      }),
+    ...workflowCalls(call),
     agents: async () => (await call<{ agents: AgentListing[] }>("agents.list", {})).agents,
     deadLetters: (query = {}) => call<DeadLetterPage>("dead.list", query),
     schedules: async () => (await call<{ schedules: ScheduleListing[] }>("schedules.list", {})).schedules,

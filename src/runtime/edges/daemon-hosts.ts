@@ -26,6 +26,7 @@ import { type RunHost, startRunHost } from "../hosts/run-host.ts";
 import { openRunIndex, type RunIndex } from "../hosts/run-index.ts";
 import { followSignals, type Signal, type Signals } from "../hosts/signals.ts";
 import { startTakeover, type Takeover } from "../hosts/takeover.ts";
+import type { McpTools } from "../mcp/start-mcp.ts";
 import type { Bus } from "../nats/connection.ts";
 import { type Journals, openJournals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
@@ -43,6 +44,7 @@ export type DaemonHostsOptions = {
   /** The tools that steps can run here. */
   tools: readonly Tool[];
   modelFor: (agent: Agent) => Model;
+  mcp: McpTools;
   definitions: Definitions;
   tracing: Tracing;
   metrics: Metrics;
@@ -108,9 +110,10 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     v: 1,
     host,
     incarnation,
-    agents: agents.map(({ name }) => name),
-    tools: tools.map(({ name }) => name),
+    agents: agentHost.hosted(),
+    tools: agentHost.hostedTools(),
     workflows: definitions.offers(),
+    ...(definitions.older().length > 0 && { older: definitions.older() }),
     load: { runs: runs.size(), tasks: agentHost.load().running },
     ...given.schedulesInBeat(),
     ...(!takesPart && { starting: true }),
@@ -121,6 +124,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       agents,
       tools,
       modelFor: given.modelFor,
+      mcp: given.mcp,
       tracing,
       metrics,
       worker: `${host}/${incarnation}`,

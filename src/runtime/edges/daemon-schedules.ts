@@ -24,10 +24,10 @@ export type DaemonSchedulesOptions = {
   logger: Logger;
   metrics: Metrics;
   incarnation: string;
-  /** The definitions this daemon has, of which some have a schedule. */
+  /** The definitions that new runs begin with here, stored ones among them, of which some have a schedule. */
   workflows(): readonly WorkflowDefinition[];
   /** Those of the configuration beside. */
-  schedules: readonly Schedule[];
+  schedules(): readonly Schedule[];
   /** Whether requests can be stored now. */
   mayFire(): boolean;
   /** @default systemClock */
@@ -48,7 +48,7 @@ export type DaemonSchedules = {
   ready(): Promise<void>;
   /** Starts to fire, and declares its own. */
   begin(surroundings: ScheduleSurroundings): void;
-  /** Declares what this daemon has in its configuration; again after that has changed. */
+  /** What this daemon has is another: declares it, once it has begun. */
   declare(): void;
   api(living: () => readonly Beat[]): ScheduleApi;
   stop(): Promise<void>;
@@ -63,26 +63,35 @@ export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSche
   const store = openScheduleStore({ bus, subjects, logger, now: clock.now });
   let scheduler: Scheduler | undefined;
   let declareAgain: NodeJS.Timeout | undefined;
+  let own = ownSchedules();
+  /** The form in which each was declared last: it is not asked for again. */
+  const declared = new Map<string, string>();
+  /** Those that came while this daemon ran, and that nobody else had. They do not fire before that is settled. */
+  const back = new Set<string>();
   /** Beats are made much more often than this changes. */
-  let declared = ownSchedules().map(({ name }) => name);
+  let inBeats = [...own.keys()];
+  let living: (() => readonly Beat[]) | undefined;
   let stopped = false;
 
   return {
     inBeat() {
       const watch = scheduler?.watchingSince();
-      return { ...(watch !== undefined && { watch }), ...(declared.length > 0 && { schedules: declared }) };
+      return { ...(watch !== undefined && { watch }), ...(inBeats.length > 0 && { schedules: inBeats }) };
     },
     ready: () => store.ready(),
     declare,
-    begin({ living, index, journals }) {
-      declare();
+    begin({ index, journals, ...surroundings }) {
+      own = ownSchedules();
+      sayInBeats();
+      living = surroundings.living;
+      void declareAll();
       scheduler = startScheduler({
         store,
         clock,
         logger,
         metrics: options.metrics,
         incarnation: options.incarnation,
-        living,
+        living: surroundings.living,
         mayFire: options.mayFire,
         async request(schedule, runId, dueAt) {
           // Also one whose journal is past its retention.
@@ -116,24 +125,41 @@ export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSche
     },
   };
 
-  function ownSchedules(): Schedule[] {
+  function ownSchedules(): Map<string, Schedule> {
     const ofWorkflows = options
       .workflows()
       .flatMap(({ name, schedule }) => (schedule ? [{ name, workflow: name, ...schedule }] : []));
-    return [...ofWorkflows, ...options.schedules];
+    // A stored workflow may have the name of one of the configuration's schedules; what is stored goes before that.
+    return new Map([...options.schedules(), ...ofWorkflows].map((schedule) => [schedule.name, schedule]));
   }
 
   function declare() {
-    declared = ownSchedules().map(({ name }) => name);
-    void declareAll();
+    const before = own;
+    own = ownSchedules();
+    for (const name of before.keys()) {
+      if (own.has(name)) continue;
+      declared.delete(name);
+      back.delete(name);
+    }
+    const others = living?.().filter(({ incarnation }) => incarnation !== options.incarnation);
+    for (const name of own.keys()) {
+      if (!others || before.has(name) || others.some(({ schedules }) => schedules?.includes(name))) continue;
+      back.add(name);
+    }
+    sayInBeats();
+    if (living && !stopped) void declareAll();
+  }
+
+  function sayInBeats() {
+    inBeats = [...own.keys()].filter((name) => !back.has(name));
   }
 
   async function declareAll() {
     clearTimeout(declareAgain);
-    for (const schedule of ownSchedules()) {
-      const { name } = schedule;
+    for (const [name, schedule] of own) {
+      if (declared.get(name) === JSON.stringify(schedule)) continue;
       try {
-        await declareOne(schedule);
+        await declareOne(name);
       } catch (error) {
         if (stopped) return;
         // One that is too large for a message; the others are not.
@@ -149,10 +175,18 @@ export function openDaemonSchedules(options: DaemonSchedulesOptions): DaemonSche
     }
   }
 
-  async function declareOne(schedule: Schedule) {
-    const kept = await store.change(schedule.name, (before) => declareSchedule(before, schedule, clock.now()));
+  async function declareOne(name: string) {
+    let schedule: Schedule | undefined;
+    const kept = await store.change(name, (before) => {
+      // It may have become another one since.
+      schedule = own.get(name);
+      return schedule ? declareSchedule(before, schedule, clock.now(), { isBack: back.has(name) }) : before;
+    });
+    if (!schedule || schedule !== own.get(name)) return;
+    declared.set(name, JSON.stringify(schedule));
+    if (back.delete(name)) sayInBeats();
     if (kept && !kept.last && nextFiring({ ...kept, paused: false }, Date.parse(kept.through)) === undefined) {
-      logger.warn({ schedule: schedule.name }, "the schedule's instant was over when it was declared");
+      logger.warn({ schedule: name }, "the schedule's instant was over when it was declared");
     }
   }
 

@@ -11,21 +11,17 @@
  */
 import { mkdirSync } from "node:fs";
 import type { Logger } from "pino";
-import type { Agent } from "../../actors/agent.ts";
-import type { Model } from "../../actors/model.ts";
-import type { Tool } from "../../actors/tool.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
-import type { WorkflowDefinition } from "../../workflows/definition.ts";
-import type { Schedule } from "../../workflows/schedule.ts";
 import type { ResolvedOptions } from "../config/options.ts";
 import { holdDefinitions, offerOf } from "../hosts/definitions.ts";
 import { openDoor } from "../hosts/door.ts";
 import { takeHostSlot } from "../hosts/host-slot.ts";
 import { startPayloadSweep } from "../hosts/payload-sweep.ts";
-import type { Beat } from "../hosts/presence.ts";
+import { canGoOnWith } from "../hosts/presence.ts";
 import { answerRepeatedRequests } from "../hosts/repeated-requests.ts";
 import { startRetention } from "../hosts/retention.ts";
+import { startMcp } from "../mcp/start-mcp.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
@@ -35,22 +31,17 @@ import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { withinTime } from "../within-time.ts";
 import { startApi } from "./api.ts";
+import { type DaemonFleet, startDaemonDefinitions } from "./daemon-definitions.ts";
 import { healthAtStart, serveHealth } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { openDaemonSchedules } from "./daemon-schedules.ts";
-import { hostedAgents, hostedTools, listAgents } from "./hosted-agents.ts";
+import { hostedAgents, listAgents } from "./hosted-agents.ts";
 import { keepStartedParts, type StartedParts } from "./started-parts.ts";
+import { openWorkflowApi } from "./workflow-api.ts";
 
-export type DaemonOptions = {
+export type DaemonOptions = DaemonFleet & {
   options: ResolvedOptions;
-  agents: readonly Agent[];
-  /** Tools for steps, beside those of the agents. @default none */
-  tools?: readonly Tool[];
-  workflows: readonly WorkflowDefinition[];
-  /** Those beside the ones that workflows have. @default none */
-  schedules?: readonly Schedule[];
-  modelFor: (agent: Agent) => Model;
   logger: Logger;
   tracing: Tracing;
   metrics: Metrics;
@@ -68,6 +59,12 @@ export type Daemon = {
   readonly subjects: Subjects;
   /** The runs and tasks in its hands. */
   load(): { runs: number; tasks: number };
+  /**
+   * Goes on with other agents and workflows; runs go on with those they began with.
+   *
+   * @throws UsageError, DefinitionError when it cannot; then everything is as before.
+   */
+  reconfigure(fleet: DaemonFleet): void;
   /** Stops gracefully: nothing new, tasks in flight get `drainTimeoutMs`, the rest is handed over. */
   drain(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -75,7 +72,10 @@ export type Daemon = {
 
 // Longer than any span export takes against a collector that answers; one that does not must not hold up the exit.
 const TRACING_STOP_MS = 2_000;
+const FOLLOWER_STOP_MS = 500;
 const SERVICE_STOP_MS = TRACING_STOP_MS + 500;
+/** A process that does not end when its stdin does gets two signals, with two seconds between them. */
+const MCP_STOP_MS = 6_000;
 /** How long the last entries may take to be stored, in milliseconds. */
 const SETTLE_MS = 500;
 
@@ -100,10 +100,10 @@ export async function startDaemon(daemon: DaemonOptions): Promise<Daemon> {
 }
 
 async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daemon> {
-  const { options, modelFor, tracing, metrics, version } = daemon;
+  const { options, tracing, metrics, version } = daemon;
   const agents = hostedAgents(daemon.agents, options.agents);
   // A model that cannot be had is the configuration's fault and is said before anything starts.
-  for (const agent of agents) modelFor(agent);
+  for (const agent of agents) daemon.modelFor(agent);
   const definitions = holdDefinitions(daemon.workflows);
   const subjects = subjectsFor(options.prefix);
   const inboxPrefix = `_INBOX_${options.prefix}_daemon`;
@@ -125,7 +125,14 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     logger,
   });
   const { bus, servers, embedded } = nats;
+  const mcp = started.add(
+    startMcp({ servers: daemon.mcpServers ?? [], agents, logger }),
+    (part) => part.stop(),
+    MCP_STOP_MS,
+  );
 
+  const fleet = startDaemonDefinitions({ bus, subjects, logger, fleet: daemon, definitions, only: options.agents });
+  const stored = started.add(fleet.stored, (part) => part.stop(), FOLLOWER_STOP_MS);
   const schedules = started.add(
     openDaemonSchedules({
       bus,
@@ -134,7 +141,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       metrics,
       incarnation,
       workflows: () => definitions.all(),
-      schedules: daemon.schedules ?? [],
+      schedules: () => fleet.schedules(),
       mayFire: () => bus.connected() && !health.draining && health.loss === undefined && health.refusal === undefined,
     }),
     (part) => part.stop(),
@@ -149,38 +156,43 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     incarnation,
     inboxPrefix,
     agents,
-    tools: hostedTools(agents, daemon.agents, daemon.tools ?? []),
-    modelFor,
+    tools: fleet.tools(),
+    modelFor: fleet.modelFor,
+    mcp,
     definitions,
     tracing,
     metrics,
     logger,
     started,
     schedulesInBeat: schedules.inBeat,
-    mayTakeOver: () => health.loss === undefined,
+    // What is stored may be what a run began with.
+    mayTakeOver: () => health.loss === undefined && stored.isReady,
   });
   const { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals } = hosts;
   const common = { bus, subjects, index, journals, logger };
   const repeated = started.add(answerRepeatedRequests(common), (part) => part.stop());
+  fleet.takeEffectIn({ agentHost, presence, schedules });
   // Signals come before requests are taken, so that a request whose run was cancelled while it waited finds that out.
-  await Promise.all([index.whenCaughtUp(), exports.ready(), signals.ready(), schedules.ready()]);
+  await Promise.all([index.whenCaughtUp(), exports.ready(), signals.ready(), stored.ready(), schedules.ready()]);
   health.indexed = true;
   hosts.takePart();
   schedules.begin({ living: () => presence.living(), index, journals });
   void hosts.settleAftermathOf(host).then(() => exports.begin());
 
   const isOffered = (workflow: string, hash: string) =>
-    presence.living().some(({ workflows }) => workflows.includes(offerOf(workflow, hash)));
+    presence.living().some((beat) => canGoOnWith(beat, offerOf(workflow, hash)));
   const api = started.add(
     await startApi({
       ...common,
+      taskJournals,
       maxPayloadBytes: options.maxPayloadBytes,
       version,
-      workflows: () => definitions.all(),
       retries: { prepare: (asked) => runs.prepareRetry(asked, isOffered) },
-      offers: (workflow) => presence.living().some((beat) => offersWorkflow(beat, workflow)),
-      agents: () => listAgents(daemon.agents, presence.living()),
       schedules: schedules.api(() => presence.living()),
+      workflows: openWorkflowApi({ definitions, ...fleet, living: () => presence.living() }),
+      startable: (workflow, version) => fleet.startable(workflow, version),
+      pinned: (workflow, hash) => definitions.pinned(workflow, hash),
+      agents: () => listAgents(fleet.agents(), presence.living()),
       parked: {
         async resume(runId) {
           const decided = await runs.resumeParked(runId, isOffered);
@@ -231,13 +243,15 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       subjects,
       logger,
       room: () => (health.refusal === undefined && health.loss === undefined ? runs.room() : 0),
-      whoRuns(workflow, hash) {
-        if (hash !== undefined && !definitions.pinned(workflow, hash) && isOffered(workflow, hash)) return "elsewhere";
-        if (definitions.current(workflow)) return "here";
-        if (presence.living().some((beat) => offersWorkflow(beat, workflow))) return "elsewhere";
-        return presence.offeredLately(workflow) ? "nobody now" : "nobody";
+      whoRuns(workflow, version) {
+        // What is tried again goes on with its own version, also of a workflow that was deleted.
+        if (version !== undefined && definitions.pinned(workflow, version)) return "here";
+        const who = fleet.whoRuns(workflow, version);
+        return who === "nobody" && presence.offeredLately(workflow) ? "nobody now" : who;
       },
       async accept(incoming) {
+        const { workflow, request } = incoming;
+        if (!definitions.find(workflow, request.version)) await stored.refresh(workflow);
         const result = await runs.accept(incoming, signals.cancelOf(incoming.runId));
         if (result === "accepted") {
           signals.release(incoming.runId);
@@ -296,7 +310,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     },
   );
   logger.info(
-    { nats: bus.nc.getServer(), http: http.url, agents: agents.map(({ name }) => name), traces: tracing.destination },
+    { nats: bus.nc.getServer(), http: http.url, agents: agentHost.hosted(), traces: tracing.destination },
     "ready",
   );
 
@@ -313,6 +327,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     httpUrl: http.url,
     subjects,
     load,
+    reconfigure: fleet.configure,
     drain,
     [Symbol.asyncDispose]: drain,
   };
@@ -342,8 +357,4 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     // How far spans are exported is said after they are.
     await started.stop(exports);
   }
-}
-
-function offersWorkflow({ workflows }: Beat, workflow: string): boolean {
-  return workflows.some((offer) => offer.startsWith(`${workflow}@`));
 }

@@ -39,7 +39,7 @@ export function listAgents(defined: readonly Agent[], living: readonly Beat[]): 
     const hosts = living.filter(({ agents }) => agents.includes(name)).map(({ host }) => host);
     const agent = defined.find((other) => other.name === name);
     if (!agent) return { name, hosts };
-    const { description, model, provider, tools, handoffs, remote } = agent;
+    const { description, model, provider, tools, mcp, handoffs, remote } = agent;
     return {
       name,
       hosts,
@@ -47,6 +47,7 @@ export function listAgents(defined: readonly Agent[], living: readonly Beat[]): 
       model,
       provider,
       tools: tools.map((tool) => tool.name),
+      ...(mcp.length > 0 && { mcp: [...mcp] }),
       handoffs: handoffs.map(({ to }) => to),
       ...(remote && { remote }),
     };

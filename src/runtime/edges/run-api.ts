@@ -1,4 +1,5 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
+import type { TaskEntry } from "../../actors/task.ts";
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { CannotRetryError } from "../../workflows/reused-steps.ts";
@@ -25,17 +26,19 @@ import { type OpenApproval, openApprovals } from "./open-approvals.ts";
 import { openRunLogPages, type RunLogPage } from "./run-log-pages.ts";
 import { watchRuns } from "./run-watch.ts";
 import { type SignalAnswer, signalSender } from "./send-signal.ts";
+import { readTaskPage, type TaskJournalPage } from "./task-pages.ts";
 
 export type RunApiParts = {
   bus: Bus;
   subjects: Subjects;
   index: RunIndex;
   journals: Journals<RunEvent[]>;
+  taskJournals: Pick<Journals<TaskEntry>, "read">;
   payloads: Payloads;
-  /** Whether a living daemon has this workflow. */
-  offers(workflow: string): boolean;
-  /** The definitions this daemon has. */
-  workflows(): readonly WorkflowDefinition[];
+  /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
+  startable(workflow: string, version: string | undefined): Promise<{ version?: string } | undefined>;
+  /** The definition a run is bound to, where this daemon has it. */
+  pinned(workflow: string, hash: string): WorkflowDefinition | undefined;
   parked: ParkedRuns;
   retries: RunRetries;
 };
@@ -55,6 +58,7 @@ export type RunApi = {
   start(request: ApiRequest<"runs.start">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
   get(request: ApiRequest<"runs.get">): Promise<RunRecord>;
   list(request: ApiRequest<"runs.list">): RunPage;
+  taskJournal(request: ApiRequest<"tasks.journal">): Promise<TaskJournalPage>;
   result(request: ApiRequest<"runs.result">): Promise<RunResult>;
   cancel(request: ApiRequest<"runs.cancel">): Promise<{ runId: string }>;
   retry(request: ApiRequest<"runs.retry">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
@@ -79,7 +83,7 @@ const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
 export function openRunApi(parts: RunApiParts): RunApi {
-  const { bus, subjects, index, journals, payloads, offers, workflows, parked, retries } = parts;
+  const { bus, subjects, index, journals, taskJournals, payloads, startable, pinned, parked, retries } = parts;
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
@@ -89,7 +93,7 @@ export function openRunApi(parts: RunApiParts): RunApi {
     bus,
     subjects,
     watch,
-    workflows,
+    pinned,
     checkUnfinished,
     async journalOf(runId) {
       const entries = await reading(() => journals.read(subjects.run(runId)));
@@ -99,13 +103,16 @@ export function openRunApi(parts: RunApiParts): RunApi {
   });
 
   return {
-    async start({ workflow, runId = nuid.next(), ...request }, sent) {
-      if (!offers(workflow)) {
-        throw new NotFoundError(`no living daemon has a workflow ${JSON.stringify(workflow)}`, "unknown_workflow");
-      }
+    async start({ workflow, runId = nuid.next(), version, ...request }, sent) {
+      const found = await startable(workflow, version);
+      if (!found) throw await unknownTo(workflow, version);
       // The door would find the same; this saves the way.
       if (index.known(runId)) return { runId, existing: true };
-      await publish(subjects.request(workflow), await fitting({ runId, ...request }), sent?.get(TRACEPARENT_HEADER));
+      await publish(
+        subjects.request(workflow),
+        await fitting({ runId, ...found, ...request }),
+        sent?.get(TRACEPARENT_HEADER),
+      );
       return { runId };
     },
 
@@ -117,6 +124,9 @@ export function openRunApi(parts: RunApiParts): RunApi {
     },
 
     list: (request) => index.list(request),
+
+    taskJournal: ({ runId, taskId, from }) =>
+      reading(() => readTaskPage(taskJournals, subjects.task(runId, taskId), { from, room: roomInAnswer() })),
 
     async result({ runId, waitMs }) {
       const giveUpAt = performance.now() + waitMs;
@@ -169,8 +179,7 @@ export function openRunApi(parts: RunApiParts): RunApi {
     approvals: (request) => ({ approvals: openApprovals(index, request) }),
 
     async journal({ runId, from }) {
-      const room = (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
-      const page = () => reading(() => readPage(subjects.run(runId), from, room));
+      const page = () => reading(() => readPage(subjects.run(runId), from, roomInAnswer()));
       const found = await page();
       if (found) return found;
       await whenThere(runId, GRACE_MS);
@@ -198,6 +207,18 @@ export function openRunApi(parts: RunApiParts): RunApi {
       watch.close();
     },
   };
+
+  function roomInAnswer(): number {
+    return (bus.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - ENVELOPE_BYTES;
+  }
+
+  async function unknownTo(workflow: string, version: string | undefined): Promise<NotFoundError> {
+    const name = JSON.stringify(workflow);
+    if (version === undefined || !(await startable(workflow, undefined))) {
+      return new NotFoundError(`no living daemon has a workflow ${name}`, "unknown_workflow");
+    }
+    return new NotFoundError(`no living daemon has a version ${JSON.stringify(version)} of ${name}`, "unknown_version");
+  }
 
   function checkOpen() {
     if (closed) throw new UnavailableError("this daemon is stopping; ask again");

@@ -6,6 +6,7 @@ import type { Schedule, ScheduleBehaviour, ScheduleTiming } from "../../workflow
 import { nextFiring, pauseDeclared, putSchedule } from "../hosts/change-schedule.ts";
 import type { KeptSchedule, ScheduleStore } from "../hosts/schedule-store.ts";
 import { ConflictError } from "./api-errors.ts";
+import type { RunApiParts } from "./run-api.ts";
 
 /** A schedule as `schedules.list` shows it. */
 export type ScheduleListing = ScheduleTiming &
@@ -15,7 +16,7 @@ export type ScheduleListing = ScheduleTiming &
     workflow: string;
     /** Whether it does not fire for now. */
     paused: boolean;
-    /** Whether it came from the configuration of daemons; it fires while one that has it lives. */
+    /** Whether it came from the configuration of daemons, or with a workflow that was put; it fires while a daemon that has it lives. */
     declared: boolean;
     /** When it fires next; absent where it does not. */
     next?: string;
@@ -28,14 +29,14 @@ export type ScheduleListing = ScheduleTiming &
 export type ScheduleApi = {
   /** All schedules by name; `statusOf` knows about runs. */
   list(statusOf: (runId: string) => RunStatus | undefined): ScheduleListing[];
-  put(schedule: Schedule, offers: (workflow: string) => boolean): Promise<ScheduleListing>;
+  put(schedule: Schedule, startable: RunApiParts["startable"]): Promise<ScheduleListing>;
   delete(request: { name: string }): Promise<{ name: string }>;
 };
 
 export type ScheduleApiParts = {
   store: ScheduleStore;
   now(): number;
-  /** Whether a living daemon has the schedule in its configuration. */
+  /** Whether a living daemon has the schedule in its configuration, or with a stored workflow. */
   isDeclared(name: string): boolean;
 };
 
@@ -47,9 +48,9 @@ export function openScheduleApi({ store, now, isDeclared }: ScheduleApiParts): S
       return kept.map((each) => listingOf(each, statusOf));
     },
 
-    async put(schedule, offers) {
+    async put(schedule, startable) {
       const { name, workflow } = schedule;
-      if (!offers(workflow)) {
+      if (!(await startable(workflow, undefined))) {
         throw new NotFoundError(`no living daemon has a workflow ${JSON.stringify(workflow)}`, "unknown_workflow");
       }
       const kept = await store.change(name, (before) => {
@@ -93,6 +94,7 @@ export function openScheduleApi({ store, now, isDeclared }: ScheduleApiParts): S
 }
 
 function declaredElsewhere(name: string): ConflictError {
-  const message = `schedule ${name} is in the configuration of a daemon: change it there; here it can be paused and resumed`;
+  const where = "in the configuration of a daemon, or with a workflow that was put";
+  const message = `schedule ${name} is declared ${where}: change it there; here it can be paused and resumed`;
   return new ConflictError("schedule_declared", message);
 }

@@ -27,8 +27,8 @@ export type SendSignalParts = {
   bus: Bus;
   subjects: Subjects;
   watch: RunWatch;
-  /** The definitions this daemon has. */
-  workflows(): readonly WorkflowDefinition[];
+  /** The definition a run is bound to, where this daemon has it. */
+  pinned(workflow: string, hash: string): WorkflowDefinition | undefined;
   /** The run's journal, without large values; undefined where there is none. */
   journalOf(runId: string): Promise<readonly RunEvent[] | undefined>;
   /** Throws where the run is unknown or over. */
@@ -45,7 +45,7 @@ const ENVELOPE_BYTES = 256;
 
 /** Makes the function that sends signals. */
 export function signalSender(parts: SendSignalParts) {
-  const { bus, subjects, watch, workflows, journalOf, checkUnfinished } = parts;
+  const { bus, subjects, watch, pinned, journalOf, checkUnfinished } = parts;
   return async function send({
     runId,
     name,
@@ -85,7 +85,7 @@ export function signalSender(parts: SendSignalParts) {
     }
     const record = applyEvents(undefined, journal);
     if (name === APPROVAL_SIGNAL) return checkDecision(record, payload);
-    const definition = workflows().find(({ hash }) => hash === record.hash);
+    const definition = record.hash === undefined ? undefined : pinned(record.workflow, record.hash);
     // Another daemon's; the run's owner says what is wrong.
     if (definition?.kind !== "deterministic") return;
     if (record.status === "cancelling" || (record.status === "failing" && !definition.onFailure)) {

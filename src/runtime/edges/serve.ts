@@ -9,8 +9,10 @@ import type { TroupeConfig } from "../config/define-config.ts";
 import { type CheckedConfig, checkConfig } from "../config/load-config.ts";
 import type { ResolvedOptions } from "../config/options.ts";
 import { resolveOptions } from "../config/resolve-options.ts";
+import { withWorkflowsDir } from "../config/workflows-dir.ts";
 import { VERSION } from "../version.ts";
 import { type Daemon, startDaemon } from "./daemon.ts";
+import type { DaemonFleet } from "./daemon-definitions.ts";
 import { openLogger } from "./logger.ts";
 
 /** A configuration that was checked, with its options settled. */
@@ -49,8 +51,23 @@ export async function serve(troupe: TroupeConfig, settings: ServeOptions = {}): 
   return serveConfig({ config, options, logger, telemetry });
 }
 
+/** What a daemon hosts by a configuration and the folder of definitions beside it. @throws DefinitionError. */
+export async function fleetOf(config: CheckedConfig, { workflows: dir }: ResolvedOptions): Promise<DaemonFleet> {
+  const whole = dir === undefined ? config : await withWorkflowsDir(config, dir);
+  const { agents, workflows, schedules, tools, modelOf, mcpServers } = whole;
+  return {
+    agents: [...agents.values()],
+    workflows: [...workflows.values()],
+    schedules,
+    modelFor: modelOf,
+    tools,
+    mcpServers: [...mcpServers.values()],
+  };
+}
+
 /** Starts a daemon on a checked configuration; resolves when it takes work. Throws what `startDaemon` throws. */
 export async function serveConfig({ config, options, logger, telemetry = true }: Serving): Promise<Daemon> {
+  const fleet = await fleetOf(config, options);
   // V8 would come to allocate what most steps make directly among the old objects, for much of it outlives a young collection.
   // There it dies at once and keeps all it refers to from dying young: with it half of a run's memory was moved twice.
   setFlagsFromString("--no-allocation-site-pretenuring");
@@ -66,11 +83,7 @@ export async function serveConfig({ config, options, logger, telemetry = true }:
     : noTracing;
   return startDaemon({
     options,
-    agents: [...config.agents.values()],
-    tools: [...config.tools.values()],
-    workflows: [...config.workflows.values()],
-    schedules: config.schedules,
-    modelFor: config.modelOf,
+    ...fleet,
     logger,
     tracing,
     metrics,

@@ -42,11 +42,11 @@ export async function acceptRun(
   cancel: (Cancel & { seq: number }) | undefined,
 ): Promise<Accepted> {
   if (incoming.refs) return acceptLarge(parts, incoming, cancel);
-  const definition = parts.definitions.current(incoming.workflow);
+  const definition = wantedBy(parts, incoming);
   if (cancel) return endAtOnce(parts, incoming, cancelledAtOnce(cancel), definition);
   const { retryOf } = incoming.request;
   if (retryOf && incoming.problem === undefined) return retry(parts, incoming, retryOf);
-  const refusal = refusalOf(incoming, definition);
+  const refusal = refusalOf(parts.definitions, incoming, definition);
   if (refusal || !definition) {
     return refuse(parts, incoming, refusal ?? { code: "unknown_workflow", message: incoming.workflow });
   }
@@ -71,7 +71,7 @@ async function acceptLarge(
         parts,
         incoming,
         cancel ? cancelledAtOnce(cancel) : failedWith(toErrorRecord(read.error)),
-        parts.definitions.current(incoming.workflow),
+        wantedBy(parts, incoming),
       ));
   payloads
     .removeUploads({ refs })
@@ -199,9 +199,22 @@ function timeoutOf({ timeoutMs, parent }: RunRequest, definition: WorkflowDefini
   return Math.min(timeoutMs, own);
 }
 
+/** The definition a request is for. */
+function wantedBy({ definitions }: AcceptRunParts, { workflow, request }: IncomingRequest) {
+  return definitions.find(workflow, request.version);
+}
+
 /** Why a request cannot be a run that is driven. */
-function refusalOf({ problem, workflow, request }: IncomingRequest, definition: WorkflowDefinition | undefined) {
+function refusalOf(
+  definitions: Definitions,
+  { problem, workflow, request }: IncomingRequest,
+  definition: WorkflowDefinition | undefined,
+) {
   if (problem !== undefined) return { code: "invalid_request", message: problem };
+  if (!definition && request.version !== undefined && definitions.current(workflow)) {
+    const message = `workflow ${workflow} has no version ${JSON.stringify(request.version)}`;
+    return { code: "unknown_version", message };
+  }
   if (!definition) return { code: "unknown_workflow", message: `no workflow is named ${JSON.stringify(workflow)}` };
   if (!definition.input) return undefined;
   const checked = validateOutput(definition.input, request.input);

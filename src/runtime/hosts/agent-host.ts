@@ -10,6 +10,8 @@
  *     another worker has the task, or may have it because this process did not run for a while.
  * H2  Nothing is subscribed or ticking per task: one mailbox an agent, one control inbox, two tickers.
  * H3  A task handed back (`busy`) writes nothing more: its journal is at rest before that is said.
+ * H4  An agent that is replaced ends the tasks it has at work as the agent it is; what waits goes back, and new ones go to the
+ *     other. Its mailbox is subscribed throughout.
  */
 import type { Logger } from "pino";
 import { type Actor, createActor } from "xstate";
@@ -23,6 +25,7 @@ import { toolHost } from "../../actors/tool-task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
+import { type McpTools, startMcp } from "../mcp/start-mcp.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
@@ -56,6 +59,8 @@ export type AgentHostOptions = {
   /** The tools that steps may run here. @default none */
   tools?: readonly Tool[];
   modelFor: (agent: Agent) => Model;
+  /** @default none */
+  mcp?: McpTools;
   tracing: Tracing;
   /** @default noMetrics */
   metrics?: Metrics;
@@ -83,6 +88,12 @@ export type AgentHostOptions = {
 };
 
 export type AgentHost = {
+  /** The agents and tools hosted are these from now on: others begin, change or end. Remote agents are left out. */
+  host(agents: readonly Agent[], tools?: readonly Tool[]): void;
+  /** The names of the agents whose mailboxes are served. */
+  hosted(): string[];
+  /** The names of the tools whose mailboxes are served. */
+  hostedTools(): string[];
   /** Tasks at work and waiting. */
   load(): { running: number; waiting: number };
   /** The tasks that are here, whatever their state. */
@@ -93,6 +104,12 @@ export type AgentHost = {
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 };
+
+/** An agent's subscription, and as which agent its tasks are taken. */
+type Mailbox = Offered & { agent: Agent; readonly subscription: Subscription };
+
+/** Who takes the tasks of a mailbox: an agent, or with `kind` the host of a tool. */
+type Offered = { given: Agent; readonly kind?: "tool" };
 
 /** How long the last writes and messages of a host that ends may take, in milliseconds. */
 const SETTLE_MS = 1_000;
@@ -161,6 +178,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     isDraining: () => draining,
     isOld: () => backlog.isOld(),
     offer(work, start) {
+      // It was replaced while the task's journal was read.
+      if (!actors.has(work.agent)) return handBack(work);
       work.phase = "offered";
       tell(work, { type: "task", given: { id: work.id, start } });
     },
@@ -176,6 +195,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     standing,
     beginnings: openBeginnings(worker),
     modelFor: given.modelFor,
+    mcp: given.mcp ?? startMcp({ servers: [], agents: [], logger }),
     loggerFor: (work) => runLogs.loggerFor(work, loggerFor(work)),
     feed,
     loop,
@@ -184,32 +204,17 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   });
   const machine = agentMachine.provide({ actors: { runTask: resumable(tasks) } });
 
-  const agents = given.agents.filter((agent) => !agent.remote);
-  const toolHosts = (given.tools ?? []).map(toolHost);
-  /** One for each mailbox: an agent may be called like a tool. */
-  const actors = new Map([
-    ...agents.map((agent) => [agent.name, startAgent(agent)] as const),
-    ...toolHosts.map((host) => [toolActor(host), startAgent(host)] as const),
-  ]);
-  const mailboxes = [
-    ...agents.map((agent) =>
-      nc.subscribe(subjects.mailbox(agent.name), {
-        queue: subjects.workers,
-        callback: (error, msg) => intake.onTask(agent, error, msg),
-      }),
-    ),
-    ...toolHosts.map((host) =>
-      nc.subscribe(subjects.toolMailbox(host.name), {
-        queue: subjects.workers,
-        callback: (error, msg) => intake.onTask(host, error, msg, "tool"),
-      }),
-    ),
-  ];
+  /** By the agent as its tasks know it: one that was replaced may still have some (H4). */
+  const actors = new Map<Agent, Actor<typeof machine>>();
+  /** An agent may be called like a tool. */
+  const mailboxes = new Map<string, Mailbox>();
+  /** Who takes a tool's tasks, so that a tool that stays is not begun anew. */
+  const toolHosts = new WeakMap<Tool, Agent>();
+  host(given.agents, given.tools);
   const others = [
     nc.subscribe(answers.controlSubject, { callback: intake.onControl }),
     nc.subscribe(subjects.owners, { callback: intake.onOwner }),
   ];
-  for (const actor of actors.values()) actor.send({ type: "started" });
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
@@ -217,7 +222,78 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
   const stopListening = bus.onRestored(() => looking.soon());
 
-  return { load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
+  const hosted = (kind?: "tool") => [...mailboxes.values()].flatMap((one) => (one.kind === kind ? one.agent.name : []));
+
+  return {
+    host,
+    hosted: () => hosted(),
+    hostedTools: () => hosted("tool"),
+    load,
+    taskIds,
+    drain,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+
+  function host(agents: readonly Agent[], tools: readonly Tool[] = []): void {
+    if (draining) return;
+    const wanted = new Map([
+      ...agents.filter((agent) => !agent.remote).map((agent) => [agent.name, { given: agent }] as const),
+      ...tools.map((tool) => [toolKey(tool), { given: hostOf(tool), kind: "tool" }] as const),
+    ]);
+    for (const [key, mailbox] of mailboxes) {
+      const next = wanted.get(key);
+      if (next?.given === mailbox.given) {
+        wanted.delete(key);
+        continue;
+      }
+      retire(mailbox.agent);
+      if (next) continue;
+      mailboxes.delete(key);
+      closed(mailbox.subscription).catch(() => {});
+    }
+    for (const [key, offered] of wanted) begin(key, offered);
+  }
+
+  function hostOf(tool: Tool): Agent {
+    let agent = toolHosts.get(tool);
+    if (!agent) {
+      agent = toolHost(tool);
+      toolHosts.set(tool, agent);
+    }
+    return agent;
+  }
+
+  function begin(key: string, { given, kind }: Offered): void {
+    // One that comes back may still end tasks as the agent it was.
+    const agent = actors.has(given) ? { ...given } : given;
+    const actor = startAgent(agent);
+    actors.set(agent, actor);
+    actor.send({ type: "started" });
+    const open = mailboxes.get(key);
+    if (open) Object.assign(open, { given, agent });
+    else mailboxes.set(key, openMailbox({ given, ...(kind && { kind }) }, agent));
+  }
+
+  function openMailbox(offered: Offered, agent: Agent): Mailbox {
+    const { kind } = offered;
+    const { name } = agent;
+    const subscription = nc.subscribe(kind === "tool" ? subjects.toolMailbox(name) : subjects.mailbox(name), {
+      queue: subjects.workers,
+      callback: (error, msg) => intake.onTask(mailbox.agent, error, msg, kind),
+    });
+    const mailbox: Mailbox = { ...offered, agent, subscription };
+    return mailbox;
+  }
+
+  /** H4 */
+  function retire(agent: Agent): void {
+    const actor = actors.get(agent);
+    if (!actor) return;
+    const forget = () => void actors.delete(agent);
+    actor.subscribe({ complete: forget, error: forget });
+    actor.send({ type: "drain" });
+  }
 
   function startAgent(agent: Agent): Actor<typeof machine> {
     const actor = unlisted(createActor(machine, { input: agent }));
@@ -237,7 +313,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   function tell(work: TaskWork, event: AgentEvent): void {
-    actors.get(work.task.kind === "tool" ? toolActor(work.agent) : work.agent.name)?.send(event);
+    actors.get(work.agent)?.send(event);
   }
 
   function accepted(work: TaskWork): void {
@@ -354,7 +430,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     const giveUpAt = performance.now() + timeoutMs;
     draining = true;
     // What the broker has already given to this member of the queue group still comes, and is answered `busy`.
-    await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(mailboxes.map(closed)));
+    await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(subscriptions().map(closed)));
     for (const actor of actors.values()) actor.send({ type: "drain" });
     await within(giveUpAt - performance.now(), Promise.all([...actors.values()].map(finished)));
     hurry.abort();
@@ -362,6 +438,10 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     await within(Math.max(giveUpAt - performance.now(), SETTLE_MS), Promise.all(reports));
     await within(SETTLE_MS, nc.flush());
     await stop();
+  }
+
+  function subscriptions(): Subscription[] {
+    return [...mailboxes.values()].map(({ subscription }) => subscription);
   }
 
   async function handBackTheRest(): Promise<void> {
@@ -386,7 +466,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     loop.stop();
     feed.stop();
     runLogs.stop();
-    for (const subscription of [...mailboxes, ...others]) subscription.unsubscribe();
+    for (const subscription of [...subscriptions(), ...others]) subscription.unsubscribe();
     for (const actor of actors.values()) actor.stop();
     for (const work of registry.all()) registry.remove(work, "discard");
     await within(SETTLE_MS, Promise.all(reports));
@@ -394,7 +474,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 }
 
 /** Names of agents have no dot. */
-function toolActor({ name }: Agent): string {
+function toolKey({ name }: Tool): string {
   return `tool.${name}`;
 }
 

@@ -4,14 +4,22 @@ import type { Schedule } from "../../workflows/schedule.ts";
 import type { KeptSchedule } from "./schedule-store.ts";
 
 /**
- * A daemon has the schedule in its configuration. What is the same stays, also that somebody has paused it; a change of
- * `paused` in the configuration counts.
+ * A daemon has the schedule in its configuration, or with a workflow that was put. What is the same stays, also that somebody
+ * has paused it; a change of `paused` there counts. One that `isBack` was declared before, and by nobody for a while that no
+ * daemon slept through: what was due meanwhile was nobody's.
  */
-export function declareSchedule(kept: KeptSchedule | undefined, schedule: Schedule, nowMs: number): KeptSchedule {
-  if (kept?.declared && same(kept.schedule, schedule)) return kept;
+export function declareSchedule(
+  kept: KeptSchedule | undefined,
+  schedule: Schedule,
+  nowMs: number,
+  { isBack = false } = {},
+): KeptSchedule {
+  if (kept?.declared && same(kept.schedule, schedule)) {
+    return isBack ? { ...kept, through: laterOf(kept.through, nowMs) } : kept;
+  }
   const isPaused = schedule.paused ?? false;
   const isSaidAnew = !kept?.declared || (kept.schedule.paused ?? false) !== isPaused;
-  return replaced(kept, schedule, { paused: isSaidAnew ? isPaused : kept.paused, declared: true, nowMs });
+  return replaced(kept, schedule, { paused: isSaidAnew ? isPaused : kept.paused, declared: true, nowMs, isBack });
 }
 
 /** A person has put the schedule. */
@@ -37,11 +45,15 @@ export function nextFiring({ schedule, paused, through }: KeptSchedule, nowMs: n
 function replaced(
   kept: KeptSchedule | undefined,
   schedule: Schedule,
-  { paused, declared, nowMs }: { paused: boolean; declared: boolean; nowMs: number },
+  { paused, declared, nowMs, isBack = false }: { paused: boolean; declared: boolean; nowMs: number; isBack?: boolean },
 ): KeptSchedule {
   const now = new Date(nowMs).toISOString();
-  const goesOn = kept && sameTiming(kept.schedule, schedule) && !(kept.paused && !paused);
+  const goesOn = kept && sameTiming(kept.schedule, schedule) && !(kept.paused && !paused) && !isBack;
   return { v: 1, ...kept, schedule, paused, declared, through: goesOn ? kept.through : now, changedAt: now };
+}
+
+function laterOf(through: string, nowMs: number): string {
+  return new Date(Math.max(Date.parse(through), nowMs)).toISOString();
 }
 
 function same(one: object, other: object): boolean {

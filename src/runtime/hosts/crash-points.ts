@@ -56,6 +56,8 @@ export const CRASH_POINTS = [
   "after-model-reply",
   "before-reply-entry",
   "after-reply-entry",
+  "before-calling-entry",
+  "after-calling-entry",
   "before-tool-entry",
   "after-tool-entry",
   "before-next-task",

@@ -24,10 +24,10 @@ export type DoorOptions = {
   /** How many more runs this daemon may own now. */
   room: () => number;
   /**
-   * Whether this daemon, another living one, one that was here a moment ago, or nobody can drive a workflow; `hash` is the
-   * definition of it that is wanted, where it has to be that one.
+   * Whether this daemon, another living one, nobody for the moment, or nobody at all can drive a workflow; `version` is the one
+   * that is wanted, where it has to be that one.
    */
-  whoRuns: (workflow: string, hash: string | undefined) => "here" | "elsewhere" | "nobody now" | "nobody";
+  whoRuns: (workflow: string, version: string | undefined) => "here" | "elsewhere" | "nobody now" | "nobody";
   accept: (incoming: IncomingRequest) => Promise<"accepted" | "exists">;
   /** Something went to the dead letters. */
   deadLettered: () => void;
@@ -115,7 +115,8 @@ export function openDoor(options: DoorOptions): Door {
     if (!open) return message.nak();
     const incoming = readRequest(message);
     // G3
-    const who = whoRuns(incoming.workflow, incoming.request.retryOf?.hash);
+    const { retryOf, version } = incoming.request;
+    const who = whoRuns(incoming.workflow, retryOf?.hash ?? version);
     if (who === "elsewhere") return message.nak(ELSEWHERE_MS);
     if (who === "nobody now") return message.nak(RETRY_MAX_MS);
     try {

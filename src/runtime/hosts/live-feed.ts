@@ -7,7 +7,7 @@ import type { TaskWork } from "./task-work.ts";
 /** About what an eye can follow; token by token would cost more than the model call. */
 const COALESCE_MS = 25;
 
-type LiveEventType = "model.delta" | "model.restarted" | "tool.started" | "tool.completed";
+type LiveEventType = "model.delta" | "model.restarted" | "tool.started" | "tool.progress" | "tool.completed";
 
 export type LiveFeed = {
   /** Takes a piece of a model's answer; pieces of one turn are sent together. */

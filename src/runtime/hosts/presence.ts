@@ -27,8 +27,10 @@ export type Beat = {
   agents: string[];
   /** Tools whose mailboxes it serves. */
   tools: string[];
-  /** Workflows it can drive, each as `name@hash`. */
+  /** Workflows it takes requests for, each as `name@hash`. */
   workflows: string[];
+  /** Other versions it can go on with, each as `name@hash`. */
+  older?: string[];
   load: { runs: number; tasks: number };
   /** Since when it has watched the clock for schedules without a break, in milliseconds since the epoch; absent while it does not. */
   watch?: number;
@@ -148,7 +150,7 @@ export function startPresence(options: PresenceOptions): Presence {
       // P5
       if (known.host === heard.host && known.incarnation !== heard.incarnation) lose(known, "restarted");
     }
-    const offers = `${heard.agents.join()} ${heard.tools.join()} ${heard.workflows.join()}`;
+    const offers = `${heard.agents.join()} ${heard.tools.join()} ${heard.workflows.join()} ${heard.older?.join()}`;
     const before = seen.get(heard.incarnation);
     seen.set(heard.incarnation, { beat: heard, at: performance.now(), offers });
     if (before?.offers === offers) return;
@@ -175,7 +177,14 @@ export function startPresence(options: PresenceOptions): Presence {
   function parse(message: Msg): Beat | undefined {
     try {
       const heard = message.json<Beat>();
-      const names = [heard.host, heard.incarnation, ...heard.agents, ...heard.tools, ...heard.workflows];
+      const names = [
+        heard.host,
+        heard.incarnation,
+        ...heard.agents,
+        ...heard.tools,
+        ...heard.workflows,
+        ...(heard.older ?? []),
+      ];
       if (heard.v === 1 && names.every((name) => typeof name === "string")) return heard;
     } catch {
       // Falls through to the same words.
@@ -183,6 +192,11 @@ export function startPresence(options: PresenceOptions): Presence {
     logger.debug({ subject: message.subject }, "not a beat");
     return undefined;
   }
+}
+
+/** Whether a daemon can go on with runs of a version, which is named as in beats. */
+export function canGoOnWith({ workflows, older }: Beat, offer: string): boolean {
+  return workflows.includes(offer) || older?.includes(offer) === true;
 }
 
 /**

@@ -32,8 +32,11 @@ function isReplySubject(subject: string): boolean {
 // A hundred years: what has to be added to an instant must stay within what instants can say.
 const LONGEST_TIMEOUT_MS = 100 * 365 * 86_400_000;
 
+const LONGEST_VERSION = 200;
+
 /** The envelope's fields apart from `input`; the API checks its requests with the same. */
 export const requestFields = {
+  version: z.string().min(1).max(LONGEST_VERSION).optional(),
   runId: z.string({ error: RUN_ID }).refine(isToken, { error: RUN_ID }).optional(),
   sessionId: z.string().min(1).optional(),
   userId: z.string().min(1).optional(),

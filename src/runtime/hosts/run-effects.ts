@@ -70,13 +70,11 @@ export type RunEffects = {
   close(ended: boolean): void;
 };
 
-/** How the children begin that are timers. */
-const TIMER_CHILD = timerChild("");
-
 /** Opens what a run has going on. */
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
   const { runId, definition, projection, desk, children, clock, metrics, snapshot, happen } = options;
   const sendings = new Map(options.sendings);
+  /** By their names as children. */
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
@@ -179,8 +177,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   }
 
   /** The run goes on without it: who has it is told so here, and who takes it from now on is a stray. */
-  function callOff({ taskId, kind, timer }: Extract<RunEvent, { type: "step.cancelled" }>["data"]) {
-    if (timer !== undefined) clearTimer(timer);
+  function callOff({ taskId, kind }: Extract<RunEvent, { type: "step.cancelled" }>["data"]) {
     if (taskId === undefined) return;
     if (kind === "workflow") children.cancel(childRunIdOf(runId, taskId), `its parent run ${runId} goes on without it`);
     else desk.tell(runId, notWaitedFor(taskId));
@@ -200,7 +197,6 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   }
 
   function stop(child: string) {
-    if (child.startsWith(TIMER_CHILD)) return clearTimer(child.slice(TIMER_CHILD.length));
     const now = snapshot();
     if (now && openTask(child)) {
       cancelTask(child);
@@ -208,6 +204,8 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       if (isDone(now)) desk.forget(runId, child);
       return;
     }
+    timers.get(child)?.();
+    timers.delete(child);
     leave(child);
   }
 
@@ -233,22 +231,18 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     if (task) happen({ type: "fact", body: taskStopped(taskId, task.agent) });
   }
 
-  function clearTimer(id: string) {
-    timers.get(id)?.();
-    timers.delete(id);
-  }
-
   function setTimer(id: string, dueAt: string) {
-    timers.get(id)?.();
+    const child = timerChild(id);
+    timers.get(child)?.();
     const due = Date.parse(dueAt);
     const fire = () => {
-      timers.delete(id);
+      timers.delete(child);
       const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
       if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
     };
     // Some are asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
     const isInstant = id === START_TIMER || isInstantTimer(id);
-    timers.set(id, clock.at(due, fire, isInstant ? undefined : Math.max(0, due - options.now())));
+    timers.set(child, clock.at(due, fire, isInstant ? undefined : Math.max(0, due - options.now())));
   }
 
   function traceparent(taskId: string): string {

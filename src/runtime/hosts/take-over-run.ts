@@ -185,7 +185,9 @@ async function parkUnread(parts: TakeOverParts, journal: Journal): Promise<"park
   const { runId, accepted } = journal;
   const { workflow } = accepted.data;
   const hash = boundTo(journal);
-  const reason = `${NO_DEFINITION} no living daemon has workflow ${workflow} as this run is bound to it (${hash})`;
+  const trouble = parts.definitions.trouble(workflow, hash);
+  const why = trouble === undefined ? "" : `; here it is not understood: ${trouble}`;
+  const reason = `${NO_DEFINITION} no living daemon has workflow ${workflow} as this run is bound to it (${hash})${why}`;
   const exported = exportedUpTo(lastClaim(journal), parts.exportMark);
   try {
     const claimSeq = await claimAlone(parts, journal, [{ type: "run.parked", data: { reason } }]);

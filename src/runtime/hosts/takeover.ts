@@ -17,7 +17,7 @@ import type { Logger } from "pino";
 import type { RunStatus } from "../../workflows/run-status.ts";
 import { offerOf } from "./definitions.ts";
 import type { ClaimReason } from "./make-events.ts";
-import { type Beat, chooseOwner, type GoneReason, type Presence } from "./presence.ts";
+import { type Beat, canGoOnWith, chooseOwner, type GoneReason, type Presence } from "./presence.ts";
 import type { RunHost } from "./run-host.ts";
 import { NO_DEFINITION } from "./take-over-run.ts";
 
@@ -205,5 +205,5 @@ export function startTakeover(options: TakeoverOptions): Takeover {
 }
 
 function canRun(beat: Beat, { workflow, hash }: OrphanRow): boolean {
-  return hash !== undefined && beat.workflows.includes(offerOf(workflow, hash));
+  return hash !== undefined && canGoOnWith(beat, offerOf(workflow, hash));
 }

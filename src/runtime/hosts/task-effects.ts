@@ -1,35 +1,27 @@
 /**
- * What a task machine asks for, done for real: model calls and tools, journaled before the machine sees them.
+ * What a task machine asks for, done for real: model calls and, in `tool-effects.ts`, tools; journaled before the machine sees
+ * them.
  *
  * Invariants
  * E1  A reply after which the task goes on, and every tool's result, is in the task's journal before it is acted on.
  *     A task whose journal has come to its limit ends as failed.
  * E2  A fenced journal means another worker has written: the task is abandoned here, and given back if the run still counts
  *     on this worker, so that somebody goes on from what was written.
- * E3  A tool never fails its task or its siblings: what goes wrong becomes an answer the model reads.
- * E4  A task that may have been given to another worker while this process did not run is looked up before anything is begun
- *     for it (`standing.ts`). What it has in hand is recorded all the same if nobody else has begun (E5): it was paid for, and
+ * E3  A task that may have been given to another worker while this process did not run is looked up before anything is begun
+ *     for it (`standing.ts`). What it has in hand is recorded all the same if nobody else has begun (E4): it was paid for, and
  *     whoever has the task now is fenced by it, gives the task back (E2) and goes on from it.
- * E5  What may have been begun elsewhere is marked before anything is done for it (`beginnings.ts`).
- * E6  The signal of a call aborts when its child is stopped; nobody waits for a tool that ignores it.
+ * E4  What may have been begun elsewhere is marked before anything is done for it (`beginnings.ts`).
  */
 import { fromPromise } from "xstate";
-import { asText } from "../../actors/conversation.ts";
 import type { Model, ModelCallContext, ModelReply, ModelRequest } from "../../actors/model.ts";
 import { modelRequest } from "../../actors/model-request.ts";
 import { type ToolInput, type ToolResult, taskMachine } from "../../actors/task-machine.ts";
 import { goesOn, type TaskState } from "../../actors/task-state.ts";
-import type { ToolContext, ToolLogger } from "../../actors/tool.ts";
-import {
-  type ErrorRecord,
-  FencedError,
-  JournalFullError,
-  PayloadTooLargeError,
-  toErrorRecord,
-  UnavailableError,
-} from "../../errors.ts";
+import type { ToolLogger } from "../../actors/tool.ts";
+import { type ErrorRecord, FencedError, JournalFullError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
+import type { McpTools } from "../mcp/start-mcp.ts";
 import { retryModelCall } from "../models/retrying.ts";
 import { sleep } from "../models/sleep.ts";
 import type { Beginnings } from "./beginnings.ts";
@@ -38,6 +30,7 @@ import type { LiveFeed } from "./live-feed.ts";
 import type { LoopWatch } from "./loop-watch.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskWork } from "./task-work.ts";
+import { openToolEffects } from "./tool-effects.ts";
 
 export type EffectsOptions = {
   /** The work of a task that is here. */
@@ -51,6 +44,7 @@ export type EffectsOptions = {
   standing: Standing;
   beginnings: Beginnings;
   modelFor(agent: TaskWork["agent"]): Model;
+  mcp: McpTools;
   loggerFor(work: TaskWork): ToolLogger;
   feed: LiveFeed;
   loop: Pick<LoopWatch, "begin">;
@@ -60,8 +54,19 @@ export type EffectsOptions = {
 
 /** The task machine with the host's effects in it. */
 export function taskMachineWith(options: EffectsOptions) {
-  const { abandon, standing, beginnings, modelFor, loggerFor, feed, loop, tracing, metrics } = options;
+  const { abandon, standing, beginnings, modelFor, mcp, loggerFor, feed, loop, tracing, metrics } = options;
   const traced = new WeakMap<Model, Model>();
+  const { runTool } = openToolEffects({
+    ready,
+    journaled,
+    fail: options.fail,
+    mcp,
+    loggerFor,
+    feed,
+    loop,
+    tracing,
+    metrics,
+  });
 
   function workOf(runId: string, taskId: string): TaskWork {
     const work = options.workOf(runId, taskId);
@@ -72,7 +77,9 @@ export function taskMachineWith(options: EffectsOptions) {
   return taskMachine.provide({
     actors: {
       callModel: fromPromise<ModelReply, TaskState>(({ input, signal }) => callModel(input, signal)),
-      runTool: fromPromise<ToolResult, ToolInput>(({ input, signal }) => runTool(input, signal)),
+      runTool: fromPromise<ToolResult, ToolInput>(({ input: { task, run }, signal }) =>
+        runTool(workOf(task.runId, task.taskId), run, signal),
+      ),
     },
   });
 
@@ -91,7 +98,8 @@ export function taskMachineWith(options: EffectsOptions) {
         if (!signal.aborted) feed.delta(work, turn, text);
       },
     };
-    const reply = await retryModelCall(tracedModel(modelFor(agent)), modelRequest(state), context, {
+    const foreign = agent.mcp.length === 0 ? [] : await mcp.specsOf(agent, signal);
+    const reply = await retryModelCall(tracedModel(modelFor(agent)), modelRequest(state, foreign), context, {
       maxAttempts: agent.maxModelAttempts,
       sleep,
       random: Math.random,
@@ -179,94 +187,17 @@ export function taskMachineWith(options: EffectsOptions) {
     }
   }
 
-  async function runTool({ task, run }: ToolInput, signal: AbortSignal): Promise<ToolResult> {
-    const work = workOf(task.runId, task.taskId);
+  async function ready(work: TaskWork, signal: AbortSignal): Promise<void> {
     if (work.recalled) await begin(work, signal);
     if (!standing.isSure(work)) await confirm(work, signal);
-    const { call, tool, turn } = run;
-    work.toolCalls += 1;
-    const about = { turn, tool: tool.name, callId: call.id };
-    feed.say(work, "tool.started", about);
-    let { output, error, ...result } = await executed(work, run, signal);
-    // Interrupted is no result: whoever resumes the task runs the tool again.
-    signal.throwIfAborted();
-    if (task.kind === "tool") {
-      feed.say(work, "tool.completed", { ...about, failed: result.failed });
-      // It ends the task, so it is recorded with the outcome.
-      return { callId: call.id, content: "", output, ...(error && { error }) };
-    }
-    const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...result });
-    if (crashPoints.armed) await crashPoints.before("before-tool-entry");
-    // E1
-    await journaled(work, async () => {
-      try {
-        await entry();
-      } catch (thrown) {
-        if (!(thrown instanceof PayloadTooLargeError)) throw thrown;
-        result = { content: `error: what ${tool.name} returned is too large (${thrown.message})`, failed: true };
-        await entry();
-      }
-    });
-    work.passOn?.();
-    crashPoints.at("after-tool-entry");
-    feed.say(work, "tool.completed", { ...about, failed: result.failed });
-    return { callId: call.id, content: result.content };
   }
 
-  /** E3, E6 */
-  async function executed(work: TaskWork, { call, tool, args, turn }: ToolInput["run"], signal: AbortSignal) {
-    const { agent, task, segment } = work;
-    const { runId, taskId } = task;
-    const isStep = task.kind === "tool";
-    const timeoutMs = tool.timeoutMs ?? agent.toolTimeoutMs;
-    const leaf = tracing.tool(segment, {
-      agent: agent.name,
-      runId,
-      taskId,
-      tool: tool.name,
-      callId: call.id,
-      description: tool.description,
-      arguments: call.arguments,
-    });
-    const aborter = new AbortController();
-    const context: ToolContext = {
-      signal: aborter.signal,
-      runId,
-      taskId,
-      agent: isStep ? "" : agent.name,
-      // Replies are journaled, so the turn and the call's id are the same whenever this call is made again.
-      idempotencyKey: isStep ? `${runId}.${taskId}` : `${runId}.${taskId}.${turn}.${call.id}`,
-      logger: loggerFor(work),
-    };
-    const start = performance.now();
-    const ended = loop.begin({ tool: tool.name, agent: agent.name, runId, taskId });
-    let result: { content: string; failed: boolean; output?: unknown };
-    let error: ErrorRecord | undefined;
-    try {
-      const returned = await limited(() => leaf.within(() => tool.execute(args as never, context)), {
-        timeoutMs,
-        signal,
-        aborter,
-        name: tool.name,
-      });
-      result = { content: asText(returned), failed: false, ...(isStep && { output: asJson(returned) }) };
-    } catch (thrown) {
-      error = toErrorRecord(thrown, isStep && thrown instanceof ToolStoppedError ? "timeout" : "tool_failed");
-      result = { content: `error: ${error.message}`, failed: true };
-    }
-    ended();
-    leaf.end({ ...(error && { error }), content: result.content });
-    const seconds = (performance.now() - start) / 1000;
-    metrics.toolCall({ tool: tool.name, agent: agent.name, seconds, ...(error && { error: error.code }) });
-    return { ...result, ...(error && { error }) };
-  }
-
-  /** E5 */
+  /** E4 */
   async function begin(work: TaskWork, signal: AbortSignal): Promise<void> {
     await journaled(work, () => beginnings.mark(work, signal));
   }
 
-  /** E4 */
+  /** E3 */
   async function confirm(work: TaskWork, signal: AbortSignal): Promise<void> {
     const stand = await standing.lookUp(work, signal);
     if (stand === "here") return;
@@ -288,45 +219,6 @@ export function taskMachineWith(options: EffectsOptions) {
       else if (error instanceof JournalFullError) options.fail(work, toErrorRecord(error));
       throw error;
     }
-  }
-}
-
-/** What a tool gave as it travels; what JSON cannot say is the tool's mistake. */
-function asJson(value: unknown): unknown {
-  return value === undefined ? null : JSON.parse(JSON.stringify(value) ?? "null");
-}
-
-class ToolStoppedError extends Error {}
-
-/** Runs a tool until it ends, its time is up or its task stops. */
-async function limited(
-  execute: () => unknown,
-  {
-    timeoutMs,
-    signal,
-    aborter,
-    name,
-  }: { timeoutMs: number; signal: AbortSignal; aborter: AbortController; name: string },
-): Promise<unknown> {
-  let timer: NodeJS.Timeout | undefined;
-  let onAbort: (() => void) | undefined;
-  const stopped = new Promise<never>((_, reject) => {
-    const stop = (why: string) => {
-      const error = new ToolStoppedError(why);
-      aborter.abort(error);
-      reject(error);
-    };
-    timer = setTimeout(() => stop(`${name} did not finish within ${timeoutMs} ms`), timeoutMs);
-    onAbort = () => stop(`${name} was interrupted`);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-  });
-  try {
-    // Through a promise, so that a tool that throws at once is like one that throws later.
-    return await Promise.race([Promise.resolve().then(execute), stopped]);
-  } finally {
-    clearTimeout(timer);
-    if (onAbort) signal.removeEventListener("abort", onAbort);
   }
 }
 

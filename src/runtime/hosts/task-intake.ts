@@ -38,6 +38,7 @@ import type { Msg, NatsError } from "../nats/nats.ts";
 import { LARGE, type Payloads } from "../nats/payloads.ts";
 import { SENT_AGAIN_HEADER, SENT_AT_HEADER, type Subjects, TRACEPARENT_HEADER } from "../subjects.ts";
 import { begunInVain, MOST_DEATHS } from "./beginnings.ts";
+import { unansweredCalls } from "./call-marks.ts";
 import type { JournalLimits } from "./journal-limits.ts";
 import type { SentOutcomes } from "./sent-outcomes.ts";
 import type { Standing } from "./standing.ts";
@@ -171,6 +172,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
       const folded = foldTask(agent, task, values);
       if (folded.type === "open") {
         work.begunInVain = begunInVain(values);
+        work.calling = unansweredCalls(values);
         // N7
         if (work.begunInVain >= MOST_DEATHS) return giveUp(work);
         options.offer(work, { agent: () => agent, task, snapshot: folded.snapshot });

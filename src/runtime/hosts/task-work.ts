@@ -32,6 +32,8 @@ export type TaskWork = {
   readonly recalled: boolean;
   /** How often it was begun elsewhere, or in a life before, without anything coming of it. */
   begunInVain: number;
+  /** Calls of tools with the effect `once` that a worker before was about to make; see `call-marks.ts`. */
+  calling?: ReadonlySet<string>;
   /** Its mark in the journal, where it needs one; see `beginnings.ts`. */
   marking?: Promise<void>;
   /** Lets the next suspect begin. */

@@ -164,7 +164,8 @@ type Keys = { [key: string]: { expected: string; fits: (value: unknown) => boole
 
 const text = { expected: "text", fits: (value: unknown) => typeof value === "string" && value !== "" };
 
-const ENDPOINT_KEYS: Keys = {
+/** What an endpoint may say. */
+export const ENDPOINT_KEYS: Keys = {
   baseURL: { expected: "an http(s) URL", fits: isHttpURL },
   apiKey: text,
   apiKeyEnv: text,
@@ -178,7 +179,8 @@ const ENDPOINT_KEYS: Keys = {
   },
 };
 
-const MODULE_KEYS: Keys = { module: text, export: text, options: { expected: "anything", fits: () => true } };
+/** What a provider that is a module may say. */
+export const MODULE_KEYS: Keys = { module: text, export: text, options: { expected: "anything", fits: () => true } };
 
 function check(
   config: { [key: string]: unknown },

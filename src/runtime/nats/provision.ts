@@ -97,6 +97,12 @@ function wantedStreams({ streams, buckets, ...names }: Subjects, replicas: numbe
     },
     {
       ...log,
+      name: streams.definitions,
+      subjects: [names.allDefinitions],
+      description: "Every version of the workflows that were put into this troupe",
+    },
+    {
+      ...log,
       name: streams.dead,
       subjects: [names.allDead],
       description: "What could not be handled, with the reason",

@@ -100,7 +100,7 @@ describe("loadConfig", () => {
       `troupe.yaml:15: daemon.beatMs: expected a duration such as 2500, 2.5s, 1m, 1h or 7d, from 10 to 2147483647 ms, got "soon"`,
     ]);
     expect(await problemsOf({ "troupe.yaml": file.join("\n") })).toEqual([
-      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, providers, workflows, schedules, daemon, got {}",
+      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, mcpServers, providers, workflows, schedules, daemon, got {}",
     ]);
   });
 
@@ -169,6 +169,20 @@ describe("loadConfig", () => {
     expect(await problemsOf({ "troupe.ts": file })).toEqual([
       "troupe.ts: agents.writer.instructions: expected text (only remote agents do without), got nothing",
     ]);
+  });
+
+  it("MCP servers are read, and an agent that refers to another one is told so", async () => {
+    const file = `agents:
+  clerk: { instructions: x, model: m, mcp: [files.read_*, file] }
+mcpServers:
+  files: { command: npx }`;
+    expect(await problemsOf({ "troupe.yaml": file })).toEqual([
+      'troupe.yaml:2: agents.clerk.mcp[1]: expected an MCP server: files, got "file"',
+    ]);
+    await using made = await project({ "troupe.yaml": file.replace(", file]", "]") });
+    const config = await loadConfig(undefined, made.dir);
+    expect(config.agents.get("clerk")?.mcp).toEqual(["files.read_*"]);
+    expect(config.mcpServers.get("files")).toMatchObject({ reach: { by: "process", cwd: made.dir } });
   });
 
   it("tools that cannot be had say why", async () => {

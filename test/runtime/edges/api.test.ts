@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { TaskEntry } from "../../../src/actors/task.ts";
 import { headers } from "../../../src/runtime/nats/nats.ts";
 import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import type { RunEvent } from "../../../src/workflows/run-events.ts";
@@ -43,10 +44,11 @@ test("the service is found by its name, with its version and every endpoint", as
     "logs",
     "metrics",
   ].map((name) => `runs.${name}`);
+  const workflows = ["list", "get", "source", "versions", "put", "delete"].map((name) => `workflows.${name}`);
   const schedules = ["list", "put", "delete"].map((name) => `schedules.${name}`);
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, ...dead, ...schedules, "approvals.list", "workflows.list", "workflows.get", "agents.list"]
+    [...names, ...dead, ...schedules, ...workflows, "tasks.journal", "agents.list"]
       .map((name) => `${edge.subjects.api}.${name}`)
       .sort(),
   );
@@ -330,6 +332,28 @@ describe("runs.journal", () => {
   });
 });
 
+test("tasks.journal pages so that every answer fits the broker's limit, and has nothing of a task that is not there", async () => {
+  await using edge = await startEdge(bus);
+  const limit = bus.nc.info?.max_payload ?? 0;
+  const entries: TaskEntry[] = [];
+  for (let turn = 1; turn <= 5; turn += 1) {
+    const entry = { v: 1, id: `e${turn}`, at: "2026-01-31T09:00:00.000Z", type: "tool", turn, callId: "c" } as const;
+    entries.push({ ...entry, content: "x".repeat(limit * 0.4), failed: false });
+    await bus.js.publish(edge.subjects.task("big", "t1"), JSON.stringify(entries.at(-1)));
+  }
+  const seen: unknown[] = [];
+  let pages = 0;
+  for (let from: unknown = 1; from !== undefined; pages += 1) {
+    const { body } = await ask(edge, "tasks.journal", { runId: "big", taskId: "t1", from });
+    seen.push(...(body.entries as unknown[]));
+    from = body.next;
+  }
+  expect(seen).toEqual(entries);
+  expect(pages).toBe(3);
+  expect((await ask(edge, "tasks.journal", { runId: "big", taskId: "t2" })).body).toEqual({ entries: [] });
+  expect((await ask(edge, "tasks.journal", { runId: "big" })).body.error?.code).toBe("invalid_request");
+});
+
 test("runs.list passes the filters on and pages", async () => {
   await using edge = await startEdge(bus);
   for (const id of ["a", "b", "c"]) for (const entry of finishedRun(eventsOf(id))) await edge.append(entry);
@@ -350,9 +374,10 @@ test("workflows and agents are listed, and a workflow is shown whole", async () 
       name: "article",
       kind: "deterministic",
       version: "1",
-      hash: "abc",
+      hash: ARTICLE.hash,
       description: "Writes",
       agents: ["researcher", "writer"],
+      from: "config",
     },
   ]);
   expect((await ask(edge, "workflows.get", { workflow: "article" })).body).toEqual(ARTICLE);

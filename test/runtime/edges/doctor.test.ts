@@ -79,7 +79,7 @@ test("beside a daemon that works everything is seen and nothing is wrong", async
   const runs = seen.streams?.find(({ name }) => name.endsWith("_RUNS"));
   expect(runs).toMatchObject({ replicas: 1, messages: expect.any(Number), firstAt: expect.any(String) });
   expect(Date.parse(runs?.lastAt ?? "")).toBeGreaterThanOrEqual(Date.parse(runs?.firstAt ?? ""));
-  expect(seen.streams).toHaveLength(11);
+  expect(seen.streams).toHaveLength(12);
 });
 
 test("the broker's clock is found within what was measured, by broker and machine that share one", async () => {

@@ -11,7 +11,7 @@ import { type Client, connect } from "../../../src/runtime/edges/client.ts";
 import { serve } from "../../../src/runtime/edges/serve.ts";
 import { rulesModel, say } from "../../../src/testing/index.ts";
 import { defineWorkflow } from "../../../src/workflows/define-workflow.ts";
-import type { ScheduleOptions } from "../../../src/workflows/schedule.ts";
+import { type ScheduleOptions, type ScheduleTermsOptions, scheduledRunId } from "../../../src/workflows/schedule.ts";
 import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
 import { until } from "../../helpers/until.ts";
 
@@ -140,4 +140,46 @@ test("what is wrong with the schedules of a configuration is told with its place
     { path: "schedules.c", expected: "an object" },
     { path: "schedules.yearly", expected: "another name than that of a workflow with a schedule of its own" },
   ]);
+});
+
+test("a workflow that is put brings its schedule, which changes and goes with it, and made up for is nothing of when it was away", async () => {
+  await using _running = await daemon();
+  const put = (schedule?: ScheduleTermsOptions) => {
+    const article = { agents: ["writer"], ...(schedule && { schedule }) };
+    return client.putWorkflows({ workflows: { article } });
+  };
+  const runs = async () => (await client.list({ workflow: "article", limit: 100 })).runs.length;
+  await put({ everyMs: 1_000, missed: "all", input: "tea" });
+  const first = await until("it has fired", async () => (await named("article"))?.last?.runId);
+  expect(await client.result(first)).toBe("about tea");
+  expect(await named("article")).toMatchObject({ workflow: "article", declared: true, input: "tea" });
+  await expect(client.putSchedule("article", { workflow: "article", ...YEARLY })).rejects.toMatchObject({
+    code: "schedule_declared",
+  });
+
+  await put();
+  await until("it fires no more", async () => (await named("article"))?.next === undefined);
+  const before = await runs();
+  const away = Date.now();
+  await until("some instants have passed", () => Date.now() > away + 4_000);
+  expect(await runs()).toBe(before);
+  const back = Date.now();
+  await put({ everyMs: 1_000, missed: "all", input: "tea" });
+  await until("it fires again", async () => Date.parse((await named("article"))?.last?.dueAt ?? "") > back);
+  const made = (await client.list({ workflow: "article", limit: 100 })).runs.map(({ runId }) => runId);
+  const dueAway = Array.from({ length: 3 }, (_, i) => Math.ceil(away / 1_000 + 1 + i) * 1_000).filter(
+    (ms) => ms < back,
+  );
+  expect(dueAway.length).toBeGreaterThanOrEqual(2);
+  for (const dueMs of dueAway) expect(made).not.toContain(scheduledRunId("article", dueMs));
+
+  await put(YEARLY);
+  await until("it has the other timing", async () => (await named("article"))?.next?.includes("-12-31T23:00"));
+  await client.deleteWorkflow("article");
+  await until("it is nobody's", async () => (await named("article"))?.next === undefined);
+  await client.deleteSchedule("article");
+  // One may also be put for a workflow that is only stored.
+  await client.putWorkflows({ workflows: { stored: { agents: ["writer"] } } });
+  expect(await client.putSchedule("later", { workflow: "stored", ...YEARLY })).toMatchObject({ declared: false });
+  await client.deleteSchedule("later");
 });

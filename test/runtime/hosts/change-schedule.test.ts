@@ -36,6 +36,16 @@ describe("a schedule that a daemon declares", () => {
     expect(stopped && declareSchedule(stopped, hourly, NOON + HOUR_MS)).toBe(stopped);
   });
 
+  test("counts from now on where it is back after nobody had it, and never from before", () => {
+    const back = { isBack: true };
+    expect(declareSchedule(kept, { ...hourly }, NOON + HOUR_MS, back)).toEqual({
+      ...kept,
+      through: at(NOON + HOUR_MS),
+    });
+    expect(declareSchedule(kept, { ...hourly, input: 1 }, NOON + HOUR_MS, back).through).toBe(at(NOON + HOUR_MS));
+    expect(declareSchedule(kept, hourly, NOON - HOUR_MS, back).through).toBe(at(NOON));
+  });
+
   test("goes on from where it was where only its input changes, and from now on with another timing", () => {
     const input = declareSchedule(kept, { ...hourly, input: 1 }, NOON + HOUR_MS);
     expect(input).toMatchObject({ through: at(NOON), schedule: { input: 1 } });

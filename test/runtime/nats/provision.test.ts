@@ -63,7 +63,7 @@ test("by ten daemons at once comes to the same", async () => {
     Array.from({ length: 10 }, (_, i) => connectBus({ servers: nats.url, name: `d${i}`, inboxPrefix: `_INBOX_d${i}` })),
   );
   await Promise.all(buses.map((own) => provision(own, subjects, { ackWaitMs: 7_000 })));
-  expect((await settings()).streams).toHaveLength(9);
+  expect((await settings()).streams).toHaveLength(12);
   for (const own of buses) await own.close();
 });
 
