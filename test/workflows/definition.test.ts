@@ -376,7 +376,7 @@ describe("groups in definitions", () => {
       at('[2].input: expected `output` only in `until` and `compensate`, got "output"'),
       at('[2].input: expected no reference to a step, for none comes before, got "steps.score"'),
       at("[3].steps: expected steps without a circle, got y → x → y"),
-      at("[3]: expected one of `agent`, `steps`, got agent and steps"),
+      at("[3]: expected one of `agent`, `tool`, `approval`, `wait`, `workflow`, `steps`, got agent and steps"),
       at("[4].forEach: expected an expression whose value is a list, got \"{'a': 1}\", which is map<string, int>"),
       at('[4].repeat.until: expected an expression that is true or false, got "1", which is int'),
       at(
