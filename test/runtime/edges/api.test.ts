@@ -48,7 +48,7 @@ test("the service is found by its name, with its version and every endpoint", as
   const schedules = ["list", "put", "delete"].map((name) => `schedules.${name}`);
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, ...dead, ...schedules, ...workflows, "tasks.journal", "agents.list"]
+    [...names, ...dead, ...schedules, ...workflows, "approvals.list", "tasks.journal", "agents.list"]
       .map((name) => `${edge.subjects.api}.${name}`)
       .sort(),
   );
