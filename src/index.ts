@@ -13,12 +13,14 @@ export type {
   JsonSchema,
   Model,
   ModelCallContext,
+  ModelName,
   ModelReply,
   ModelRequest,
   ModelSettings,
   ToolSpec,
   Usage,
 } from "./actors/model.ts";
+export type { ModelOptions, ModelsOption } from "./actors/model-choices.ts";
 export type { Tool, ToolContext, ToolLogger } from "./actors/tool.ts";
 // Errors
 export type { ErrorRecord, Problem } from "./errors.ts";
@@ -57,7 +59,9 @@ export { serve } from "./runtime/edges/serve.ts";
 export type { RunListQuery, RunPage, RunSummary } from "./runtime/hosts/run-list.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
-export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";
+export type { Price, Prices } from "./runtime/models/prices.ts";
+export type { EndpointConfig, ModelConfig, ModuleConfig, ProviderConfig } from "./runtime/models/provider-config.ts";
+export { openaiProvider } from "./runtime/models/provider-config.ts";
 export type {
   DeterministicWorkflowOptions,
   HandoffWorkflowOptions,

@@ -17,6 +17,7 @@ import type { Tool } from "./tool.ts";
 import { readCall } from "./tool-calls.ts";
 import { openingMessages } from "./transfer.ts";
 import { isTransferTool, readTransfer, type Transfer } from "./transfer-tools.ts";
+import { withReply } from "./usage.ts";
 
 /** One execution of a tool, its arguments checked. */
 export type ToolRun = { turn: number; call: ToolCall; tool: Tool; args: unknown };
@@ -62,14 +63,14 @@ export function beginTask(agent: () => Agent, task: Task): TaskState {
 
 /** Takes in the model's reply: the end, tools to run, or another turn. */
 export function afterReply(before: TaskState, reply: ModelReply): TaskState {
-  const state = { ...before, usage: addUsage(before.usage, reply) };
+  const state = { ...before, usage: withReply(before.usage, reply) };
   if (reply.finishReason === "length") {
     return failed(state, "output_truncated", "the model's answer was cut off at its token limit");
   }
   if (reply.finishReason === "content_filter") {
     return failed(state, "content_filtered", "the provider's content filter stopped the model's answer");
   }
-  if (reply.toolCalls.length > 0) return afterCalls(state, reply.content, withOwnIds(reply.toolCalls, state.turn));
+  if (reply.toolCalls.length > 0) return afterCalls(state, reply, withOwnIds(reply.toolCalls, state.turn));
   return afterWords(state, reply.content ?? "");
 }
 
@@ -121,9 +122,10 @@ function afterWords(state: TaskState, content: string): TaskState {
   return nextTurn({ ...said, repaired: true }, [{ role: "user", content: repairRequest(read.problems) }]);
 }
 
-function afterCalls(state: TaskState, content: string | null, calls: readonly ToolCall[]): TaskState {
+function afterCalls(state: TaskState, { content, providerState }: ModelReply, calls: readonly ToolCall[]): TaskState {
   const agent = state.agent();
-  const said = { ...state, transcript: [...state.transcript, assistant(state, content, calls)] };
+  const message = { ...assistant(state, content, calls), ...(providerState && { providerState }) };
+  const said = { ...state, transcript: [...state.transcript, message] };
   const answers: { [callId: string]: string } = {};
   const runs: ToolRun[] = [];
   const refused = new Set<string>();
@@ -241,14 +243,6 @@ function assistant(state: TaskState, content: string | null, calls: readonly Too
 
 function answersInOrder(calls: readonly ToolCall[], answers: { readonly [callId: string]: string }): Message[] {
   return calls.map((call) => ({ role: "tool", toolCallId: call.id, content: answers[call.id] ?? "" }));
-}
-
-function addUsage(usage: TaskUsage, { usage: added }: ModelReply): TaskUsage {
-  return {
-    inputTokens: usage.inputTokens + added.inputTokens,
-    outputTokens: usage.outputTokens + added.outputTokens,
-    modelCalls: usage.modelCalls + 1,
-  };
 }
 
 /** Providers promise ids; some servers send none, or the same for each call. */

@@ -4,7 +4,7 @@
  */
 import type { ErrorRecord } from "../errors.ts";
 import type { Message } from "./conversation.ts";
-import type { JsonSchema, ModelReply, Usage } from "./model.ts";
+import type { JsonSchema, ModelName, ModelReply, Usage } from "./model.ts";
 import type { WithRefs } from "./value-ref.ts";
 
 /** What the next agent sees of the conversation so far. */
@@ -60,7 +60,11 @@ export type Task = WithRefs & {
 };
 
 /** Usage of a task or a run. */
-export type TaskUsage = Usage & { modelCalls: number };
+export type TaskUsage = Usage & {
+  modelCalls: number;
+  /** Which models answered how often, where an agent has several. */
+  models?: (ModelName & { modelCalls: number })[];
+};
 
 /** How a task ended. The optional parts of a handoff are for workers of Troupe itself; a foreign worker leaves them out. */
 export type Outcome =

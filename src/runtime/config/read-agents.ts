@@ -2,6 +2,7 @@
 import type { Agent } from "../../actors/agent.ts";
 import { unknownHandoffs } from "../../actors/check-agent.ts";
 import { parseAgent } from "../../actors/define-agent.ts";
+import { isList, type ModelOptions, modelsOf } from "../../actors/model-choices.ts";
 import { joinPath, oneOf, problemAt, showValue } from "../../actors/schema-problems.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { Problem } from "../../errors.ts";
@@ -10,8 +11,8 @@ import { type NamedEntry, namedEntries } from "./named-entries.ts";
 type AgentsContext = {
   file: string;
   tools: ReadonlyMap<string, Tool>;
-  /** Names from the section `providers`. */
-  providers: readonly string[];
+  /** The section `providers`, as written. */
+  providers: { readonly [name: string]: unknown };
   problems: Problem[];
 };
 
@@ -30,15 +31,29 @@ export function readAgents(
   }
   const placeOf = (name: string) => ({ file, path: joinPath("agents", [name]) });
   problems.push(...unknownHandoffs(agents.values(), new Set(entries.map(({ name }) => name)), placeOf));
-  for (const agent of agents.values()) problems.push(...unknownProvider(agent, context));
+  for (const agent of agents.values()) problems.push(...problemsOfModels(agent, context));
   return { agents, known: withStandIns(agents, entries) };
 }
 
-function unknownProvider({ name, provider, remote }: Agent, { file, providers }: AgentsContext): Problem[] {
-  const known = [...new Set(["openai", ...providers])];
-  if (remote || known.includes(provider)) return [];
-  const path = joinPath("agents", [name, "provider"]);
-  return [problemAt({ file, path }, `the name of a provider: ${oneOf(known)}`, showValue(provider))];
+/** Providers that are not there, or cannot do what is asked of them. */
+function problemsOfModels(agent: Agent, { file, providers }: AgentsContext): Problem[] {
+  if (agent.remote) return [];
+  const known = [...new Set(["openai", ...Object.keys(providers)])];
+  const { model: written } = agent;
+  return modelsOf(agent).flatMap(({ provider, settings: { seed } }, index) => {
+    const entry = isList(written) ? written[index] : written;
+    const own: Partial<ModelOptions> = typeof entry === "object" ? entry : {};
+    const keys = isList(written) ? ["model", index] : ["model"];
+    const at = (...path: PropertyKey[]) => ({ file, path: joinPath("agents", [agent.name, ...path]) });
+    if (!known.includes(provider)) {
+      const place = own.provider === undefined ? at("provider") : at(...keys, "provider");
+      return [problemAt(place, `the name of a provider: ${oneOf(known)}`, showValue(provider))];
+    }
+    const config = providers[provider];
+    if (seed === undefined || !isRecord(config) || config.api !== "responses") return [];
+    const place = own.seed === undefined ? at("settings", "seed") : at(...keys, "seed");
+    return [problemAt(place, `none, because the Responses API of provider ${provider} takes none`, showValue(seed))];
+  });
 }
 
 /** One wrong agent is one problem: workflows that name it are read as if it were fine and could hand over to anyone. */

@@ -5,7 +5,6 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
-import type { Model } from "../../actors/model.ts";
 import type { TaskEntry } from "../../actors/task.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
@@ -23,6 +22,7 @@ import { type RunHost, startRunHost } from "../hosts/run-host.ts";
 import { openRunIndex, type RunIndex } from "../hosts/run-index.ts";
 import { followSignals, type Signal, type Signals } from "../hosts/signals.ts";
 import { startTakeover, type Takeover } from "../hosts/takeover.ts";
+import type { ModelOf } from "../models/providers.ts";
 import type { Bus } from "../nats/connection.ts";
 import { type Journals, openJournals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
@@ -37,7 +37,7 @@ export type DaemonHostsOptions = {
   inboxPrefix: string;
   /** The agents hosted here. */
   agents: readonly Agent[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   definitions: Definitions;
   tracing: Tracing;
   metrics: Metrics;

@@ -12,7 +12,7 @@
 import { mkdirSync } from "node:fs";
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
-import type { Model } from "../../actors/model.ts";
+import { modelsOf } from "../../actors/model-choices.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
@@ -24,6 +24,7 @@ import { startPayloadSweep } from "../hosts/payload-sweep.ts";
 import type { Beat } from "../hosts/presence.ts";
 import { answerRepeatedRequests } from "../hosts/repeated-requests.ts";
 import { startRetention } from "../hosts/retention.ts";
+import type { ModelOf } from "../models/providers.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
@@ -43,7 +44,7 @@ export type DaemonOptions = {
   options: ResolvedOptions;
   agents: readonly Agent[];
   workflows: readonly WorkflowDefinition[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   logger: Logger;
   tracing: Tracing;
   metrics: Metrics;
@@ -96,7 +97,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const { options, modelFor, tracing, metrics, version } = daemon;
   const agents = hostedAgents(daemon.agents, options.agents);
   // A model that cannot be had is the configuration's fault and is said before anything starts.
-  for (const agent of agents) modelFor(agent);
+  for (const agent of agents) for (const choice of modelsOf(agent)) modelFor({ ...choice, name: agent.name });
   const definitions = holdDefinitions(daemon.workflows);
   const subjects = subjectsFor(options.prefix);
   const inboxPrefix = `_INBOX_${options.prefix}_daemon`;

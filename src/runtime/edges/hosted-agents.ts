@@ -1,5 +1,6 @@
 /** Which agents a daemon hosts, and which it can tell of. */
 import type { Agent } from "../../actors/agent.ts";
+import { describeModels } from "../../actors/model-choices.ts";
 import { UsageError } from "../../errors.ts";
 import type { Beat } from "../hosts/presence.ts";
 import type { AgentListing } from "./api.ts";
@@ -27,12 +28,12 @@ export function listAgents(defined: readonly Agent[], living: readonly Beat[]): 
     const hosts = living.filter(({ agents }) => agents.includes(name)).map(({ host }) => host);
     const agent = defined.find((other) => other.name === name);
     if (!agent) return { name, hosts };
-    const { description, model, provider, tools, handoffs, remote } = agent;
+    const { description, provider, tools, handoffs, remote } = agent;
     return {
       name,
       hosts,
       ...(description !== undefined && { description }),
-      model,
+      model: describeModels(agent).join(", "),
       provider,
       tools: tools.map((tool) => tool.name),
       handoffs: handoffs.map(({ to }) => to),

@@ -15,12 +15,12 @@ import type { Logger } from "pino";
 import { type Actor, createActor } from "xstate";
 import type { Agent } from "../../actors/agent.ts";
 import { type AgentEvent, agentMachine } from "../../actors/agent-machine.ts";
-import type { Model } from "../../actors/model.ts";
 import { resumable } from "../../actors/resumable-task.ts";
 import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
+import type { ModelOf } from "../models/providers.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
@@ -50,7 +50,7 @@ export type AgentHostOptions = {
   subjects: Subjects;
   /** Remote ones are left out: foreign workers serve them. */
   agents: readonly Agent[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   tracing: Tracing;
   /** @default noMetrics */
   metrics?: Metrics;

@@ -74,7 +74,7 @@ describe("loadConfig", () => {
       "agents:",
       "  writer:",
       "    instructions: Write.",
-      "    model: [a, b]",
+      "    model: []",
       "    tools: [search]",
       "  editor: { instructions: Edit., model: m, handoffs: [wirter], provider: locl }",
       "workflows:",
@@ -89,7 +89,7 @@ describe("loadConfig", () => {
       "wrokflows: {}",
     ];
     expect(await problemsOf({ "troupe.yaml": file.slice(0, -1).join("\n") })).toEqual([
-      `troupe.yaml:4: agents.writer.model: expected the name of one model, got ["a","b"]`,
+      `troupe.yaml:4: agents.writer.model: expected at least 1 entry, got []`,
       'troupe.yaml:5: agents.writer.tools[0]: expected the name of a tool from the section `tools`, which has none, got "search"',
       `troupe.yaml:6: agents.editor.handoffs[0]: expected the name of an agent: one of writer, editor, got "wirter"`,
       `troupe.yaml:6: agents.editor.provider: expected the name of a provider: openai, got "locl"`,
@@ -100,7 +100,7 @@ describe("loadConfig", () => {
       `troupe.yaml:15: daemon.beatMs: expected a duration such as 2500, 2.5s, 1m, 1h or 7d, from 10 to 2147483647 ms, got "soon"`,
     ]);
     expect(await problemsOf({ "troupe.yaml": file.join("\n") })).toEqual([
-      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, providers, workflows, daemon, got {}",
+      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, providers, prices, workflows, daemon, got {}",
     ]);
   });
 
