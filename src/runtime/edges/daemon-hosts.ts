@@ -101,6 +101,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     agents: agents.map(({ name }) => name),
     workflows: definitions.offers(),
     load: { runs: runs.size(), tasks: agentHost.load().running },
+    ...troubles(agentHost),
     ...(!takesPart && { starting: true }),
   });
   const agentHost = started.add(
@@ -234,6 +235,14 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       logger.debug({ err: error, host: goneHost }, "could not settle what a gone daemon left");
     }
   }
+}
+
+/** What is down for this daemon; nothing is said where nothing is. */
+function troubles({ tripped, providersDown }: AgentHost): Pick<Beat, "tripped" | "down"> {
+  const down = providersDown();
+  if (down.length === 0) return {};
+  const agents = tripped();
+  return { ...(agents.length > 0 && { tripped: agents }), down };
 }
 
 function firstByName(living: readonly Beat[]): string | undefined {

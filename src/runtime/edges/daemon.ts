@@ -34,7 +34,7 @@ import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { withinTime } from "../within-time.ts";
 import { startApi } from "./api.ts";
-import { healthAtStart, serveHealth } from "./daemon-health.ts";
+import { healthAtStart, serveHealth, warningsOf } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { hostedAgents, listAgents } from "./hosted-agents.ts";
@@ -137,6 +137,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     mayTakeOver: () => health.loss === undefined,
   });
   const { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals } = hosts;
+  health.warnings = () => warningsOf(agentHost.providersDown(), agentHost.tripped());
   const common = { bus, subjects, index, journals, logger };
   const repeated = started.add(answerRepeatedRequests(common), (part) => part.stop());
   // Signals come before requests are taken, so that a request whose run was cancelled while it waited finds that out.
@@ -255,6 +256,8 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       metrics.observeActiveRuns(() => runs.byWorkflow()),
       metrics.observeRestingRuns(() => runs.restingByWorkflow()),
       metrics.observeQueueDepth(() => [["requests", door.depth()] as const]),
+      metrics.observeProvidersDown(() => agentHost.providers().map(({ name, down }) => [name, down ? 1 : 0] as const)),
+      metrics.observeModelQueue(() => agentHost.providers().map(({ name, waiting }) => [name, waiting] as const)),
     ],
     (unobserve) => {
       for (const stopObserving of unobserve) stopObserving();

@@ -25,9 +25,11 @@ export function hostedAgents(agents: readonly Agent[], names: readonly string[] 
 export function listAgents(defined: readonly Agent[], living: readonly Beat[]): AgentListing[] {
   const names = new Set([...defined.map(({ name }) => name), ...living.flatMap(({ agents }) => agents)]);
   return [...names].sort().map((name) => {
+    const tripped = living.filter((beat) => beat.tripped?.includes(name)).map(({ host }) => host);
     const hosts = living.filter(({ agents }) => agents.includes(name)).map(({ host }) => host);
     const agent = defined.find((other) => other.name === name);
-    if (!agent) return { name, hosts };
+    const waiting = tripped.length > 0 && { tripped };
+    if (!agent) return { name, hosts, ...waiting };
     const { description, provider, tools, handoffs, remote } = agent;
     return {
       name,
@@ -38,6 +40,7 @@ export function listAgents(defined: readonly Agent[], living: readonly Beat[]): 
       tools: tools.map((tool) => tool.name),
       handoffs: handoffs.map(({ to }) => to),
       ...(remote && { remote }),
+      ...waiting,
     };
   });
 }

@@ -35,6 +35,7 @@ import type { JournalLimits } from "./journal-limits.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
+import { type ProviderDown, type ProviderStanding, watchProviders } from "./provider-watch.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
 import { openStanding } from "./standing.ts";
 import { sweepEvery } from "./sweeping.ts";
@@ -82,6 +83,12 @@ export type AgentHost = {
   load(): { running: number; waiting: number };
   /** The tasks that are here, whatever their state. */
   taskIds(): { runId: string; taskId: string }[];
+  /** The agents that wait for a provider of theirs to be back, by name. */
+  tripped(): string[];
+  /** Providers of agents here that are not asked, because they are down. */
+  providersDown(): readonly ProviderDown[];
+  /** The providers of all agents here. */
+  providers(): ProviderStanding[];
   /** Takes nothing new, lets tasks finish for at most `timeoutMs` milliseconds, and hands back the rest. */
   drain(timeoutMs: number): Promise<void>;
   /** Stops at once, without a word about what was at work. */
@@ -186,13 +193,29 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     nc.subscribe(subjects.owners, { callback: intake.onOwner }),
   ];
   for (const actor of actors.values()) actor.send({ type: "started" });
+  const providers = watchProviders({
+    agents,
+    modelFor: given.modelFor,
+    tell: ({ name }, event) => actors.get(name)?.send(event),
+    logger,
+  });
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
   // It fails only where the host stops.
   const looking = sweepEvery(workingEveryMs, stopTheUnwanted, () => {});
 
-  return { load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
+  const { tripped, down: providersDown, providers: providerStandings } = providers;
+  return {
+    load,
+    taskIds,
+    tripped,
+    providersDown,
+    providers: providerStandings,
+    drain,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
 
   function startAgent(agent: Agent): Actor<typeof machine> {
     const actor = unlisted(createActor(machine, { input: agent }));
@@ -223,8 +246,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   function begun(work: TaskWork): void {
     work.phase = "running";
     const { ms, message } = timeLeft(work, Date.now());
-    const error = { code: "timeout", message, retryable: true };
-    work.timer = setTimeout(() => tell(work, { type: "stopTask", id: work.id, error }), ms);
+    work.timer = setTimeout(() => {
+      const waited = work.providerDown === undefined ? "" : `; it was waiting for a provider: ${work.providerDown}`;
+      const error = { code: "timeout", message: `${message}${waited}`, retryable: true };
+      tell(work, { type: "stopTask", id: work.id, error });
+    }, ms);
   }
 
   function settled(work: TaskWork, outcome: Outcome): void {
@@ -352,6 +378,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     looking.stop();
     acceptances.stop();
     backlog.stop();
+    providers.stop();
     loop.stop();
     feed.stop();
     for (const subscription of [...mailboxes, ...others]) subscription.unsubscribe();

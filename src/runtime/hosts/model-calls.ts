@@ -70,10 +70,14 @@ export function openModelCalls(options: ModelCallsOptions): ModelCalls {
         feed.say(work, "model.fallback", { turn, from, to, error: code });
       },
       onDown: (reason) => {
+        work.providerDown = reason;
         loggerFor(work).warn(`waiting for a provider to be back: ${reason}`);
         feed.say(work, "model.waiting", { turn, reason });
       },
-      onWait: (gate, ms, why) => metrics.modelWaited({ provider: gate.name, seconds: ms / 1_000, why }),
+      onWait: (gate, ms, why) => {
+        if (why === "down" && !signal.aborted) work.providerDown = undefined;
+        metrics.modelWaited({ provider: gate.name, seconds: ms / 1_000, why });
+      },
     });
   }
 

@@ -39,6 +39,8 @@ export type TaskWork = {
   /** Its owner was told that it is here. */
   acknowledged?: true;
   timer?: NodeJS.Timeout;
+  /** Why its model call waits: what the provider last failed with. */
+  providerDown?: string | undefined;
   /** Called when `reply` changes, by whoever waits for an answer there. */
   onMoved?: () => void;
 };
