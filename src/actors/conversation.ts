@@ -69,6 +69,16 @@ export function closeOpenCalls(messages: readonly Message[], why: string): Messa
   return [...closed, ...answersTo(open, why)];
 }
 
+/** A conversation as it leaves its task: what a provider wants back is of use only while its task goes on. */
+export function withoutState(messages: readonly Message[]): readonly Message[] {
+  if (!messages.some((message) => "providerState" in message)) return messages;
+  return messages.map((message) => {
+    if (message.role !== "assistant") return message;
+    const { providerState: _, ...rest } = message;
+    return rest;
+  });
+}
+
 function answersTo(callIds: readonly string[], content: string): Message[] {
   return callIds.map((toolCallId) => ({ role: "tool", toolCallId, content }));
 }

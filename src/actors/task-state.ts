@@ -9,7 +9,7 @@
  */
 import type { ErrorRecord } from "../errors.ts";
 import type { Agent } from "./agent.ts";
-import { checkConversation, closeOpenCalls, type Message, type ToolCall } from "./conversation.ts";
+import { checkConversation, closeOpenCalls, type Message, type ToolCall, withoutState } from "./conversation.ts";
 import type { ModelReply } from "./model.ts";
 import { readOutput, repairRequest } from "./output.ts";
 import type { Outcome, Task, TaskUsage } from "./task.ts";
@@ -163,7 +163,7 @@ function handedOver(state: TaskState, calls: readonly ToolCall[], transfer: Tran
     const content = call.id === callId ? `control passed to ${to}` : `not executed: control passed to ${to}`;
     return { role: "tool", toolCallId: call.id, content };
   });
-  const transcript = [...state.transcript, ...answers];
+  const transcript = [...withoutState(state.transcript), ...answers];
   const view = viewByFunction(state, transcript, transfer);
   if (view.type === "problem") return failed({ ...state, transcript }, "handoff_context_failed", view.message);
   const outcome: Outcome = {
@@ -228,7 +228,7 @@ function checked(state: TaskState): TaskState {
 function completed(state: TaskState, output: unknown): TaskState {
   const { usage, transcript, task } = state;
   // Only a session goes on from the transcript; elsewhere it would store the output twice.
-  const kept = task.sessionId === undefined ? {} : { transcript: [...transcript] };
+  const kept = task.sessionId === undefined ? {} : { transcript: [...withoutState(transcript)] };
   return { ...state, outcome: { type: "completed", output, usage, ...kept } };
 }
 

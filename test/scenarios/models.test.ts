@@ -6,7 +6,7 @@ import { connect, defineAgent, defineWorkflow, openaiProvider } from "../../src/
 import { startTestDaemon } from "../../src/testing/index.ts";
 import { startTestNats } from "../helpers/nats-server.ts";
 import { type ChatReply, startOpenAIServer } from "../helpers/openai-server.ts";
-import { serveFiles, startTroupe } from "../helpers/troupe.ts";
+import { serveFiles, startTroupe, troupe } from "../helpers/troupe.ts";
 import { until } from "../helpers/until.ts";
 
 // A whole daemon, perhaps two, on a machine that may be busy.
@@ -99,7 +99,7 @@ test("a daemon killed in the middle of a fallback repeats no recorded call, and 
       return "all is noted";
     },
   });
-  const troupe = new URL("../../src/index.ts", import.meta.url).href;
+  const door = new URL("../../src/index.ts", import.meta.url).href;
   const config = [
     "providers:",
     `  local: { baseURL: "${primary.url}" }`,
@@ -115,7 +115,7 @@ test("a daemon killed in the middle of a fallback repeats no recorded call, and 
     `daemon: { nats: ["${nats.url}"] }`,
   ].join("\n");
   await using served = await serveFiles({
-    "tools.ts": TOOLS.replace("@@TROUPE@@", troupe).replace("@@ZOD@@", import.meta.resolve("zod")),
+    "tools.ts": TOOLS.replace("@@TROUPE@@", door).replace("@@ZOD@@", import.meta.resolve("zod")),
     "troupe.yaml": config,
   });
   await using client = await connect({ servers: nats.url });
@@ -149,11 +149,11 @@ test("while its provider is down an agent is tripped and shown so, nothing fails
 }, async () => {
   let isDown = true;
   await using server = await startOpenAIServer({ reply: () => (isDown ? overloaded : "written") });
-  await using troupe = await startTestDaemon({
+  await using running = await startTestDaemon({
     ...agentOn("m", { concurrency: 2, maxModelAttempts: 9 }),
     providers: { local: openaiProvider({ baseURL: server.url, breaker: { failures: 2, cooldownMs: 300 } }) },
   });
-  const { client, daemon } = troupe;
+  const { client, daemon } = running;
   const tripped = () => client.agents().then(([agent]) => (agent?.tripped ?? []).length > 0);
   const started = await Promise.all(Array.from({ length: 5 }, (_, i) => client.start("write", `tea ${i}`)));
   await until("the agent is tripped", tripped, { withinMs: 20_000 });
@@ -164,6 +164,10 @@ test("while its provider is down an agent is tripped and shown so, nothing fails
   );
   expect(JSON.parse(await page("/readyz"))).toMatchObject({ ready: true });
   await until("metrics show it", async () => /troupe_provider_down\{provider="local"\} 1/.test(await page("/metrics")));
+
+  const ask = (command: string) => troupe([command, "--nats", running.natsUrl], { cwd: import.meta.dirname });
+  expect((await ask("agents")).stdout).toMatch(/writer +m +\S+ \(tripped\)/);
+  expect((await ask("doctor")).stdout).toMatch(/the provider local is down for \S+, and writer wait for a provider/);
 
   // Probes fail for a while: each keeps it open for twice as long.
   const callsThen = server.calls.length;

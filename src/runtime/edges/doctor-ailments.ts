@@ -80,7 +80,7 @@ function providersDown(daemons: readonly DaemonReport[]): Ailment[] {
     down.map(({ provider, reason }) => ({
       code: "provider_down",
       message: `the provider ${provider} is down for ${host}${
-        tripped.length > 0 ? `, and ${tripped.join(", ")} wait for it` : ""
+        tripped.length > 0 ? `, and ${tripped.join(", ")} wait for a provider` : ""
       }: ${reason}`,
       advice: "it is asked again by itself; give agents a second model with another provider to go on meanwhile",
     })),

@@ -69,6 +69,30 @@ describe("loadConfig", () => {
     expect(config.providers).toEqual({ local: { baseURL: "http://127.0.0.1:1234/v1" } });
   });
 
+  it("models with a provider that is not there, or cannot do what is asked, and prices are told with their lines", async () => {
+    const file = [
+      "providers:",
+      "  hosted: { baseURL: 'http://127.0.0.1:1/v1', api: responses }",
+      "prices:",
+      "  m: { input: 1, output: -2 }",
+      "agents:",
+      "  writer:",
+      "    instructions: Write.",
+      "    model:",
+      "      - { model: a, provider: hosted, seed: 1 }",
+      "      - { model: b, provider: locl }",
+      "  editor: { instructions: Edit., model: m, provider: hosted, settings: { seed: 7 } }",
+    ];
+    expect(await problemsOf({ "troupe.yaml": file.join("\n") })).toEqual([
+      "troupe.yaml:4: prices.m.output: expected a number of at least 0, got -2",
+    ]);
+    expect(await problemsOf({ "troupe.yaml": file.join("\n").replace("-2", "2") })).toEqual([
+      "troupe.yaml:9: agents.writer.model[0].seed: expected none, because the Responses API of provider hosted takes none, got 1",
+      'troupe.yaml:10: agents.writer.model[1].provider: expected the name of a provider: one of openai, hosted, got "locl"',
+      "troupe.yaml:11: agents.editor.settings.seed: expected none, because the Responses API of provider hosted takes none, got 7",
+    ]);
+  });
+
   it("everything wrong in a file is told at once, each with its line", async () => {
     const file = [
       "agents:",
