@@ -5,6 +5,9 @@ import type { TaskUsage } from "./task.ts";
 /** Sums of fractions grow tails of their own; no price is given in such small parts. */
 const COST_PARTS = 1e10;
 
+/** The figures that are there where they are something. */
+const OPTIONAL = ["cachedTokens", "reasoningTokens", "cost"] as const;
+
 type Models = NonNullable<TaskUsage["models"]>;
 
 /** What was used with one more reply. */
@@ -29,9 +32,8 @@ function sum(one: TaskUsage, other: Usage, modelCalls: number, models: Models | 
     outputTokens: one.outputTokens + other.outputTokens,
     modelCalls: one.modelCalls + modelCalls,
   };
-  for (const part of ["cachedTokens", "reasoningTokens", "cost"] as const) {
-    const figure = one[part] ?? other[part];
-    if (figure !== undefined) total[part] = (one[part] ?? 0) + (other[part] ?? 0);
+  for (const part of OPTIONAL) {
+    if (one[part] !== undefined || other[part] !== undefined) total[part] = (one[part] ?? 0) + (other[part] ?? 0);
   }
   if (total.cost !== undefined) total.cost = roundCost(total.cost);
   if (one.models || models) total.models = sumModels(one.models ?? [], models ?? []);

@@ -11,6 +11,7 @@ import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
 import { askModels, type Candidate } from "../models/ask-models.ts";
 import type { ProvidedModel } from "../models/provider-gate.ts";
 import type { ModelOf } from "../models/providers.ts";
+import { type ModelRetry, retryModelCall } from "../models/retrying.ts";
 import { sleep } from "../models/sleep.ts";
 import type { LiveFeed } from "./live-feed.ts";
 import type { TaskWork } from "./task-work.ts";
@@ -37,7 +38,7 @@ type Candidates = readonly [Candidate, ...Candidate[]];
 export function openModelCalls(options: ModelCallsOptions): ModelCalls {
   const { workOf, modelFor, loggerFor, feed, tracing, metrics, confirm } = options;
   const traced = new WeakMap<ProvidedModel, ProvidedModel>();
-  const candidates = new WeakMap<Agent, Candidates>();
+  const known = new WeakMap<Agent, Candidates>();
 
   return { ask };
 
@@ -57,13 +58,19 @@ export function openModelCalls(options: ModelCallsOptions): ModelCalls {
         if (!signal.aborted) feed.delta(work, turn, text, "model.reasoning");
       },
     };
-    return askModels(candidatesOf(agent), modelRequest(state), context, {
-      sleep,
-      random: Math.random,
-      onRetry: ({ attempt, delayMs, error, restarted }) => {
-        loggerFor(work).warn({ attempt, delayMs, code: error.code }, `model call failed: ${error.message}`);
-        if (restarted) feed.say(work, "model.restarted", { turn });
-      },
+    const onRetry = ({ attempt, delayMs, error, restarted }: ModelRetry) => {
+      loggerFor(work).warn({ attempt, delayMs, code: error.code }, `model call failed: ${error.message}`);
+      if (restarted) feed.say(work, "model.restarted", { turn });
+    };
+    const candidates = candidatesOf(agent);
+    const [{ model, maxAttempts }] = candidates;
+    const retrying = { sleep, random: Math.random, onRetry };
+    // There is nothing to choose and nothing to share.
+    if (candidates.length === 1 && !model.gate) {
+      return retryModelCall(model, modelRequest(state), context, { ...retrying, maxAttempts });
+    }
+    return askModels(candidates, modelRequest(state), context, {
+      ...retrying,
       onFallback: (from, to, error) => {
         const { code, message } = toErrorRecord(error, "model_failed");
         loggerFor(work).warn({ from, to, code }, `the next model is asked: ${message}`);
@@ -82,18 +89,18 @@ export function openModelCalls(options: ModelCallsOptions): ModelCalls {
   }
 
   function candidatesOf(agent: Agent): Candidates {
-    let known = candidates.get(agent);
-    if (!known) {
+    let candidates = known.get(agent);
+    if (!candidates) {
       const [first, ...others] = modelsOf(agent).map((choice): Candidate => {
         const { provider, model, settings, maxAttempts } = choice;
         const asked = tracedModel(modelFor({ ...choice, name: agent.name }));
         return { name: { provider, model }, model: asked, settings, maxAttempts };
       });
       // An agent has a model at the least.
-      known = [first as Candidate, ...others];
-      candidates.set(agent, known);
+      candidates = [first as Candidate, ...others];
+      known.set(agent, candidates);
     }
-    return known;
+    return candidates;
   }
 
   /** One leaf for each try, so that retries are seen as what they are. */

@@ -8,7 +8,7 @@
  *     through the signal.
  * A3  Each walk begins with the first model, and each model of a walk has all its attempts.
  */
-import type { ModelName, ModelReply, ModelRequest, ModelSettings } from "../../actors/model.ts";
+import type { ModelCallContext, ModelName, ModelReply, ModelRequest, ModelSettings } from "../../actors/model.ts";
 import type { ModelError } from "../../errors.ts";
 import { isProviderDown } from "./breaker.ts";
 import { type ProvidedModel, type ProviderGate, whenReady } from "./provider-gate.ts";
@@ -31,25 +31,11 @@ export type AskOptions = Pick<RetryOptions, "sleep" | "random" | "onRetry"> & {
   onDown?: (reason: string) => void;
 };
 
-type Context = Parameters<typeof retryModelCall>[2];
-
 /** Rejects with the last error, or with the reason of the signal once that aborts. `request` is that to the first one. */
-export function askModels(
+export async function askModels(
   candidates: readonly [Candidate, ...Candidate[]],
   request: ModelRequest,
-  context: Context,
-  options: AskOptions,
-): Promise<ModelReply> {
-  const [{ model, maxAttempts }] = candidates;
-  if (candidates.length > 1 || model.gate) return askInOrder(candidates, request, context, options);
-  const { sleep, random, onRetry } = options;
-  return retryModelCall(model, request, context, { sleep, random, maxAttempts, ...(onRetry && { onRetry }) });
-}
-
-async function askInOrder(
-  candidates: readonly [Candidate, ...Candidate[]],
-  request: ModelRequest,
-  context: Context,
+  context: ModelCallContext,
   options: AskOptions,
 ): Promise<ModelReply> {
   const { signal } = context;

@@ -29,7 +29,7 @@ export type RetryOptions = {
   onRetry?: (retry: ModelRetry) => void;
   /** What calls to this provider share. */
   gate?: ProviderGate;
-  /** A first piece of an attempt's answer is about to go out. */
+  /** A piece of an answer is about to go out. */
   onOutput?: () => void;
   /** A call waited so many milliseconds for its turn. */
   onWait?: (ms: number) => void;
@@ -49,25 +49,22 @@ export async function retryModelCall(
   const { signal, onDelta, onReasoning } = context;
   const { gate, onOutput } = options;
   let emitted = false;
-  const note = () => {
-    if (!emitted) onOutput?.();
-    emitted = true;
-  };
-  const watched: ModelCallContext = onDelta
-    ? {
-        ...context,
-        onDelta: (text) => {
-          note();
-          onDelta(text);
-        },
-        ...(onReasoning && {
-          onReasoning: (text) => {
-            note();
-            onReasoning(text);
-          },
-        }),
-      }
-    : context;
+  // A piece of the reasoning is output as well: who shows it has to start over, too.
+  const watched: ModelCallContext = { ...context };
+  if (onDelta) {
+    watched.onDelta = (text) => {
+      emitted = true;
+      onOutput?.();
+      onDelta(text);
+    };
+  }
+  if (onReasoning) {
+    watched.onReasoning = (text) => {
+      emitted = true;
+      onOutput?.();
+      onReasoning(text);
+    };
+  }
   for (let attempt = 1; ; attempt++) {
     try {
       return await (gate ? callThrough(gate, model, request, watched, options) : model.call(request, watched));
