@@ -69,6 +69,8 @@ test("a probe that fails opens it again, and a probe that says nothing lets anot
   expect(breaker.begin()).toBe("probe");
   breaker.end("go", down);
   expect(breaker.begin()).toBeUndefined();
+  breaker.end("probe", error("stream_cut"));
+  expect(breaker.begin()).toBe("probe");
   breaker.end("probe", down);
   expect(breaker.ready).toBe(false);
   await until("it is half-open again", () => breaker.ready);

@@ -62,10 +62,24 @@ test("no more calls begin in any minute than are allowed, and what was not made 
   at.leave(undefined);
   await Promise.all(Array.from({ length: 8 }, call));
   expect(begun).toHaveLength(8);
+  expect((begun[2] ?? 0) - (begun[0] ?? 0)).toBeLessThan(MINUTE_MS / 2);
   for (let i = 3; i < begun.length; i += 1) {
     // The times here are taken a moment after the places.
     expect((begun[i] ?? 0) - (begun[i - 3] ?? 0)).toBeGreaterThan(MINUTE_MS - 20);
   }
+});
+
+test("who comes when there is room again does not go before who waits for it", async () => {
+  const at = limits({ requestsPerMinute: 1 });
+  const order: string[] = [];
+  await enter(at, "a", order);
+  const second = enter(at, "b", order);
+  // Nothing else runs meanwhile, so the one that waits has not been let in yet.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MINUTE_MS + 10);
+  const third = enter(at, "c", order);
+  await second;
+  await third;
+  expect(order).toEqual(["a", "b", "c"]);
 });
 
 test("a minute that has had its tokens gets no further call", async () => {
