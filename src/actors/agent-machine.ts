@@ -2,9 +2,10 @@
  * An agent as a long-lived actor of its daemon.
  *
  *   starting ──▶ ready ⇄ busy ──drain──▶ draining ──▶ stopped
- *                  └──┬───┘▲                ▲
- *                 trip▼    │resume          │drain
- *                   tripped ┘───────────────┘
+ *                  └──┬───┘                 ▲
+ *                trip │ ▲ resume            │
+ *                     ▼ │                   │
+ *                   tripped ──────drain─────┘
  *
  * - starting: its mailbox is not subscribed yet; nothing comes
  * - ready:    there is room to begin a task at once

@@ -35,12 +35,18 @@ export function readAgents(
   return { agents, known: withStandIns(agents, entries) };
 }
 
+/** Which API alone takes a setting. */
+const ONE_API = [
+  ["seed", "chat"],
+  ["reasoningSummary", "responses"],
+] as const;
+
 /** Providers that are not there, or cannot do what is asked of them. */
 function problemsOfModels(agent: Agent, { file, providers }: AgentsContext): Problem[] {
   if (agent.remote) return [];
   const known = [...new Set(["openai", ...Object.keys(providers)])];
   const { model: written } = agent;
-  return modelsOf(agent).flatMap(({ provider, settings: { seed } }, index) => {
+  const problems = modelsOf(agent).flatMap(({ provider, settings }, index) => {
     const entry = isList(written) ? written[index] : written;
     const own: Partial<ModelOptions> = typeof entry === "object" ? entry : {};
     const keys = isList(written) ? ["model", index] : ["model"];
@@ -49,11 +55,23 @@ function problemsOfModels(agent: Agent, { file, providers }: AgentsContext): Pro
       const place = own.provider === undefined ? at("provider") : at(...keys, "provider");
       return [problemAt(place, `the name of a provider: ${oneOf(known)}`, showValue(provider))];
     }
-    const config = providers[provider];
-    if (seed === undefined || !isRecord(config) || config.api !== "responses") return [];
-    const place = own.seed === undefined ? at("settings", "seed") : at(...keys, "seed");
-    return [problemAt(place, `none, because the Responses API of provider ${provider} takes none`, showValue(seed))];
+    const api = apiOf(providers[provider]);
+    return ONE_API.flatMap(([setting, only]) => {
+      const value = settings[setting];
+      if (value === undefined || api === undefined || api === only) return [];
+      const place = own[setting] === undefined ? at("settings", setting) : at(...keys, setting);
+      return [problemAt(place, `none, because provider ${provider} has api: ${api}`, showValue(value))];
+    });
   });
+  // What entries have from the agent is wrong once.
+  return problems.filter(({ path }, index) => problems.findIndex((other) => other.path === path) === index);
+}
+
+/** Which API a provider speaks; undefined for a model of one's own, which sees for itself. */
+function apiOf(config: unknown): "chat" | "responses" | undefined {
+  if (config === undefined) return "chat";
+  if (!isRecord(config) || "module" in config || "model" in config || "call" in config) return undefined;
+  return config.api === "responses" ? "responses" : "chat";
 }
 
 /** One wrong agent is one problem: workflows that name it are read as if it were fine and could hand over to anyone. */

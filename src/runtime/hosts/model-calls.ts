@@ -81,10 +81,8 @@ export function openModelCalls(options: ModelCallsOptions): ModelCalls {
         loggerFor(work).warn(`waiting for a provider to be back: ${reason}`);
         feed.say(work, "model.waiting", { turn, reason });
       },
-      onWait: (gate, ms, why) => {
-        if (why === "down" && !signal.aborted) work.providerDown = undefined;
-        metrics.modelWaited({ provider: gate.name, seconds: ms / 1_000, why });
-      },
+      onRestart: () => feed.say(work, "model.restarted", { turn }),
+      onWait: (gate, ms, why) => metrics.modelWaited({ provider: gate.name, seconds: ms / 1_000, why }),
     });
   }
 

@@ -80,6 +80,7 @@ export function taskMachineWith(options: EffectsOptions) {
     const { turn } = state;
     if (work.recalled) await begin(work, signal);
     const reply = await models.ask(work, state, signal);
+    if (work.providerDown !== undefined) work.providerDown = undefined;
     signal.throwIfAborted();
     feed.flush(work);
     crashPoints.at("after-model-reply");

@@ -27,8 +27,10 @@ export type AskOptions = Pick<RetryOptions, "sleep" | "random" | "onRetry"> & {
   onFallback?: (from: ModelName, to: ModelName, error: unknown) => void;
   /** A call waited so many milliseconds for a provider: for its limits, or until it was back. */
   onWait?: (gate: ProviderGate, ms: number, why: "limits" | "down") => void;
-  /** All providers are down; what the call was told. */
+  /** All providers are down; said once a call, with what it was told. */
   onDown?: (reason: string) => void;
+  /** Pieces of an answer went out that is void now: who shows them has to start over. */
+  onRestart?: () => void;
 };
 
 /** Rejects with the last error, or with the reason of the signal once that aborts. `request` is that to the first one. */
@@ -40,6 +42,7 @@ export async function askModels(
 ): Promise<ModelReply> {
   const { signal } = context;
   let left: readonly Candidate[] = candidates;
+  let isTold = false;
   // A3
   for (;;) {
     let failed: { by: Candidate; error: unknown } | undefined;
@@ -61,6 +64,7 @@ export async function askModels(
     }
     // A2
     if (failed && (isReady(failed.by) || !isProviderDown(failed.error))) throw failed.error;
+    if (spoke) options.onRestart?.();
     if (!left.some(isReady)) await backAgain(failed?.error);
   }
 
@@ -81,7 +85,8 @@ export async function askModels(
 
   async function backAgain(error: unknown): Promise<void> {
     const gates = left.flatMap(({ model: { gate } }) => gate ?? []);
-    options.onDown?.((error as ModelError | undefined)?.message ?? gates[0]?.reason ?? "");
+    if (!isTold) options.onDown?.((error as ModelError | undefined)?.message ?? gates[0]?.reason ?? "");
+    isTold = true;
     const since = performance.now();
     try {
       await whenReady(gates, signal);

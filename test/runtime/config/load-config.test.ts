@@ -81,15 +81,17 @@ describe("loadConfig", () => {
       "    model:",
       "      - { model: a, provider: hosted, seed: 1 }",
       "      - { model: b, provider: locl }",
-      "  editor: { instructions: Edit., model: m, provider: hosted, settings: { seed: 7 } }",
+      "  editor: { instructions: Edit., model: [m, n], provider: hosted, settings: { seed: 7 } }",
+      "  critic: { instructions: Judge., model: m, settings: { reasoningSummary: auto } }",
     ];
     expect(await problemsOf({ "troupe.yaml": file.join("\n") })).toEqual([
       "troupe.yaml:4: prices.m.output: expected a number of at least 0, got -2",
     ]);
     expect(await problemsOf({ "troupe.yaml": file.join("\n").replace("-2", "2") })).toEqual([
-      "troupe.yaml:9: agents.writer.model[0].seed: expected none, because the Responses API of provider hosted takes none, got 1",
+      "troupe.yaml:9: agents.writer.model[0].seed: expected none, because provider hosted has api: responses, got 1",
       'troupe.yaml:10: agents.writer.model[1].provider: expected the name of a provider: one of openai, hosted, got "locl"',
-      "troupe.yaml:11: agents.editor.settings.seed: expected none, because the Responses API of provider hosted takes none, got 7",
+      "troupe.yaml:11: agents.editor.settings.seed: expected none, because provider hosted has api: responses, got 7",
+      'troupe.yaml:12: agents.critic.settings.reasoningSummary: expected none, because provider openai has api: chat, got "auto"',
     ]);
   });
 

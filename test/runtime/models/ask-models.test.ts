@@ -42,6 +42,7 @@ async function ask(candidates: [Scripted, ...Scripted[]], signal = new AbortCont
     onRetry: ({ restarted }) => told.push(restarted ? "restarted" : "again"),
     onFallback: (from, to) => told.push(`${from.model} → ${to.model}`),
     onDown: () => told.push("down"),
+    onRestart: () => told.push("restarted"),
     onWait: (gate, _, why) => told.push(`${gate.name} waited: ${why}`),
   };
   const result = await askModels(candidates, request, context, options).then(
@@ -117,7 +118,20 @@ test("where everybody is down the call waits until one is back, instead of faili
   const one = candidate("one", [fail(down()), fail(down()), say("back")], gate, 1);
   const { reply, told } = await ask([one]);
   expect(reply?.content).toBe("back");
-  expect(told).toEqual(["down", "one-provider waited: down", "down", "one-provider waited: down", "back"]);
+  expect(told).toEqual(["down", "one-provider waited: down", "one-provider waited: down", "back"]);
+});
+
+test("a provider that goes down in the middle of an answer has the same model begin anew", async () => {
+  const speakThenFail: ScriptEntry = async (_, context) => {
+    context.onDelta?.("Once upon");
+    throw down();
+  };
+  const one = candidate("one", [speakThenFail, say("Anew.")], { breaker: { failures: 1, cooldownMs: 20 } });
+  const two = candidate("two", [say("never")]);
+  const { reply, told } = await ask([one, two]);
+  expect(reply).toMatchObject({ content: "Anew.", answeredBy: { model: "one" } });
+  expect(told).toEqual(["Once upon", "restarted", "down", "one-provider waited: down", "Anew."]);
+  expect(two.script.calls).toEqual([]);
 });
 
 test("while everybody is down only one call at a time finds out, and all go on once it is back", async () => {
