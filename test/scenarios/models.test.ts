@@ -188,12 +188,12 @@ test("waiting for a provider is bounded by the task's own time, and the error sa
 }, async () => {
   await using server = await startOpenAIServer({ reply: overloaded });
   await using troupe = await startTestDaemon({
-    ...agentOn("m", { timeoutMs: 1_500 }),
+    ...agentOn("m", { timeoutMs: 4_000 }),
     providers: { local: openaiProvider({ baseURL: server.url, breaker: { failures: 1, cooldownMs: 60_000 } }) },
   });
   await expect(troupe.client.run("write", "tea")).rejects.toMatchObject({
     code: "timeout",
-    message: expect.stringMatching(/did not finish within 1500 ms; it was waiting for a provider: .*overloaded/),
+    message: expect.stringMatching(/did not finish within 4000 ms; it was waiting for a provider: .*overloaded/),
   });
   expect(server.calls).toHaveLength(1);
 });
