@@ -198,6 +198,30 @@ test("waiting for a provider is bounded by the task's own time, and the error sa
   expect(server.calls).toHaveLength(1);
 });
 
+test("a daemon that drains gives back at once what waits for a provider, and another one does it", {
+  timeout: TEST_MS,
+}, async () => {
+  await using nats = await startTestNats();
+  await using broken = await startOpenAIServer({ reply: overloaded });
+  await using working = await startOpenAIServer({ reply: "written" });
+  const on = (baseURL: string) => ({
+    ...agentOn("m"),
+    nats: nats.url,
+    providers: { local: openaiProvider({ baseURL, breaker: { failures: 1, cooldownMs: 60_000 } }) },
+    options: { drainTimeoutMs: 50_000 },
+  });
+  const one = await startTestDaemon(on(broken.url));
+  const { runId } = await one.client.start("write", "tea");
+  await until("the agent is tripped", async () => (await one.client.agents())[0]?.tripped?.length === 1, {
+    withinMs: 20_000,
+  });
+  await using two = await startTestDaemon(on(working.url));
+  const since = performance.now();
+  await one.stop();
+  expect(performance.now() - since).toBeLessThan(30_000);
+  expect(await two.client.result(runId, { timeoutMs: 20_000 })).toBe("written");
+});
+
 test("what a tripped agent refuses is done by a daemon whose provider is there", { timeout: TEST_MS }, async () => {
   await using nats = await startTestNats();
   await using broken = await startOpenAIServer({ reply: overloaded });

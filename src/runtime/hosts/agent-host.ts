@@ -352,16 +352,18 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     // What the broker has already given to this member of the queue group still comes, and is answered `busy`.
     await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(mailboxes.map(closed)));
     for (const actor of actors.values()) actor.send({ type: "drain" });
+    // They only wait, and can do so with somebody who stays.
+    await handBackAll(({ providerDown }) => providerDown !== undefined);
     await within(giveUpAt - performance.now(), Promise.all([...actors.values()].map(finished)));
     hurry.abort();
-    await handBackTheRest();
+    await handBackAll(() => true);
     await within(Math.max(giveUpAt - performance.now(), SETTLE_MS), Promise.all(reports));
     await within(SETTLE_MS, nc.flush());
     await stop();
   }
 
-  async function handBackTheRest(): Promise<void> {
-    const left = registry.all().filter((work) => work.phase !== "reporting");
+  async function handBackAll(isMeant: (work: TaskWork) => boolean): Promise<void> {
+    const left = registry.all().filter((work) => work.phase !== "reporting" && isMeant(work));
     for (const work of left) tell(work, { type: "forget", id: work.id });
     for (const work of left) if (work.marking) work.journal.append({ type: "returned", worker }).catch(() => {});
     // H3
