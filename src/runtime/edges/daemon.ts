@@ -12,7 +12,7 @@
 import { mkdirSync } from "node:fs";
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
-import type { Model } from "../../actors/model.ts";
+import { modelsOf } from "../../actors/model-choices.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
@@ -27,6 +27,7 @@ import { answerRepeatedRequests } from "../hosts/repeated-requests.ts";
 import { startRetention } from "../hosts/retention.ts";
 import type { McpServerConfig } from "../mcp/mcp-config.ts";
 import { startMcp } from "../mcp/start-mcp.ts";
+import type { ModelOf } from "../models/providers.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
@@ -36,7 +37,7 @@ import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { withinTime } from "../within-time.ts";
 import { startApi } from "./api.ts";
-import { healthAtStart, serveHealth } from "./daemon-health.ts";
+import { healthAtStart, serveHealth, warningsOf } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { openDaemonSchedules } from "./daemon-schedules.ts";
@@ -49,7 +50,7 @@ export type DaemonOptions = {
   workflows: readonly WorkflowDefinition[];
   /** Those beside the ones that workflows have. @default none */
   schedules?: readonly Schedule[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   /** @default none */
   mcpServers?: readonly McpServerConfig[];
   logger: Logger;
@@ -106,7 +107,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const { options, modelFor, tracing, metrics, version } = daemon;
   const agents = hostedAgents(daemon.agents, options.agents);
   // A model that cannot be had is the configuration's fault and is said before anything starts.
-  for (const agent of agents) modelFor(agent);
+  for (const agent of agents) for (const choice of modelsOf(agent)) modelFor({ ...choice, name: agent.name });
   const definitions = holdDefinitions(daemon.workflows);
   const subjects = subjectsFor(options.prefix);
   const inboxPrefix = `_INBOX_${options.prefix}_daemon`;
@@ -168,6 +169,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     mayTakeOver: () => health.loss === undefined,
   });
   const { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals } = hosts;
+  health.warnings = () => warningsOf(agentHost.providersDown(), agentHost.tripped());
   const common = { bus, subjects, index, journals, logger };
   const repeated = started.add(answerRepeatedRequests(common), (part) => part.stop());
   // Signals come before requests are taken, so that a request whose run was cancelled while it waited finds that out.
@@ -290,6 +292,8 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       metrics.observeActiveRuns(() => runs.byWorkflow()),
       metrics.observeRestingRuns(() => runs.restingByWorkflow()),
       metrics.observeQueueDepth(() => [["requests", door.depth()] as const]),
+      metrics.observeProvidersDown(() => agentHost.providers().map(({ name, down }) => [name, down ? 1 : 0] as const)),
+      metrics.observeModelQueue(() => agentHost.providers().map(({ name, waiting }) => [name, waiting] as const)),
     ],
     (unobserve) => {
       for (const stopObserving of unobserve) stopObserving();
