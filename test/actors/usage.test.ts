@@ -23,6 +23,12 @@ test("cached and reasoning tokens and costs add up, also where only some calls h
   });
 });
 
+test("tools that were executed are counted on, whatever model is asked in between", () => {
+  const one = withReply({ ...nothing, toolCalls: 2 }, { ...reply, usage: { inputTokens: 1, outputTokens: 1 } });
+  expect(one).toEqual({ inputTokens: 1, outputTokens: 1, modelCalls: 1, toolCalls: 2 });
+  expect(sumUsage(one, one).toolCalls).toBe(4);
+});
+
 test("models that answered are counted in the order of their first answers", () => {
   const by = (model: string) => ({
     ...reply,

@@ -84,10 +84,14 @@ export function openModelCalls(options: ModelCallsOptions): ModelCalls {
         loggerFor(work).warn({ from, to, code }, `the next model is asked: ${message}`);
         feed.say(work, "model.fallback", { turn, from, to, error: code });
       },
-      onDown: (reason) => {
+      onDown: (reason, again) => {
         work.providerDown = reason;
+        if (again) return;
         loggerFor(work).warn(`waiting for a provider to be back: ${reason}`);
         feed.say(work, "model.waiting", { turn, reason });
+      },
+      onBack: () => {
+        work.providerDown = undefined;
       },
       onRestart: () => feed.say(work, "model.restarted", { turn }),
       onWait: (gate, ms, why) => metrics.modelWaited({ provider: gate.name, seconds: ms / 1_000, why }),

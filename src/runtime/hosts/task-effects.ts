@@ -96,7 +96,6 @@ export function taskMachineWith(options: EffectsOptions) {
     const { turn } = state;
     if (work.recalled) await begin(work, signal);
     const reply = await models.ask(work, state, signal);
-    if (work.providerDown !== undefined) work.providerDown = undefined;
     signal.throwIfAborted();
     feed.flush(work);
     crashPoints.at("after-model-reply");

@@ -27,8 +27,10 @@ export type AskOptions = Pick<RetryOptions, "sleep" | "random" | "onRetry"> & {
   onFallback?: (from: ModelName, to: ModelName, error: unknown) => void;
   /** A call waited so many milliseconds for a provider: for its limits, or until it was back. */
   onWait?: (gate: ProviderGate, ms: number, why: "limits" | "down") => void;
-  /** All providers are down; said once a call, with what it was told. */
-  onDown?: (reason: string) => void;
+  /** All providers are down, with what the last one was told; the first time in this call, or again. */
+  onDown?: (reason: string, again: boolean) => void;
+  /** One of them is asked again. */
+  onBack?: () => void;
   /** Pieces of an answer went out that is void now: who shows them has to start over. */
   onRestart?: () => void;
 };
@@ -42,7 +44,7 @@ export async function askModels(
 ): Promise<ModelReply> {
   const { signal } = context;
   let left: readonly Candidate[] = candidates;
-  let isTold = false;
+  let waits = 0;
   // A3
   for (;;) {
     let failed: { by: Candidate; error: unknown } | undefined;
@@ -85,11 +87,12 @@ export async function askModels(
 
   async function backAgain(error: unknown): Promise<void> {
     const gates = left.flatMap(({ model: { gate } }) => gate ?? []);
-    if (!isTold) options.onDown?.((error as ModelError | undefined)?.message ?? gates[0]?.reason ?? "");
-    isTold = true;
+    options.onDown?.((error as ModelError | undefined)?.message ?? gates[0]?.reason ?? "", waits > 0);
+    waits += 1;
     const since = performance.now();
     try {
       await whenReady(gates, signal);
+      options.onBack?.();
     } finally {
       for (const gate of gates) options.onWait?.(gate, performance.now() - since, "down");
     }

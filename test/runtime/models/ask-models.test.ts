@@ -41,7 +41,8 @@ async function ask(candidates: [Scripted, ...Scripted[]], signal = new AbortCont
     random: () => 1,
     onRetry: ({ restarted }) => told.push(restarted ? "restarted" : "again"),
     onFallback: (from, to) => told.push(`${from.model} → ${to.model}`),
-    onDown: () => told.push("down"),
+    onDown: (_, again) => told.push(again ? "down again" : "down"),
+    onBack: () => told.push("back"),
     onRestart: () => told.push("restarted"),
     onWait: (gate, _, why) => told.push(`${gate.name} waited: ${why}`),
   };
@@ -115,10 +116,11 @@ test("a provider that is down is passed over at once while there is another", as
 
 test("where everybody is down the call waits until one is back, instead of failing", async () => {
   const gate = { breaker: { failures: 1, cooldownMs: 20 } };
-  const one = candidate("one", [fail(down()), fail(down()), say("back")], gate, 1);
+  const one = candidate("one", [fail(down()), fail(down()), say("hello")], gate, 1);
   const { reply, told } = await ask([one]);
-  expect(reply?.content).toBe("back");
-  expect(told).toEqual(["down", "one-provider waited: down", "one-provider waited: down", "back"]);
+  expect(reply?.content).toBe("hello");
+  const waited = "one-provider waited: down";
+  expect(told).toEqual(["down", "back", waited, "down again", "back", waited, "hello"]);
 });
 
 test("a provider that goes down in the middle of an answer has the same model begin anew", async () => {
@@ -130,7 +132,7 @@ test("a provider that goes down in the middle of an answer has the same model be
   const two = candidate("two", [say("never")]);
   const { reply, told } = await ask([one, two]);
   expect(reply).toMatchObject({ content: "Anew.", answeredBy: { model: "one" } });
-  expect(told).toEqual(["Once upon", "restarted", "down", "one-provider waited: down", "Anew."]);
+  expect(told).toEqual(["Once upon", "restarted", "down", "back", "one-provider waited: down", "Anew."]);
   expect(two.script.calls).toEqual([]);
 });
 
@@ -151,6 +153,7 @@ test("a call that waits for a provider ends with its signal", async () => {
   const asked = ask([candidate("one", [fail(down())], gate, 1)], aborter.signal);
   aborter.abort(new Error("time is up"));
   expect((await asked).error).toMatchObject({ message: "time is up" });
+  expect((await asked).told).not.toContain("back");
 });
 
 test("a provider's limits hold over all calls of it, and say how long was waited", async () => {
