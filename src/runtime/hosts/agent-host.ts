@@ -205,11 +205,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   ];
   for (const actor of actors.values()) actor.send({ type: "started" });
   const providers = watchProviders({
-    agents,
     modelFor: given.modelFor,
     tell: ({ name }, event) => actors.get(name)?.send(event),
     logger,
   });
+  for (const agent of agents) providers.watch(agent);
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();

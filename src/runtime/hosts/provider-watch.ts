@@ -17,7 +17,6 @@ export type ProviderStanding = {
 };
 
 export type ProviderWatchOptions = {
-  agents: readonly Agent[];
   modelFor: ModelOf;
   /** Tells an agent's actor. */
   tell(agent: Agent, event: { type: "trip" | "resume" }): void;
@@ -25,6 +24,8 @@ export type ProviderWatchOptions = {
 };
 
 export type ProviderWatch = {
+  /** Begins with an agent that has started; gives back what ends it. */
+  watch(agent: Agent): () => void;
   /** The agents that are tripped, by name. */
   tripped(): string[];
   down(): readonly ProviderDown[];
@@ -36,47 +37,60 @@ export type ProviderWatch = {
 /** Every beat asks, and most find nothing. */
 const NOTHING: readonly ProviderDown[] = [];
 
-/** Starts watching the providers of agents that have started. */
-export function watchProviders({ agents, modelFor, tell, logger }: ProviderWatchOptions): ProviderWatch {
-  const tripped = new Set<string>();
-  const gates = new Set<ProviderGate>();
-  const stops: (() => void)[] = [];
-
-  for (const agent of agents) {
-    const models = modelsOf(agent).map((choice) => modelFor({ ...choice, name: agent.name }));
-    const own = [...new Set(models.flatMap(({ gate }) => gate ?? []))];
-    for (const gate of own) gates.add(gate);
-    // A model without a gate is there whatever happens.
-    if (models.some(({ gate }) => !gate)) continue;
-    const look = () => judge(agent, own);
-    for (const gate of own) stops.push(gate.watch(look));
-    look();
-  }
+/** Opens the watch over the providers of a host's agents. */
+export function watchProviders({ modelFor, tell, logger }: ProviderWatchOptions): ProviderWatch {
+  const tripped = new Set<Agent>();
+  /** How many agents have a model behind each. */
+  const gates = new Map<ProviderGate, number>();
+  const stops = new Set<() => void>();
 
   return {
-    tripped: () => [...tripped],
+    watch,
+    tripped: () => [...new Set([...tripped].map(({ name }) => name))],
     down() {
       let found = NOTHING;
-      for (const { name, ready, reason = "" } of gates) {
+      for (const { name, ready, reason = "" } of gates.keys()) {
         if (!ready) found = [...found, { provider: name, reason }];
       }
       return found;
     },
-    providers: () => [...gates].map(({ name, ready, waiting }) => ({ name, down: !ready, waiting })),
+    providers: () => [...gates.keys()].map(({ name, ready, waiting }) => ({ name, down: !ready, waiting })),
     stop() {
       for (const stop of stops) stop();
     },
   };
 
+  function watch(agent: Agent): () => void {
+    const models = modelsOf(agent).map((choice) => modelFor({ ...choice, name: agent.name }));
+    const own = [...new Set(models.flatMap(({ gate }) => gate ?? []))];
+    for (const gate of own) gates.set(gate, (gates.get(gate) ?? 0) + 1);
+    const look = () => judge(agent, own);
+    // A model without a gate is there whatever happens.
+    const watches = models.some(({ gate }) => !gate) ? [] : own.map((gate) => gate.watch(look));
+    const stop = () => {
+      if (!stops.delete(stop)) return;
+      for (const end of watches) end();
+      tripped.delete(agent);
+      for (const gate of own) {
+        const left = (gates.get(gate) ?? 1) - 1;
+        if (left === 0) gates.delete(gate);
+        else gates.set(gate, left);
+      }
+    };
+    stops.add(stop);
+    if (watches.length > 0) look();
+    return stop;
+  }
+
   function judge(agent: Agent, own: readonly ProviderGate[]): void {
     const isDown = own.every(({ ready }) => !ready);
-    if (isDown === tripped.has(agent.name)) return;
+    if (isDown === tripped.has(agent)) return;
     if (isDown) {
-      tripped.add(agent.name);
+      tripped.add(agent);
       const reasons = own.map(({ name, reason }) => `${name}: ${reason}`);
       logger.warn({ agent: agent.name }, `tripped, for no provider of its models is there (${reasons.join("; ")})`);
     } else {
-      tripped.delete(agent.name);
+      tripped.delete(agent);
       logger.info({ agent: agent.name }, "a provider is asked again");
     }
     tell(agent, { type: isDown ? "trip" : "resume" });
