@@ -4,7 +4,7 @@
  */
 import type { ErrorRecord } from "../errors.ts";
 import type { Message } from "./conversation.ts";
-import type { JsonSchema, ModelReply, Usage } from "./model.ts";
+import type { JsonSchema, ModelName, ModelReply, Usage } from "./model.ts";
 import type { WithRefs } from "./value-ref.ts";
 
 /** What the next agent sees of the conversation so far. */
@@ -64,6 +64,8 @@ export type TaskUsage = Usage & {
   modelCalls: number;
   /** Tools that were executed and answered; absent means none, or a worker that does not count them. */
   toolCalls?: number;
+  /** Which models answered how often, where an agent has several. */
+  models?: (ModelName & { modelCalls: number })[];
 };
 
 /** How a task ended. The optional parts of a handoff are for workers of Troupe itself; a foreign worker leaves them out. */

@@ -1,12 +1,13 @@
 /**
- * What a run took, in sum and by step: time, attempts, model calls, tokens, tool calls. Folded from the journal, never stored.
+ * What a run took, in sum and by step: time, attempts, model calls, tokens, tool calls, money. Folded from the journal, never stored.
  */
 import type { TaskUsage } from "../actors/task.ts";
+import { sumUsage } from "../actors/usage.ts";
 import type { RunEvent } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStatus } from "./run-status.ts";
 
 /** What something took that tasks were sent for. */
-type Taken = {
+type Taken = TaskUsage & {
   /** Attempts begun. */
   attempts: number;
   /** Attempts after a failed one. */
@@ -15,10 +16,7 @@ type Taken = {
   lost: number;
   /** How long tasks were out, in milliseconds; those side by side count each. */
   workMs: number;
-  modelCalls: number;
   toolCalls: number;
-  inputTokens: number;
-  outputTokens: number;
   totalTokens: number;
 };
 
@@ -150,10 +148,7 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
   }
 }
 
-function count(taken: Taken, { inputTokens, outputTokens, modelCalls, toolCalls = 0 }: TaskUsage) {
-  taken.inputTokens += inputTokens;
-  taken.outputTokens += outputTokens;
-  taken.totalTokens += inputTokens + outputTokens;
-  taken.modelCalls += modelCalls;
-  taken.toolCalls += toolCalls;
+function count(taken: Taken, usage: TaskUsage) {
+  Object.assign(taken, sumUsage(taken, usage));
+  taken.totalTokens += usage.inputTokens + usage.outputTokens;
 }

@@ -5,6 +5,7 @@
  * one shares with it what the events do not touch.
  */
 import type { TaskUsage } from "../actors/task.ts";
+import { sumUsage } from "../actors/usage.ts";
 import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
 import { isOfOnFailure } from "./on-failure.ts";
@@ -39,6 +40,8 @@ export type StepRecord = {
   reused?: true;
   /** Why it was skipped, in words. */
   reason?: string;
+  /** Which models answered in the last attempt, where its agent has several. */
+  models?: NonNullable<TaskUsage["models"]>;
 };
 
 export type RunUsage = TaskUsage & { totalTokens: number };
@@ -313,6 +316,7 @@ function settle(to: Unfolded, { data: { taskId, outcome }, at }: Settled): void 
   const task = to.run.current.find((open) => open.taskId === taskId);
   const id = task?.step ?? taskId;
   const row = to.row(id);
+  if (row && outcome.usage?.models) row.models = outcome.usage.models;
   if (row && outcome.type === "completed") {
     row.output = outcome.output;
     delete row.error;
@@ -324,6 +328,8 @@ function settle(to: Unfolded, { data: { taskId, outcome }, at }: Settled): void 
 
 function handOver(to: Unfolded, { data, at }: Extract<RunEvent, { type: "agent.handoff" }>): void {
   count(to.run.usage, data.usage);
+  const row = to.row(data.taskId);
+  if (row && data.usage?.models) row.models = data.usage.models;
   finish(to, data.taskId, { status: "completed", at });
   to.run.handoffs.push({ from: data.from, to: data.to, at, ...given({ reason: data.reason }) });
 }
@@ -352,10 +358,8 @@ function end(to: Unfolded, at: string): void {
 
 function count(total: RunUsage, usage: TaskUsage | undefined): void {
   if (!usage) return;
-  total.inputTokens += usage.inputTokens;
-  total.outputTokens += usage.outputTokens;
+  Object.assign(total, sumUsage(total, usage));
   total.totalTokens += usage.inputTokens + usage.outputTokens;
-  total.modelCalls += usage.modelCalls;
 }
 
 /** Of a deterministic run `completed` was counted on the way. */

@@ -12,6 +12,33 @@ function sent(make: EventMaker, step: string, attempt = 1, delivery = 1): RunEve
   return make.next({ type: "task.sent", data });
 }
 
+test("what only some tasks say of their usage is there where it was said", () => {
+  const make = eventsOf("r1");
+  const usage = {
+    ...USAGE,
+    cachedTokens: 4,
+    cost: 0.25,
+    models: [{ provider: "local", model: "small", modelCalls: 2 }],
+  };
+  const metrics = runMetrics([
+    ...make.open(),
+    sent(make, "facts"),
+    make.next({
+      type: "task.settled",
+      data: { taskId: "facts-1", agent: "writer", outcome: { type: "completed", output: 1, usage } },
+    }),
+    sent(make, "style"),
+    make.next({
+      type: "task.settled",
+      data: { taskId: "style-1", agent: "writer", outcome: { type: "completed", output: 1, usage: USAGE } },
+    }),
+  ]);
+  const { cachedTokens, cost, models } = usage;
+  expect(metrics).toMatchObject({ modelCalls: 4, toolCalls: 6, totalTokens: 30, cachedTokens, cost, models });
+  expect(metrics?.steps[0]).toMatchObject({ cachedTokens, cost, models });
+  for (const figure of ["cachedTokens", "cost", "models"]) expect(metrics?.steps[1]).not.toHaveProperty(figure);
+});
+
 test("a run is measured in sum and by step, with its attempts, what was sent again, and what models and tools took", () => {
   const make = eventsOf("r1");
   const metrics = runMetrics([

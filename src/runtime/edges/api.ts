@@ -31,6 +31,8 @@ export type AgentListing = {
   handoffs?: readonly string[];
   /** No daemon hosts it; a foreign worker does. */
   remote?: boolean;
+  /** Those of the daemons where it waits for a provider of its models to be back. */
+  tripped?: readonly string[];
 };
 
 export type ApiOptions = {

@@ -17,13 +17,13 @@ import type { Logger } from "pino";
 import { type Actor, createActor } from "xstate";
 import type { Agent } from "../../actors/agent.ts";
 import { type AgentEvent, agentMachine } from "../../actors/agent-machine.ts";
-import type { Model } from "../../actors/model.ts";
 import { resumable } from "../../actors/resumable-task.ts";
 import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type McpTools, startMcp } from "../mcp/start-mcp.ts";
+import type { ModelOf } from "../models/providers.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
@@ -38,6 +38,7 @@ import type { JournalLimits } from "./journal-limits.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
+import { type ProviderDown, type ProviderStanding, watchProviders } from "./provider-watch.ts";
 import { openRunLogs } from "./run-logs.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
 import { openStanding } from "./standing.ts";
@@ -54,7 +55,7 @@ export type AgentHostOptions = {
   subjects: Subjects;
   /** Remote ones are left out: foreign workers serve them. */
   agents: readonly Agent[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   /** @default none */
   mcp?: McpTools;
   tracing: Tracing;
@@ -92,6 +93,12 @@ export type AgentHost = {
   load(): { running: number; waiting: number };
   /** The tasks that are here, whatever their state. */
   taskIds(): { runId: string; taskId: string }[];
+  /** The agents that wait for a provider of theirs to be back, by name. */
+  tripped(): string[];
+  /** Providers of agents here that are not asked, because they are down. */
+  providersDown(): readonly ProviderDown[];
+  /** The providers of all agents here. */
+  providers(): ProviderStanding[];
   /** Takes nothing new, lets tasks finish for at most `timeoutMs` milliseconds, and hands back the rest. */
   drain(timeoutMs: number): Promise<void>;
   /** Stops at once, without a word about what was at work. */
@@ -198,6 +205,12 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   /** By the agent as its tasks know it: one that was replaced may still have some (H4). */
   const actors = new Map<Agent, Actor<typeof machine>>();
   const mailboxes = new Map<string, Mailbox>();
+  const providers = watchProviders({
+    modelFor: given.modelFor,
+    tell: (agent, event) => actors.get(agent)?.send(event),
+    logger,
+  });
+  const unwatch = new Map<Agent, () => void>();
   host(given.agents);
   const others = [
     nc.subscribe(answers.controlSubject, { callback: intake.onControl }),
@@ -210,7 +223,19 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
   const stopListening = bus.onRestored(() => looking.soon());
 
-  return { host, hosted: () => [...mailboxes.keys()], load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
+  const { tripped, down: providersDown, providers: providerStandings } = providers;
+  return {
+    host,
+    hosted: () => [...mailboxes.keys()],
+    load,
+    taskIds,
+    tripped,
+    providersDown,
+    providers: providerStandings,
+    drain,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
 
   function host(agents: readonly Agent[]): void {
     if (draining) return;
@@ -235,6 +260,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     const actor = startAgent(agent);
     actors.set(agent, actor);
     actor.send({ type: "started" });
+    unwatch.set(agent, providers.watch(agent));
     const open = mailboxes.get(given.name);
     if (open) Object.assign(open, { given, agent });
     else mailboxes.set(given.name, openMailbox(given, agent));
@@ -253,7 +279,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   function retire(agent: Agent): void {
     const actor = actors.get(agent);
     if (!actor) return;
-    const forget = () => void actors.delete(agent);
+    const forget = () => {
+      actors.delete(agent);
+      unwatch.get(agent)?.();
+      unwatch.delete(agent);
+    };
     actor.subscribe({ complete: forget, error: forget });
     actor.send({ type: "drain" });
   }
@@ -287,8 +317,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   function begun(work: TaskWork): void {
     work.phase = "running";
     const { ms, message } = timeLeft(work, Date.now());
-    const error = { code: "timeout", message, retryable: true };
-    work.timer = setTimeout(() => tell(work, { type: "stopTask", id: work.id, error }), ms);
+    work.timer = setTimeout(() => {
+      const waited = work.providerDown === undefined ? "" : `; it was waiting for a provider: ${work.providerDown}`;
+      const error = { code: "timeout", message: `${message}${waited}`, retryable: true };
+      tell(work, { type: "stopTask", id: work.id, error });
+    }, ms);
   }
 
   function settled(work: TaskWork, outcome: Outcome): void {
@@ -392,9 +425,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     // What the broker has already given to this member of the queue group still comes, and is answered `busy`.
     await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(subscriptions().map(closed)));
     for (const actor of actors.values()) actor.send({ type: "drain" });
+    // They only wait, and can do so with somebody who stays.
+    await handBackAll(({ providerDown }) => providerDown !== undefined);
     await within(giveUpAt - performance.now(), Promise.all([...actors.values()].map(finished)));
     hurry.abort();
-    await handBackTheRest();
+    await handBackAll(() => true);
     await within(Math.max(giveUpAt - performance.now(), SETTLE_MS), Promise.all(reports));
     await within(SETTLE_MS, nc.flush());
     await stop();
@@ -404,8 +439,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     return [...mailboxes.values()].map(({ subscription }) => subscription);
   }
 
-  async function handBackTheRest(): Promise<void> {
-    const left = registry.all().filter((work) => work.phase !== "reporting");
+  async function handBackAll(isMeant: (work: TaskWork) => boolean): Promise<void> {
+    const left = registry.all().filter((work) => work.phase !== "reporting" && isMeant(work));
     for (const work of left) tell(work, { type: "forget", id: work.id });
     for (const work of left) if (work.marking) work.journal.append({ type: "returned", worker }).catch(() => {});
     // H3
@@ -423,6 +458,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     stopListening();
     acceptances.stop();
     backlog.stop();
+    providers.stop();
     loop.stop();
     feed.stop();
     runLogs.stop();

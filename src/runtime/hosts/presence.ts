@@ -15,6 +15,7 @@ import type { Bus } from "../nats/connection.ts";
 import { CONTACT_EVERY_MS } from "../nats/contact.ts";
 import type { Msg } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
+import type { ProviderDown } from "./provider-watch.ts";
 
 /** What a daemon says about itself. The wire form of `troupe.presence`. */
 export type Beat = {
@@ -34,6 +35,10 @@ export type Beat = {
   watch?: number;
   /** Schedules of its configuration. */
   schedules?: string[];
+  /** Agents of it that wait for a provider of their models to be back. */
+  tripped?: string[];
+  /** Providers that are down for it, and what they last failed with. */
+  down?: readonly ProviderDown[];
   /** It does not know yet which runs there are, and takes none over. */
   starting?: true;
   /** It takes nothing new and wants its runs taken over. */
