@@ -22,7 +22,6 @@ import { canGoOnWith } from "../hosts/presence.ts";
 import { answerRepeatedRequests } from "../hosts/repeated-requests.ts";
 import { startRetention } from "../hosts/retention.ts";
 import { startMcp } from "../mcp/start-mcp.ts";
-import type { ModelOf } from "../models/providers.ts";
 import { describePowerLoss } from "../nats/durability.ts";
 import { openJournals } from "../nats/journal.ts";
 import { nuid } from "../nats/nats.ts";
