@@ -65,6 +65,7 @@ export type { AgentListing } from "./runtime/edges/api.ts";
 export type {
   Client,
   ConnectOptions,
+  DecideOptions,
   EventsOptions,
   FeedOptions,
   LogsOptions,
@@ -75,6 +76,7 @@ export { connect } from "./runtime/edges/client.ts";
 export type { Daemon } from "./runtime/edges/daemon.ts";
 export type { DeadLetterPage, DeadLetterSummary } from "./runtime/edges/dead-api.ts";
 export type { DeadLetterRecord } from "./runtime/edges/dead-letter-record.ts";
+export type { OpenApproval } from "./runtime/edges/open-approvals.ts";
 export type { LiveEvent } from "./runtime/edges/run-feed.ts";
 export type { ScheduleListing } from "./runtime/edges/schedule-api.ts";
 export type { ServeOptions } from "./runtime/edges/serve.ts";
@@ -90,9 +92,11 @@ export type { Price, Prices } from "./runtime/models/prices.ts";
 export type { EndpointConfig, ModelConfig, ModuleConfig, ProviderConfig } from "./runtime/models/provider-config.ts";
 export { openaiProvider } from "./runtime/models/provider-config.ts";
 export type {
+  ApprovalOptions,
   DeterministicWorkflowOptions,
   HandoffWorkflowOptions,
   StepOptions,
+  WaitOptions,
   WorkflowOptions,
 } from "./workflows/define-workflow.ts";
 export { defineWorkflow } from "./workflows/define-workflow.ts";

@@ -16,8 +16,8 @@ export function isTaskId(value: unknown): value is string {
   return typeof value === "string" && TASK_ID.test(value);
 }
 
-/** Reads a mailbox message for `agent`; what is left out of the optional parts gets its default. */
-export function readTask(text: string, agent: string): ReadTask {
+/** Reads a message in the mailbox of an agent, or with `kind` of a tool; what is left out of the optional parts gets its default. */
+export function readTask(text: string, agent: string, kind?: "tool"): ReadTask {
   let raw: unknown;
   try {
     raw = JSON.parse(text);
@@ -25,7 +25,7 @@ export function readTask(text: string, agent: string): ReadTask {
     return { ok: false, problem: `task: expected JSON, got ${showValue(text)}` };
   }
   if (!isRecord(raw)) return { ok: false, problem: `task: expected a JSON object, got ${showValue(raw)}` };
-  const problem = problemOfTask(raw, agent);
+  const problem = problemOfTask(raw, agent, kind);
   if (problem) return { ok: false, problem, ...(isTaskId(raw.taskId) && { taskId: raw.taskId }) };
   raw.handoffs ??= [];
   raw.hops ??= [];
@@ -35,12 +35,13 @@ export function readTask(text: string, agent: string): ReadTask {
 }
 
 /** What is wrong with a task for `agent`, in words; undefined where nothing is. */
-export function problemOfTask(raw: { [key: string]: unknown }, agent: string): string | undefined {
+export function problemOfTask(raw: { [key: string]: unknown }, agent: string, kind?: Task["kind"]): string | undefined {
   if (raw.v !== 1) return wrong("v", "1", raw.v);
   if (!isTaskId(raw.taskId)) return wrong("taskId", 'letters, digits, "-", "_" or "/"', raw.taskId);
   for (const key of ["runId", "workflow"] as const) {
     if (!isTokenText(raw[key])) return wrong(key, 'letters, digits, "-" or "_"', raw[key]);
   }
+  if (raw.kind !== kind) return wrong("kind", kind === undefined ? "none" : JSON.stringify(kind), raw.kind);
   if (raw.agent !== agent) return wrong("agent", JSON.stringify(agent), raw.agent);
   for (const key of ["attempt", "delivery"] as const) {
     if (!isCount(raw[key])) return wrong(key, "a whole number from 1", raw[key]);

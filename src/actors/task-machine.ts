@@ -11,12 +11,23 @@ import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import type { Agent } from "./agent.ts";
 import type { ModelReply } from "./model.ts";
 import type { Outcome, Task } from "./task.ts";
-import { afterReply, afterTool, beginTask, stopTask, type TaskState, type ToolRun } from "./task-state.ts";
+import {
+  afterOnlyTool,
+  afterReply,
+  afterTool,
+  beginTask,
+  stopTask,
+  type TaskState,
+  type ToolRun,
+} from "./task-state.ts";
 
 export type TaskInput = { agent: () => Agent; task: Task };
 
-/** What `runTool` gives back; a tool that failed answers too. */
-export type ToolResult = { callId: string; content: string };
+/**
+ * What `runTool` gives back; a tool that failed answers too. Of a tool's own task, which no model reads, it gives the value or
+ * the error itself.
+ */
+export type ToolResult = { callId: string; content: string; output?: unknown; error?: ErrorRecord };
 
 export type ToolInput = { task: Task; run: ToolRun };
 
@@ -78,12 +89,16 @@ export const taskMachine = setup({
       }
     }),
     forgetChild: stopChild(({ event }) => ("actorId" in event ? event.actorId : "")),
-    takeAnswer: assign(({ context, event }) =>
-      "output" in event ? afterTool(context, event.output.callId, event.output.content) : context,
-    ),
+    takeAnswer: assign(({ context, event }) => {
+      if (!("output" in event)) return context;
+      const { callId, content } = event.output;
+      return context.task.kind === "tool" ? afterOnlyTool(context, event.output) : afterTool(context, callId, content);
+    }),
     // The host makes answers of what goes wrong with a tool; this is for hosts that do not.
     takeFailure: assign(({ context, event }) => {
       if (!("error" in event) || !("actorId" in event)) return context;
+      if (context.task.kind === "tool")
+        return afterOnlyTool(context, { error: toErrorRecord(event.error, "tool_failed") });
       const call = context.calls[Number(event.actorId.slice(TOOL_CHILD.length))];
       return call ? afterTool(context, call.id, `error: ${toErrorRecord(event.error).message}`) : context;
     }),

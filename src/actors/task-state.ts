@@ -15,6 +15,7 @@ import { readOutput, repairRequest } from "./output.ts";
 import type { Outcome, Task, TaskUsage } from "./task.ts";
 import type { Tool } from "./tool.ts";
 import { readCall } from "./tool-calls.ts";
+import { runOf, toolOutcome } from "./tool-task.ts";
 import { openingMessages } from "./transfer.ts";
 import { isTransferTool, readTransfer, type Transfer } from "./transfer-tools.ts";
 import { withReply } from "./usage.ts";
@@ -49,11 +50,12 @@ export type TaskState = {
 
 /** Where a task stands before its first turn. */
 export function beginTask(agent: () => Agent, task: Task): TaskState {
-  return checked({
+  const isTool = task.kind === "tool";
+  const state: TaskState = {
     agent,
     task,
     turn: 1,
-    opening: openingMessages(task),
+    opening: isTool ? [] : openingMessages(task),
     transcript: [],
     usage: { inputTokens: 0, outputTokens: 0, modelCalls: 0 },
     calls: [],
@@ -61,7 +63,21 @@ export function beginTask(agent: () => Agent, task: Task): TaskState {
     runs: [],
     refused: [],
     repaired: false,
-  });
+  };
+  return isTool ? beginTool(state) : checked(state);
+}
+
+function beginTool(state: TaskState): TaskState {
+  const made = runOf(state.agent(), state.task);
+  if ("error" in made) return { ...state, outcome: toolOutcome(made, false) };
+  return { ...state, calls: [made.run.call], runs: [made.run] };
+}
+
+/** Takes in what a task's only tool gave, where it is a tool's. */
+export function afterOnlyTool(state: TaskState, result: Parameters<typeof toolOutcome>[0]): TaskState {
+  // T3
+  if (state.outcome) return state;
+  return { ...state, calls: [], runs: [], outcome: toolOutcome(result, true) };
 }
 
 /** Takes in the model's reply: the end, tools to run, or another turn. */

@@ -37,7 +37,12 @@ export type Task = WithRefs & {
   workflow: string;
   /** The hash of the workflow's definition the run is bound to. */
   definition?: string;
+  /** Whose it is: an agent's name, or that of what `kind` says. */
   agent: string;
+  /** `tool`: it runs a tool, and `input` is its arguments. `workflow`: it is another run, and never in a mailbox. */
+  kind?: "tool" | "workflow";
+  /** The run that a task of kind `workflow` is. */
+  childId?: string;
   /** Which attempt at the same piece of work this is, from 1. */
   attempt: number;
   /** How often the journal says this task was sent, from 1; above 1 its task journal may hold turns to go on from. */

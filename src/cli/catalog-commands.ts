@@ -100,7 +100,7 @@ function describeParts(workflow: WorkflowDefinition): string {
     return renderTable(["AGENT", "HANDS OVER TO"], rows);
   }
   const rows = workflow.steps.flatMap((step) => rowsOf(step, 0));
-  return renderTable(["STEP", "AGENT", "AFTER", "WHEN", "ON ERROR", "RETRY", "TIMEOUT"], rows);
+  return renderTable(["STEP", "DOES", "AFTER", "WHEN", "ON ERROR", "RETRY", "TIMEOUT"], rows);
 }
 
 /** A step, and below it those it holds. */
@@ -108,7 +108,7 @@ function rowsOf(step: StepDefinition, depth: number): string[][] {
   const { id, after, needs, when, onError, retry, timeoutMs } = step;
   const own = [
     `${"  ".repeat(depth)}${id}`,
-    [...(step.agent === undefined ? [] : [step.agent]), ...timesOf(step)].join(" "),
+    [...doneBy(step), ...timesOf(step)].join(" "),
     `${after.join(", ")}${needs === undefined ? "" : ` (${needs})`}`,
     when === undefined ? "" : cut(inline(when), 60),
     onError ?? "",
@@ -116,6 +116,28 @@ function rowsOf(step: StepDefinition, depth: number): string[][] {
     timeoutMs === undefined ? "" : `${timeoutMs} ms`,
   ];
   return [own, ...(step.kind === "group" ? step.steps.flatMap((inner) => rowsOf(inner, depth + 1)) : [])];
+}
+
+/** What a step does, in a few words; a group is the steps below it. */
+function doneBy(step: StepDefinition): string[] {
+  switch (step.kind) {
+    case "agent":
+      return [step.agent];
+    case "tool":
+      return [`tool ${step.tool}`];
+    case "workflow":
+      return [`workflow ${step.workflow}`];
+    case "approval":
+      return [cut(`approval: ${inline(step.approval.title)}`, 40)];
+    case "wait": {
+      const { forMs, until, signal } = step.wait;
+      return [
+        forMs !== undefined ? `wait ${forMs} ms` : until !== undefined ? `wait until ${until}` : `signal ${signal}`,
+      ];
+    }
+    case "group":
+      return [];
+  }
 }
 
 function timesOf({ forEach, repeat }: StepDefinition): string[] {

@@ -24,6 +24,7 @@ export function describeRun(run: RunRecord): string {
     ["not before", run.notBefore],
     [endedAt ? "took" : "for", durationBetween(createdAt, endedAt)],
     ["used", usage.modelCalls > 0 ? `${count(usage.modelCalls, "model call")}, ${tokens(usage)}` : undefined],
+    ["parent", run.parent && `${run.parent.runId} (step ${run.parent.step})`],
     ["session", run.sessionId],
     ["user", run.userId],
     ["metadata", run.metadata && JSON.stringify(run.metadata)],
@@ -44,10 +45,10 @@ function describeSteps(run: RunRecord): string {
 }
 
 function describeStep(step: StepRecord, done: string | undefined): string[] {
-  const { id, agent = "", status, attempts, startedAt, endedAt, output, error, continued, reused, reason } = step;
+  const { id, runId, status, attempts, startedAt, endedAt, output, error, continued, reused, reason } = step;
   return [
     id,
-    agent,
+    whoDoes(step),
     `${paintStatus(status)}${continued ? dim(", went on") : ""}${reused ? dim(", reused") : ""}`,
     attempts > 1 ? String(attempts) : "",
     startedAt === undefined ? "" : durationBetween(startedAt, endedAt),
@@ -55,16 +56,20 @@ function describeStep(step: StepRecord, done: string | undefined): string[] {
       ? dim(cut(inline(reason), 60))
       : error && status !== "completed"
         ? red(cut(inline(error.message), 60))
-        : (done ?? cut(inline(output ?? ""), 60)),
+        : (done ?? cut(inline(output ?? (runId === undefined ? "" : `run ${runId}`)), 60)),
   ];
+}
+
+function whoDoes({ agent = "", kind }: Pick<StepRecord, "agent" | "kind">): string {
+  return kind === undefined ? agent : `${kind} ${agent}`.trimEnd();
 }
 
 /** What was undone, and what was not. */
 function describeCompensations({ compensations }: RunRecord): string {
   if (compensations.length === 0) return "";
-  const rows = compensations.map(({ step, agent = "", status, attempts, startedAt, endedAt, output, error }) => [
+  const rows = compensations.map(({ step, agent, kind, status, attempts, startedAt, endedAt, output, error }) => [
     step,
-    agent,
+    whoDoes({ ...(agent !== undefined && { agent }), ...(kind && { kind }) }),
     paintStatus(status),
     attempts > 1 ? String(attempts) : "",
     startedAt === undefined ? "" : durationBetween(startedAt, endedAt),

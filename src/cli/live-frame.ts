@@ -74,9 +74,9 @@ function drawHead(
   return waitingFor ? [head, yellow(`  ${inline(waitingFor)}`)] : [head];
 }
 
-function nameOf({ id, agent }: StepRecord, { kind }: RunRecord): string {
+function nameOf({ id, agent, kind: does }: StepRecord, { kind }: RunRecord): string {
   const name = id.slice(id.lastIndexOf("/") + 1);
-  if (agent === undefined) return name;
+  if (agent === undefined) return does === undefined ? name : `${name} (${does})`;
   return kind === "handoff" || id === agent ? agent : `${name} (${agent})`;
 }
 

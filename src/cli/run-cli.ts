@@ -13,6 +13,7 @@ import { addRunsCommands } from "./runs-commands.ts";
 import { addSchedulesCommands } from "./schedules-commands.ts";
 import { addSchemaCommand } from "./schema-command.ts";
 import { addServeCommand } from "./serve-command.ts";
+import { addApprovalCommands, addSignalCommands } from "./signal-commands.ts";
 import { addValidateCommand } from "./validate-command.ts";
 
 const HELP = `
@@ -36,7 +37,8 @@ export async function runCli(args: readonly string[]): Promise<void> {
   addServeCommand(program);
   addDevCommand(program);
   addRunCommand(program);
-  addRunsCommands(program);
+  addSignalCommands(addRunsCommands(program));
+  addApprovalCommands(program);
   addCatalogCommands(program);
   addSchedulesCommands(program);
   addEventsCommand(program);

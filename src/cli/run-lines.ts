@@ -117,6 +117,28 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
       return { word: "not undone", paint: red, about: `${event.data.step}: ${inline(event.data.error.message)}` };
     case "compensation.abandoned":
       return { word: "not undone", paint: red, about: event.data.steps.join(", ") };
+    case "approval.requested": {
+      const { step, title, choices } = event.data;
+      return { word: "approval", paint: yellow, about: `${step}: ${inline(title)} (${choices.join(", ")})` };
+    }
+    case "approval.resolved": {
+      const { step, choice, by, comment } = event.data;
+      const who = event.data.seq === undefined ? ", as nobody decided in time" : by === undefined ? "" : ` by ${by}`;
+      return {
+        word: "decided",
+        about: `${step}: ${choice}${who}${comment === undefined ? "" : `: ${inline(comment)}`}`,
+      };
+    }
+    case "wait.begun": {
+      const { step, signal, dueAt } = event.data;
+      const what = signal === undefined ? `until ${dueAt}` : `signal ${signal}`;
+      return { word: "waiting", paint: yellow, about: `${step}: ${what}` };
+    }
+    case "signal.received":
+      if (event.data.kind === "cancel") return undefined;
+      return { word: "signal", about: `${event.data.name}: ${quoted(event.data.payload ?? null)}` };
+    case "signal.refused":
+      return { word: "refused", paint: yellow, about: inline(event.data.message) };
     case "timer.set":
       if (event.data.id !== "start") return undefined;
       return { word: "pending", about: `until ${timeOfDay(event.data.dueAt)}` };
@@ -131,9 +153,9 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
     case "run.cancelled":
       return { word: "cancelled", paint: red, about: summary(event, run) };
     // Told by the task of the step, or by the run's end, or of interest to nobody but the host.
+    case "timer.cleared":
     case "timer.fired":
     case "run.exceeded":
-    case "signal.received":
       return undefined;
   }
 }

@@ -31,8 +31,8 @@ Examples:
 
 type Asked = Given & { json?: boolean };
 
-/** Adds the commands to the program. */
-export function addRunsCommands(program: Command): void {
+/** Adds the commands to the program; gives back what they are under. */
+export function addRunsCommands(program: Command): Command {
   const runs = program
     .command("runs")
     .description("List, inspect and decide about runs.")
@@ -103,6 +103,7 @@ export function addRunsCommands(program: Command): void {
 
   addRunInspection(runs);
   addRunGraphCommand(runs);
+  return runs;
 }
 
 type ListGiven = Asked & {

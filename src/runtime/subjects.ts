@@ -27,6 +27,8 @@ export function subjectsFor(prefix = "troupe") {
     request: (workflow: string) => `${prefix}.requests.${workflow}`,
     allRequests: `${prefix}.requests.*`,
     mailbox: (agent: string) => `${prefix}.agents.${agent}`,
+    /** Where the steps of a tool go. */
+    toolMailbox: (tool: string) => `${prefix}.tools.${tool}`,
     run: (runId: string) => `${prefix}.runs.${runId}`,
     allRuns: `${prefix}.runs.*`,
     task: (runId: string, taskId: string) => `${prefix}.tasks.${runId}.${taskId}`,

@@ -3,7 +3,8 @@
  *
  * R1  Every field of a span follows from the journal alone (and the constant resource): whoever folds the same entries makes
  *     the same spans, bit for bit.
- * R2  One root per run, at its acceptance; one segment per (task, delivery) ever sent; one `invoke_workflow` at the end.
+ * R2  One root per run, at its acceptance; one segment per (task, delivery) ever sent and per step that waited; one
+ *     `invoke_workflow` at the end.
  * R3  A segment ends exactly once: its task settled or handed off, was sent again (a tombstone), or its run ended.
  * R4  An outcome settles the delivery that is open, whichever worker it came from: the journal took it for that task.
  * R5  Nothing is made for a run that is not sampled, and nothing after its terminal event.
@@ -12,7 +13,7 @@
 import { type Attributes, type HrTime, SpanKind, TraceFlags } from "@opentelemetry/api";
 import type { Resource } from "@opentelemetry/resources";
 import type { TaskUsage } from "../actors/task.ts";
-import type { RunEvent, RunTrace } from "../workflows/run-events.ts";
+import type { NamedKind, RunEvent, RunTrace } from "../workflows/run-events.ts";
 import { FinishedSpan, toHrTime } from "./finished-span.ts";
 import * as name from "./semconv.ts";
 import { addUsage, setUsage } from "./set-usage.ts";
@@ -31,6 +32,15 @@ type Of<T extends RunEvent["type"]> = Extract<RunEvent, { type: T }>;
 
 type Segment = {
   agent: string;
+  /** What it is where it is no agent's. */
+  kind?: NamedKind | "approval" | "wait";
+  /** Of another run. */
+  childId?: string;
+  /** Of a signal. */
+  signal?: string;
+  /** Of an approval. */
+  choice?: string;
+  by?: string;
   step?: string;
   taskId: string;
   attempt: number;
@@ -135,14 +145,39 @@ export class StructuralFold {
       case "agent.handoff":
         this.#handOff(event);
         break;
+      case "approval.requested":
+        this.#wait(event, "approval");
+        break;
+      case "wait.begun":
+        this.#wait(event, "wait");
+        break;
+      case "approval.resolved": {
+        const { step, choice, by } = event.data;
+        const segment = this.#open.get(waitKey(step));
+        if (segment) this.#open.set(waitKey(step), { ...segment, choice, ...(by === undefined ? {} : { by }) });
+        break;
+      }
+      case "step.completed":
+        this.#end(waitKey(event.data.step), { at: event.at });
+        break;
+      case "step.failed":
+        this.#end(waitKey(event.data.step), { at: event.at, error: event.data.error });
+        break;
       case "step.skipped":
         // What has not been done has no span.
         this.#stepsSkipped += 1;
         break;
       case "step.cancelled": {
-        const { taskId } = event.data;
+        const { taskId, step } = event.data;
         const error = { code: name.CANCELLED, message: "what it is a part of has failed" };
-        if (taskId !== undefined) this.#end(taskId, { at: event.at, error });
+        this.#end(taskId ?? waitKey(step), { at: event.at, error });
+        break;
+      }
+      case "run.failing":
+      case "run.cancelling": {
+        // Nothing from outside is waited for any more.
+        const error = { code: name.CANCELLED, message: "the run goes on without it" };
+        for (const key of [...this.#open.keys()]) if (isWaitKey(key)) this.#end(key, { at: event.at, error });
         break;
       }
       case "run.completed":
@@ -185,7 +220,7 @@ export class StructuralFold {
   }
 
   #send(event: Of<"task.sent">): void {
-    const { taskId, agent, step, attempt, delivery, lost } = event.data;
+    const { taskId, agent, kind, childId, step, attempt, delivery, lost } = event.data;
     const before = this.#open.get(taskId);
     if (before) {
       if (before.delivery >= delivery) return;
@@ -199,6 +234,8 @@ export class StructuralFold {
     this.#handoffs.delete(taskId);
     this.#open.set(taskId, {
       agent,
+      ...(kind === undefined ? {} : { kind }),
+      ...(childId === undefined ? {} : { childId }),
       ...(step === undefined ? {} : { step }),
       taskId,
       attempt,
@@ -206,6 +243,21 @@ export class StructuralFold {
       spanId: segmentSpanId(this.#run.runId, taskId, delivery),
       start: this.#time(event.at),
       ...(source ? { source } : {}),
+    });
+  }
+
+  #wait({ at, data: { step, ...data } }: Of<"approval.requested" | "wait.begun">, kind: "approval" | "wait"): void {
+    const taskId = waitKey(step);
+    this.#open.set(taskId, {
+      agent: "",
+      kind,
+      ...("signal" in data && data.signal !== undefined ? { signal: data.signal } : {}),
+      step,
+      taskId,
+      attempt: 1,
+      delivery: 1,
+      spanId: segmentSpanId(this.#run.runId, taskId, 1),
+      start: this.#time(at),
     });
   }
 
@@ -247,13 +299,9 @@ export class StructuralFold {
     const { runId, trace, resource } = this.#run;
     const { source } = segment;
     const attributes: Attributes = {
-      [name.OPERATION]: "invoke_agent",
-      [name.AGENT_NAME]: segment.agent,
+      ...attributesOfKind(segment),
       [name.WORKFLOW_NAME]: this.#workflow,
       [name.RUN_ID]: runId,
-      [name.TASK_ID]: segment.taskId,
-      [name.TASK_ATTEMPT]: segment.attempt,
-      [name.TASK_DELIVERY]: segment.delivery,
     };
     const sessionId = this.#accepted?.data.sessionId;
     if (sessionId !== undefined) attributes[name.CONVERSATION_ID] = sessionId;
@@ -265,7 +313,7 @@ export class StructuralFold {
     if (to !== undefined) attributes[name.HANDOFF_TO] = to;
     if (error) attributes[name.ERROR_TYPE] = error.code;
     return new FinishedSpan({
-      name: `invoke_agent ${segment.agent}`,
+      name: segment.kind === undefined ? `invoke_agent ${segment.agent}` : `step ${segment.step}`,
       traceId: trace.traceId,
       spanId: segment.spanId,
       parentSpanId: this.#rootId,
@@ -318,11 +366,50 @@ export class StructuralFold {
   #runAttributes(): Attributes {
     const { runId } = this.#run;
     const attributes: Attributes = { [name.RUN_ID]: runId, [name.WORKFLOW_NAME]: this.#workflow };
-    const { kind, version, sessionId } = this.#accepted?.data ?? {};
+    const { kind, version, sessionId, parent } = this.#accepted?.data ?? {};
+    if (parent) attributes[name.PARENT_RUN_ID] = parent.runId;
     if (kind !== undefined) attributes[name.WORKFLOW_KIND] = kind;
     if (version !== undefined) attributes[name.WORKFLOW_VERSION] = version;
     if (sessionId !== undefined) attributes[name.CONVERSATION_ID] = sessionId;
     return attributes;
+  }
+}
+
+/** How a step that waits is called among the open segments, and for its span id; no task is called like that. */
+function waitKey(step: string): string {
+  return `wait:${step}`;
+}
+
+function isWaitKey(key: string): boolean {
+  return key.startsWith(waitKey(""));
+}
+
+function attributesOfKind({
+  kind,
+  agent,
+  childId,
+  signal,
+  choice,
+  by,
+  taskId,
+  attempt,
+  delivery,
+}: Segment): Attributes {
+  const task = { [name.TASK_ID]: taskId, [name.TASK_ATTEMPT]: attempt, [name.TASK_DELIVERY]: delivery };
+  if (kind === undefined) return { [name.OPERATION]: "invoke_agent", [name.AGENT_NAME]: agent, ...task };
+  switch (kind) {
+    case "tool":
+      return { [name.STEP_KIND]: kind, [name.TOOL_NAME]: agent, ...task };
+    case "workflow":
+      return { [name.STEP_KIND]: kind, ...(childId === undefined ? {} : { [name.CHILD_RUN_ID]: childId }), ...task };
+    case "approval":
+    case "wait":
+      return {
+        [name.STEP_KIND]: kind,
+        ...(signal === undefined ? {} : { [name.SIGNAL_NAME]: signal }),
+        ...(choice === undefined ? {} : { [name.APPROVAL_CHOICE]: choice }),
+        ...(by === undefined ? {} : { [name.APPROVAL_BY]: by }),
+      };
   }
 }
 

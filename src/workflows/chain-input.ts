@@ -18,6 +18,17 @@ export function defaultChainInput(requestInput: unknown, previous: readonly Prev
   return given.length === 0 ? requestInput : [marked("request", "", requestInput), ...given].join("\n\n");
 }
 
+/**
+ * The default input of a step that takes values and not words, a tool or another workflow: what the step before gave, of
+ * several what each gave by its id; the request's input where none gave anything.
+ */
+export function defaultValueInput(requestInput: unknown, previous: readonly PreviousStep[]): unknown {
+  const given = previous.flatMap(({ step, end }) => (end.status === "completed" ? [[step, end.output] as const] : []));
+  const [only] = given;
+  if (only === undefined) return requestInput;
+  return previous.length === 1 ? only[1] : Object.fromEntries(given);
+}
+
 function marked(tag: string, attributes: string, value: unknown): string {
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return `<${tag}${attributes}>\n${text}\n</${tag}>`;

@@ -22,6 +22,11 @@ export function checkShape(draft: StepDraft, place: Place): Problem[] {
   if (concurrency !== undefined && forEach === undefined) {
     told("concurrency", "no `concurrency` where there is no `forEach`", showValue(concurrency));
   }
+  // What waits is tried once, and has limits of its own.
+  const waiting = draft.approval ? "approval" : draft.wait ? "wait" : undefined;
+  for (const key of waiting ? (["input", "retry", "timeoutMs"] as const) : []) {
+    if (draft[key] !== undefined) told(key, `no \`${key}\` on a step with \`${waiting}\``, showValue(draft[key]));
+  }
   // A group is no task: what would be tried again or undone are the tasks in it.
   for (const key of steps ? (["retry", "output", "compensate"] as const) : []) {
     if (draft[key] === undefined) continue;

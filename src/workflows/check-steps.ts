@@ -1,13 +1,14 @@
 /** What can be wrong with the steps of a deterministic workflow among each other, all of it at once. */
 import { type Place, placeAt, problemAt, showValue } from "../actors/schema-problems.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
+import { compileWords, problemsOfKind, wordsIn } from "./check-step-kinds.ts";
 import { checkSwitch, compileCondition, compileList } from "./conditions.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { StepDraft } from "./definition-schema.ts";
 import { linkSteps, type StepsBefore, sortSteps, stepsBefore } from "./step-order.ts";
 import { contextsOf, type Surroundings } from "./step-surroundings.ts";
 import { compileTemplate, type TemplateContext } from "./templates.ts";
-import { unknownAgent, type WorkflowSources } from "./workflow-sources.ts";
+import { unknownAgent, unknownTool, type WorkflowSources } from "./workflow-sources.ts";
 
 /** What is checked: the steps, and in the same order what was written of them. */
 type Checked = {
@@ -31,9 +32,9 @@ export function checkSteps(
   { list, around }: { list: StepList; around: Surroundings },
 ): { sorted: StepDefinition[]; problems: Problem[]; before: (id: string) => StepsBefore } {
   const checked: Checked = { steps, drafts, sources, list };
-  const agents = drafts.flatMap(({ agent, compensate }, index) => [
-    ...(agent === undefined ? [] : unknownAgent(agent, sources, placeAt(sources, list, index, "agent"))),
-    ...compensationProblems(compensate, placeAt(sources, list, index, "compensate"), { sources, around }),
+  const kinds = drafts.flatMap((draft, index) => [
+    ...problemsOfKind(draft, sources, placeAt(sources, list, index)),
+    ...compensationProblems(draft.compensate, placeAt(sources, list, index, "compensate"), { sources, around }),
   ]);
   const links = linkProblems(checked);
   const order = links.length > 0 ? { problems: links } : orderOf(checked);
@@ -42,7 +43,7 @@ export function checkSteps(
   // Where the order is not known the rest is still checked.
   const before = order.sorted ? stepsBefore(linkSteps(order.sorted)) : () => all;
   const expressions = expressionProblems(checked, before, around);
-  return { sorted, problems: [...agents, ...order.problems, ...expressions], before };
+  return { sorted, problems: [...kinds, ...order.problems, ...expressions], before };
 }
 
 /** Where in the file each id stands, and where what is looked at does. */
@@ -54,8 +55,13 @@ function compensationProblems(
   { sources, around }: { sources: WorkflowSources; around: Surroundings },
 ): Problem[] {
   if (!compensate) return [];
-  if (!around.locals.has("error")) return unknownAgent(compensate.agent, sources, placeAt(place, "agent"));
-  return [problemAt(place, "no `compensate` in `onFailure`", showValue(compensate.agent))];
+  const { agent, tool } = compensate;
+  if (around.locals.has("error")) return [problemAt(place, "no `compensate` in `onFailure`", showValue(agent ?? tool))];
+  if ((agent === undefined) === (tool === undefined)) {
+    return [problemAt(place, "either `agent` or `tool`", agent === undefined ? "neither" : "both")];
+  }
+  if (tool !== undefined) return unknownTool(tool, sources, placeAt(place, "tool"));
+  return unknownAgent(agent ?? "", sources, placeAt(place, "agent"));
 }
 
 function linkProblems({ steps, drafts, sources, list }: Checked): Problem[] {
@@ -145,7 +151,8 @@ function expressionProblems(
     const { id, input, when, switch: choice, forEach, repeat, compensate } = draft;
     const undoing = compensate?.input;
     const step = steps[index];
-    if (!step || [input, when, choice, forEach, repeat, undoing].every((source) => source === undefined)) return [];
+    if (!step || [input, when, choice, forEach, repeat, undoing, wordsIn(step)].every((source) => source === undefined))
+      return [];
     const own = before(id);
     const inner = draft.steps?.map((step) => step.id) ?? [];
     const previous = own[Symbol.iterator]().next().done !== true;
@@ -165,6 +172,7 @@ function expressionProblems(
     const enough = repeat?.until;
     if (enough !== undefined) check(() => compileCondition(enough, at(until, "repeat", "until")));
     if (input !== undefined) check(() => compileTemplate(input, at(each, "input")));
+    check(() => compileWords(step, at(each)));
     if (undoing !== undefined) check(() => compileTemplate(undoing, at(undo, "compensate", "input")));
     return problems;
   });

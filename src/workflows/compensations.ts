@@ -2,6 +2,7 @@
 import type { DebtScope } from "./debt.ts";
 import type { ExpressionScope, FailureInScope, LocalVariable } from "./expressions.ts";
 import type { RunSetup } from "./plan.ts";
+import type { InputForm } from "./step-scope.ts";
 import { evaluateTemplate, expressionsIn, type Template } from "./templates.ts";
 
 /** Where a compensation is asked for something. */
@@ -14,8 +15,8 @@ export type Compensation = {
   inputOf(undone: Undone): unknown;
 };
 
-/** A compensation with a compiled input; without one it is asked in a text with all there is to know. */
-export function compensationWith(workflow: string, template: Template | undefined): Compensation {
+/** A compensation with a compiled input; without one an agent is asked in a text with all there is to know, a tool gets the output. */
+export function compensationWith(workflow: string, template: Template | undefined, form: InputForm): Compensation {
   const named = new Set<LocalVariable>(
     template ? expressionsIn(template).flatMap(({ locals }) => locals) : (["output"] as const),
   );
@@ -33,6 +34,7 @@ export function compensationWith(workflow: string, template: Template | undefine
     },
     inputOf({ step, scope: { index, ...scope }, setup, error }) {
       const { input } = setup.request;
+      if (!template && form === "values") return scope.output;
       if (!template) return defaultInput({ step, request: input, output: scope.output, error });
       const run = { id: setup.runId, workflow };
       const at = index !== undefined && { index: BigInt(index) };

@@ -5,8 +5,8 @@ import type { ExpressionScope } from "./expressions.ts";
 export type Debt = {
   /** The path of the instance. */
   readonly step: string;
-  /** The task that completed it. */
-  readonly taskId: string;
+  /** The task that completed it; what waited for something from outside had none. */
+  readonly taskId?: string;
   readonly scope: DebtScope;
 };
 

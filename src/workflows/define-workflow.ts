@@ -1,10 +1,13 @@
 /** Makes workflows in TypeScript. */
 import type { z } from "zod";
 import type { Agent } from "../actors/agent.ts";
+import { isTool } from "../actors/define-tool.ts";
 import type { JsonSchema } from "../actors/model.ts";
 import { joinPath, problemAt } from "../actors/schema-problems.ts";
+import type { Tool } from "../actors/tool.ts";
 import { DefinitionError, type Problem } from "../errors.ts";
 import type { RetryPolicy, WorkflowDefinition } from "./definition.ts";
+import type { STEP_KEYS } from "./definition-schema.ts";
 import { splitHooks, type WorkflowHooks } from "./hooks.ts";
 import { parseWorkflow } from "./parse-definition.ts";
 import type { ScheduleTermsOptions } from "./schedule.ts";
@@ -23,11 +26,64 @@ type CommonOptions = WorkflowHooks & {
   schedule?: ScheduleTermsOptions;
 };
 
-/** What a step does: it asks an agent, or is a graph of steps itself. */
-type StepWork = { agent: Agent | string; steps?: never } | { steps: readonly StepOptions[]; agent?: never };
-
 /** A step of a deterministic workflow. Steps run at once unless `after` says what they wait for. */
-export type StepOptions = StepWork & {
+export type StepOptions = StepCommonOptions & StepWorkOptions;
+
+/** What a step does: one of these. */
+type StepWorkOptions =
+  | OneOf<"agent", { agent: Agent | string }>
+  /** Runs a tool without a model; `input` is its arguments. */
+  | OneOf<"tool", { tool: Tool | string }>
+  /** Asks a person; the output is `{choice, by, comment, at}`. */
+  | OneOf<"approval", { approval: ApprovalOptions }>
+  /** Waits; the output is the signal's payload, else `null`. */
+  | OneOf<"wait", { wait: WaitOptions }>
+  /** Starts a run of another workflow and waits for its end; the output is that run's. */
+  | OneOf<"workflow", { workflow: string }>
+  /** A graph of steps; the output is that of its last one, of several what each gave by its id. */
+  | OneOf<"steps", { steps: readonly StepOptions[] }>;
+
+type OneOf<Key extends (typeof STEP_KEYS)[number], Work> = Work & {
+  [Other in Exclude<(typeof STEP_KEYS)[number], Key>]?: never;
+};
+
+export type ApprovalOptions = {
+  /** A template: what is to be decided, in a line. */
+  title: string;
+  /** A template: all there is to know about it. */
+  prompt?: string;
+  /** @default ["approve", "reject"] */
+  choices?: readonly string[];
+  /** Who may decide, by the names they give. @default anybody */
+  assignees?: readonly string[];
+  /** How long there is to decide, in milliseconds. @default for ever */
+  timeoutMs?: number;
+  /** What follows then: the step fails, or one of `choices` counts. @default "fail" */
+  onTimeout?: "fail" | (string & {});
+  /** Whether the choice `reject` fails the step, or is its output as any other. @default "continue" */
+  onReject?: "fail" | "continue";
+};
+
+/** One of `forMs`, `until` and `signal`. */
+export type WaitOptions =
+  /** How long, in milliseconds. */
+  | { forMs: number; until?: never; signal?: never }
+  /** An ISO 8601 instant, or a template that gives one. */
+  | { until: string; forMs?: never; signal?: never }
+  | {
+      /** The name of a signal; one that came before the step began counts as well. */
+      signal: string;
+      /** What its payload must fit; of a zod schema, as far as JSON Schema can say it. */
+      schema?: z.ZodType | JsonSchema;
+      /** How long, in milliseconds. @default for ever */
+      timeoutMs?: number;
+      /** What follows then: the step fails, or ends with `null`. @default "fail" */
+      onTimeout?: "fail" | "continue";
+      forMs?: never;
+      until?: never;
+    };
+
+type StepCommonOptions = {
   id: string;
   /** The id of a step, or several, that must have ended before. */
   after?: string | readonly string[];
@@ -52,20 +108,28 @@ export type StepOptions = StepWork & {
    * after this one and is skipped where the value is not for it.
    */
   switch?: { on: string; cases: { readonly [value: string]: string }; default?: string };
-  /** A template. @default the default input of a chain */
+  /** A template. @default the default input of a chain; approvals and waits have none */
   input?: unknown;
   /** What the output must fit; one that does not is a failed attempt, with `bad_output`. */
   output?: z.ZodType | JsonSchema;
-  /** What it does not say is as the workflow's `defaults` have it. */
+  /** What it does not say is as the workflow's `defaults` have it. Not for approvals, waits and groups. */
   retry?: Partial<RetryPolicy>;
   /**
    * What undoes the step when the run fails or is cancelled after it has completed. Its `input` is a template that may speak of
    * all the step's may, and of its `output` and the `error`.
    *
-   * @default input a text with the request, the output and the error, each marked
+   * @default input for an agent a text with the request, the output and the error, each marked; for a tool the output
    */
-  compensate?: { agent: Agent | string; input?: unknown; retry?: Partial<RetryPolicy>; timeoutMs?: number };
-  /** How long one attempt may take, in milliseconds. @default that of the workflow's `defaults`, else the agent's own limit */
+  compensate?: ({ agent: Agent | string; tool?: never } | { tool: Tool | string; agent?: never }) & {
+    input?: unknown;
+    retry?: Partial<RetryPolicy>;
+    timeoutMs?: number;
+  };
+  /**
+   * How long one attempt may take, in milliseconds. Not for approvals, waits and groups.
+   *
+   * @default that of the workflow's `defaults`, else the limit of whoever does it
+   */
   timeoutMs?: number;
   /**
    * A list in CEL: the step is done once for each item, with `item` and `index` in scope, and its output is the list of what
@@ -147,6 +211,7 @@ function namedStep(step: unknown, named: (value: unknown) => unknown): unknown {
   return {
     ...step,
     ...("agent" in step && { agent: named(step.agent) }),
+    ...("tool" in step && { tool: isTool(step.tool) ? step.tool.name : step.tool }),
     ...("steps" in step && Array.isArray(step.steps) && { steps: step.steps.map((inner) => namedStep(inner, named)) }),
     ...("compensate" in step && { compensate: namedStep(step.compensate, named) }),
   };

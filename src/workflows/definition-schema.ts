@@ -45,7 +45,7 @@ const repeatSchema = strict({
 const concurrencySchema = z.number().int().min(1).max(MOST_OPEN_TASKS);
 
 /** What says what a step does: one of these. */
-export const STEP_KEYS = ["agent", "steps"] as const;
+export const STEP_KEYS = ["agent", "tool", "approval", "wait", "workflow", "steps"] as const;
 
 /** Instances of steps are named by paths, in which these have a meaning of their own. */
 const RESERVED = ["compensate", "onFailure"];
@@ -54,16 +54,54 @@ const stepIdSchema = nameSchema.refine((id) => !RESERVED.includes(id), {
   error: `expected an id other than ${RESERVED.join(" and ")}`,
 });
 
+/** One of both names who does it; `check-shape.ts` says so where it is none, or both. */
 const compensateSchema = strict({
-  agent: nameSchema,
+  agent: nameSchema.optional(),
+  tool: nameSchema.optional(),
   input: jsonSchema.optional(),
   retry: retrySchema.optional(),
   timeoutMs: durationSchema.optional(),
 });
 
+// Ten years: a person, or the end of a contract, may take longer than a timer of JavaScript.
+const LONGEST_WAIT_MS = 10 * 365 * 86_400_000;
+const WAIT = `expected a whole number of milliseconds from 1 to ${LONGEST_WAIT_MS}`;
+const waitMsSchema = z
+  .number({ error: WAIT })
+  .int({ error: WAIT })
+  .min(1, { error: WAIT })
+  .max(LONGEST_WAIT_MS, { error: WAIT });
+
+const approvalSchema = strict({
+  title: z.string().min(1),
+  prompt: z.string().min(1).optional(),
+  choices: z
+    .array(nameSchema)
+    .min(1)
+    .refine((choices) => new Set(choices).size === choices.length, { error: "expected each choice once" })
+    .default(["approve", "reject"]),
+  assignees: z.array(z.string().min(1)).min(1).optional(),
+  timeoutMs: waitMsSchema.optional(),
+  onTimeout: nameSchema.default("fail"),
+  onReject: z.enum(["continue", "fail"]).default("continue"),
+});
+
+const waitSchema = strict({
+  forMs: waitMsSchema.optional(),
+  until: z.string().min(1).optional(),
+  signal: nameSchema.optional(),
+  schema: valueSchema,
+  timeoutMs: waitMsSchema.optional(),
+  onTimeout: z.enum(["fail", "continue"]).default("fail"),
+});
+
 const stepShape = {
   id: stepIdSchema,
   agent: nameSchema.optional(),
+  tool: nameSchema.optional(),
+  approval: approvalSchema.optional(),
+  wait: waitSchema.optional(),
+  workflow: nameSchema.optional(),
   after: z
     .union([nameSchema, z.array(nameSchema)], { error: "expected the id of a step, or a list of them" })
     .optional(),
@@ -81,10 +119,14 @@ const stepShape = {
   repeat: repeatSchema.optional(),
 };
 
-const { id, agent, ...otherShape } = stepShape;
+const { id, agent, tool, approval, wait, workflow, ...otherShape } = stepShape;
 export const stepSchema: z.ZodType<StepDraft> = strict({
   id,
   agent,
+  tool,
+  approval,
+  wait,
+  workflow,
   steps: z.lazy(() => z.array(stepSchema).min(1)).optional(),
   ...otherShape,
   // It holds itself, so the JSON Schema of files needs a name for it.

@@ -22,6 +22,7 @@ export type RetryPolicy = {
   on?: string[];
 };
 
+/** What every step has, whatever its kind. */
 type StepCommon = {
   id: string;
   /** Steps that must have ended before; none means at once. */
@@ -32,12 +33,12 @@ type StepCommon = {
   needs?: "any" | "always";
   /** Where a failure for good leads: `continue`, or to the step that handles it. Absent means the run fails. */
   onError?: string;
-  /** A template; absent means the default input of a chain. */
+  /** A template; absent means the default input of a chain. Approvals and waits have none. */
   input?: unknown;
   /** A JSON Schema the output must fit; one that does not is a failed attempt (`bad_output`). */
   output?: { [key: string]: unknown };
   retry: RetryPolicy;
-  /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
+  /** How long one attempt may take, in milliseconds; absent means the limit of whoever does it. */
   timeoutMs?: number;
   /** A list in CEL: the step is done once for each item of it, and gives a list. Not together with `repeat`. */
   forEach?: string;
@@ -47,29 +48,75 @@ type StepCommon = {
   repeat?: { until: string; max: number };
 };
 
-/** What undoes a step. */
-export type CompensationDefinition = {
-  agent: string;
-  /** A template; absent means a text with the request, the step's output and the error. */
+/** What undoes a step: an agent, or a tool without a model. */
+export type CompensationDefinition = ({ agent: string; tool?: never } | { tool: string; agent?: never }) & {
+  /** A template; absent means for an agent a text with the request, the step's output and the error, for a tool that output. */
   input?: unknown;
   retry: RetryPolicy;
-  /** How long one attempt may take, in milliseconds; absent means the agent's own limit. */
+  /** How long one attempt may take, in milliseconds; absent means the limit of whoever does it. */
   timeoutMs?: number;
 };
 
-/** A step an agent is asked for. */
-type AgentStep = StepCommon & {
-  kind: "agent";
-  agent: string;
+/** What a person is asked; templates are texts with `{{ CEL }}`. */
+export type ApprovalDefinition = {
+  /** A template. */
+  title: string;
+  /** A template. */
+  prompt?: string;
+  /** @default ["approve", "reject"] */
+  choices: string[];
+  /** Who may decide, by the names they give; absent means anybody. */
+  assignees?: string[];
+  /** How long there is to decide, in milliseconds. */
+  timeoutMs?: number;
+  /** The choice that counts once that is over; absent means the step fails. */
+  onTimeout?: string;
+  /** The choice `reject` fails the step; absent means it goes on with it as its output. */
+  onReject?: "fail";
+};
+
+/** What a step waits for: a duration in milliseconds, an instant (a template that gives ISO 8601), or a signal. */
+export type WaitDefinition =
+  | { forMs: number; until?: never; signal?: never }
+  | { until: string; forMs?: never; signal?: never }
+  | {
+      signal: string;
+      /** A JSON Schema its payload must fit. */
+      schema?: { [key: string]: unknown };
+      timeoutMs?: number;
+      /** What follows when it does not come in time: the step ends with `null`. Absent means it fails. */
+      onTimeout?: "continue";
+      forMs?: never;
+      until?: never;
+    };
+
+/** A step that gives something of its own. */
+type WorkStep = StepCommon & {
   /** How what it did is undone when the run fails later. */
   compensate?: CompensationDefinition;
 };
 
+/** A step an agent is asked for. */
+type AgentStep = WorkStep & { kind: "agent"; agent: string };
+/** Runs a tool without a model. */
+type ToolStep = WorkStep & { kind: "tool"; tool: string };
+/** Waits for a person to decide. */
+export type ApprovalStep = WorkStep & { kind: "approval"; approval: ApprovalDefinition };
+/** Waits for its time or for a signal. */
+export type WaitStep = WorkStep & { kind: "wait"; wait: WaitDefinition };
+/** Another run, with a record of its own. */
+type WorkflowStep = WorkStep & { kind: "workflow"; workflow: string };
 /** A step that is a graph of its own. */
-type GroupStep = StepCommon & { kind: "group"; agent?: never; compensate?: never; steps: StepDefinition[] };
+type GroupStep = StepCommon & { kind: "group"; compensate?: never; steps: StepDefinition[] };
+
+/** A step that waits for something from outside. */
+export type WaitingStep = ApprovalStep | WaitStep;
+
+/** A step that somebody is asked to do. */
+export type AskedStep = AgentStep | ToolStep | WorkflowStep;
 
 /** One node of a deterministic workflow. */
-export type StepDefinition = AgentStep | GroupStep;
+export type StepDefinition = AskedStep | WaitingStep | GroupStep;
 
 type Common = {
   name: string;

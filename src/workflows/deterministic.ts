@@ -4,24 +4,23 @@
  * group is a step that is such a graph itself, and `forEach` and `repeat` do a step many times.
  *
  * `step-states.ts` is what is remembered, `step-instances.ts` finds a place in it by its path, `step-points.ts` says what can be
- * seen from there, and `step-ends.ts` says what follows from an end. Here things are begun.
+ * seen from there, `step-attempts.ts` and `step-ends.ts` say what follows from an end, and `step-waits.ts` is about steps that
+ * wait for something from outside. Here things are begun.
  *
  * Invariants
  * P1  The run completes when all steps have ended (E1 to E3 in `step-ends.ts`).
  * P2  A step is decided on once, by the end of the last step it comes after, so that a fold finds the same ends in scope.
  * P3  What is kept of an end is dropped when all that may speak of it have ended; what a sink gave is kept for the result.
  * P4  No more tasks are open than the workflow's `concurrency` says; what waits for room goes in the order it became ready.
+ *     What waits for something from outside is no task, and takes no room.
  * P5  One fact leads to so many moves at most; what is due beyond that waits for a timer that is due at once. So an entry fits
  *     into a message, whatever a fact makes due.
  */
-import type { Task } from "../actors/task.ts";
-import { type ErrorRecord, toErrorRecord } from "../errors.ts";
-import { backoff } from "./backoff.ts";
-import { badOutput } from "./check-output.ts";
+import { toErrorRecord } from "../errors.ts";
 import { DEFAULT_ITEMS_AT_ONCE, type DeterministicDefinition, MOST_OPEN_TASKS } from "./definition.ts";
-import { deadlineOf, later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
-import { isTriedAgain } from "./retry-policy.ts";
-import type { Fact } from "./run-events.ts";
+import { isWaiting } from "./outside-waits.ts";
+import { later, type Move, type OpenTask, type Plan, type RunSetup } from "./plan.ts";
+import { attemptOf, endAttempt, failAttempt } from "./step-attempts.ts";
 import { complete, endStep, fail, GROUP_TIMER, type Making, RETRY_TIMER, say, taskIdOf } from "./step-ends.ts";
 import { type Graph, graphOf } from "./step-graph.ts";
 import {
@@ -40,6 +39,8 @@ import {
 import { pointAt, rememberList } from "./step-points.ts";
 import { beforeAll, noneOf, notBegun, type StepStates } from "./step-states.ts";
 import { judge } from "./step-verdict.ts";
+import { beginWait, signalled, signalStepsOf, timedOut } from "./step-waits.ts";
+import { taskFor, workerOf } from "./step-workers.ts";
 import { headOf, isEmptyLine, withLast, withoutHead } from "./waiting-line.ts";
 
 /** The timer that what was too much for one entry goes on with. */
@@ -54,9 +55,10 @@ export function deterministicPlan(
   graph: Graph = graphOf(definition),
 ): Plan<StepStates> {
   const mostOpen = definition.concurrency ?? MOST_OPEN_TASKS;
+  const signalSteps = signalStepsOf(definition);
   return {
-    begin(setup) {
-      const making = makingOf(setup, setup.acceptedAt, beforeAll(definition.steps.length));
+    begin(setup, at) {
+      const making = makingOf(setup, at, beforeAll(definition.steps.length, setup.kept ?? []));
       for (const node of graph.first) making.ready.push(instanceIn(undefined, node));
       return goOn(making, false);
     },
@@ -65,17 +67,25 @@ export function deterministicPlan(
       const making = makingOf(setup, fact.at, states);
       if (fact.type === "timer.fired") {
         if (fact.data.id === GO_ON_TIMER) return goOn(making, true);
-        timerFired(making, fact.data.id);
+        if (!timedOut(making, fact)) timerFired(making, fact.data.id);
+      } else if (fact.type === "signal.received") {
+        signalled(making, fact, signalSteps);
       } else if (open?.step !== undefined) {
         const instance = instanceOf(graph, open.step);
         making.states = { ...making.states, open: making.states.open - 1 };
         if (fact.type === "agent.handoff") {
           const error = { code: "handoff_not_allowed", message: "a deterministic workflow has no handoffs" };
           fail(making, instance, { taskId: open.task.taskId, error });
-        } else settle(making, instance, fact);
+        } else {
+          const { taskId, outcome } = fact.data;
+          if (outcome.type === "failed") failAttempt(making, instance, { taskId, error: outcome.error });
+          else endAttempt(making, instance, { taskId, output: outcome.output });
+        }
       }
       return goOn(making, false);
     },
+
+    keptIn: ({ waits }) => waits.kept,
   };
 
   function makingOf(setup: RunSetup, at: string, states: StepStates): Making {
@@ -123,42 +133,6 @@ export function deterministicPlan(
     return true;
   }
 
-  function settle(making: Making, instance: Instance, { data }: Fact & { type: "task.settled" }): void {
-    const { taskId, outcome } = data;
-    if (outcome.type === "failed") {
-      failAttempt(making, instance, { taskId, error: outcome.error });
-      return;
-    }
-    const { output } = outcome;
-    const { step, scope } = instance.node;
-    const bad = badOutput(step.output, output);
-    if (bad) {
-      failAttempt(making, instance, { taskId, error: bad });
-      return;
-    }
-    if (scope.undo) {
-      // Before the step ends: what its compensation may speak of is still known then.
-      const kept = scope.undo.scopeOf(pointAt(making, instance), output);
-      making.moves.push({ type: "owe", debt: { step: instance.path, taskId, scope: kept } });
-    }
-    complete(making, instance, output, taskId);
-  }
-
-  /** An attempt came to nothing: it is made again, or the step has failed. */
-  function failAttempt(making: Making, instance: Instance, failed: { taskId: string; error: ErrorRecord }): void {
-    const { taskId, error } = failed;
-    const { retry } = instance.node.step;
-    const attempt = attemptOf(making, instance);
-    if (!isTriedAgain(retry, attempt, error)) {
-      fail(making, instance, failed);
-      return;
-    }
-    const dueAt = later(making.at, backoff(retry, attempt, `${making.setup.runId}/${taskId}`));
-    making.states = withBody(making.states, instance, -(attempt + 1));
-    say(making, { type: "step.retrying", data: { step: instance.path, attempt: attempt + 1, dueAt, error } });
-    making.moves.push({ type: "timer", id: `${RETRY_TIMER}${instance.path}`, dueAt });
-  }
-
   function timerFired(making: Making, timer: string): void {
     if (timer.startsWith(RETRY_TIMER)) {
       const instance = instanceOf(graph, timer.slice(RETRY_TIMER.length));
@@ -175,7 +149,6 @@ export function deterministicPlan(
     if (!isUndecided(making.states, instance)) return;
     if (instance.index !== undefined) return beginBody(making, instance);
     const { node, path } = instance;
-    const { agent } = node.step;
     const frame = frameAround(making.states, instance);
     if (!frame) return;
     const verdict = judge(node, frame, pointAt(making, instance));
@@ -186,7 +159,7 @@ export function deterministicPlan(
       const { output, exhausted = false } = known;
       return endStep(making, instance, { status: "completed", output, ...(exhausted && { exhausted }) });
     }
-    const known = { step: path, ...(agent !== undefined && { agent }) };
+    const known = { step: path, ...workerOf(node.step) };
     if (verdict.type === "skip") {
       const said = { type: "step.skipped", data: { ...known, reason: verdict.reason } } as const;
       return endStep(making, instance, { status: "skipped" }, said);
@@ -227,7 +200,8 @@ export function deterministicPlan(
 
   /** Begins a step, or one item or iteration of it. */
   function beginBody(making: Making, instance: Instance) {
-    const { body } = instance.node;
+    const { body, step } = instance.node;
+    if (isWaiting(step)) return beginWait(making, instance, step);
     if (!body) return lineUp(making, instance, 1);
     const size = body.nodes.size;
     say(making, { type: "step.started", data: { step: instance.path, group: { type: "steps", size } } });
@@ -254,56 +228,27 @@ export function deterministicPlan(
   function ask(making: Making, instance: Instance, attempt: number) {
     const { setup } = making;
     const { path, node } = instance;
-    const { agent } = node.step;
-    const known = { step: path, ...(agent !== undefined && { agent }) };
-    if (attempt === 1) say(making, { type: "step.started", data: known });
+    const { step, scope } = node;
+    if (step.kind === "group" || isWaiting(step)) throw new Error(`step ${path}: nobody is asked for it`);
+    if (attempt === 1) say(making, { type: "step.started", data: { step: path, ...workerOf(step) } });
     const taskId = taskIdOf(instance, attempt);
-    let input: unknown;
+    let task: OpenTask["task"];
     try {
-      input = node.scope.inputOf(pointAt(making, instance));
+      const input = scope.inputOf(pointAt(making, instance));
+      task = taskFor(definition, { step, taskId, attempt, input, setup });
     } catch (error) {
       // A template that finds nothing is the definition's or the input's fault; asking again would not help.
       return fail(making, instance, { taskId, error: toErrorRecord(error, "template_failed") });
     }
     const states = withBody(making.states, instance, attempt);
     making.states = { ...states, open: states.open + 1 };
-    const task = taskFor(instance, { taskId, attempt, input, setup });
-    const owes = node.scope.undo && { owes: true as const };
+    const owes = scope.undo && { owes: true as const };
     making.moves.push({ type: "ask", open: { task, step: path, forwarded: false, ...owes } });
   }
-
-  type Asked = { taskId: string; attempt: number; input: unknown; setup: RunSetup };
-
-  function taskFor({ node: { step } }: Instance, { taskId, attempt, input, setup }: Asked): OpenTask["task"] {
-    const deadline = deadlineOf(setup);
-    const task: Task = {
-      v: 1,
-      taskId,
-      runId: setup.runId,
-      workflow: definition.name,
-      definition: definition.hash,
-      agent: step.agent ?? "",
-      attempt,
-      delivery: 1,
-      input,
-      handoffs: [],
-      hops: [],
-      limits: {},
-    };
-    if (setup.request.sessionId !== undefined) task.sessionId = setup.request.sessionId;
-    if (step.timeoutMs !== undefined) task.timeoutMs = step.timeoutMs;
-    if (deadline !== undefined) task.deadline = deadline;
-    return task;
-  }
 }
 
-/** The attempt an instance is at, or is to begin. */
-function attemptOf({ states }: Making, instance: Instance): number {
-  const body = bodyOf(states, instance);
-  return typeof body === "number" && body !== 0 ? Math.abs(body) : 1;
-}
-
-/** The task of a step that failed before it was asked. */
+/** The task of a step that failed before it was asked; what holds others, or waits, has none. */
 function taskOf(instance: Instance): { taskId?: string } {
-  return instance.node.body || isMany(instance.node) ? {} : { taskId: taskIdOf(instance, 1) };
+  const { node } = instance;
+  return node.body || isMany(node) || isWaiting(node.step) ? {} : { taskId: taskIdOf(instance, 1) };
 }

@@ -39,6 +39,11 @@ export function handoffPlan(definition: HandoffDefinition): Plan<State> {
     },
 
     proceed(_setup, state, fact, open) {
+      if (fact.type === "signal.received") {
+        const message = "the agents of a handoff workflow wait for no signals";
+        const data = { seq: fact.data.seq, code: "unknown_signal", message };
+        return { state, moves: [{ type: "say", event: { type: "signal.refused", data } }] };
+      }
       if (fact.type === "timer.fired" || !open) return { state, moves: [] };
       return { state, moves: [fact.type === "agent.handoff" ? handOver(fact, open.task) : settle(fact)] };
     },

@@ -6,6 +6,7 @@ import type { Task } from "../actors/task.ts";
 import type { ErrorRecord } from "../errors.ts";
 import type { Debt } from "./debt.ts";
 import type { FailureInScope } from "./expressions.ts";
+import type { KeptSignal } from "./outside-waits.ts";
 import type { Fact, RunEventBody, RunRequest } from "./run-events.ts";
 
 /** What a supervisor knows of its run from the start. */
@@ -18,6 +19,8 @@ export type RunSetup = {
   reused?: ReadonlyMap<string, { readonly output: unknown; readonly exhausted?: true }>;
   /** What the run has failed with, for the steps that run because of it. */
   failure?: FailureInScope;
+  /** Signals that nothing has asked for before these steps; told only for the beginning. */
+  kept?: readonly KeptSignal[];
 };
 
 export type Decision = Extract<
@@ -38,6 +41,11 @@ export type Decision = Extract<
       | "compensation.failed"
       | "compensation.abandoned"
       | "run.failing"
+      | "timer.cleared"
+      | "approval.requested"
+      | "approval.resolved"
+      | "wait.begun"
+      | "signal.refused"
       | "run.completed"
       | "run.failed"
       | "run.cancelled";
@@ -57,8 +65,10 @@ export type OpenTask = {
 export type Move =
   | { type: "ask"; open: OpenTask }
   | { type: "timer"; id: string; dueAt: string }
-  /** Nobody waits for this task and this timer any more, where there are such. */
-  | { type: "callOff"; taskId?: string; timer: string }
+  /** Nobody waits for this task and this timer any more, where there are such. What is said of the step says so. */
+  | { type: "callOff"; taskId?: string; timer?: string }
+  /** A timer is not waited for any more. That is on record. */
+  | { type: "clear"; id: string }
   | { type: "say"; event: Decision }
   /** Comes with the step's completion. */
   | { type: "owe"; debt: Debt }
@@ -73,13 +83,16 @@ export type Move =
 export const ENTRY_TOO_LARGE = "entry_too_large";
 
 /** Facts a plan is asked about. */
-type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" }>;
+type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.fired" | "signal.received" }>;
 
 /** `State` is plain data: it is folded from the journal, and stored as JSON where a journal is long (`save` in `supervisor.ts`). */
 export type Plan<State = unknown> = {
-  begin(setup: RunSetup): { state: State; moves: Move[] };
+  /** `at` is when it begins, an ISO 8601 instant. */
+  begin(setup: RunSetup, at: string): { state: State; moves: Move[] };
   /** `open` is the task the fact is about, for facts about a task. */
   proceed(setup: RunSetup, state: State, fact: PlanFact, open: OpenTask | undefined): { state: State; moves: Move[] };
+  /** Signals that no step has asked for; a plan without such keeps none. */
+  keptIn?(state: State): readonly KeptSignal[];
 };
 
 /** An instant `ms` milliseconds after another one. */

@@ -9,6 +9,8 @@ export type CompensationRecord = {
   step: string;
   /** Absent where it was abandoned before it began. */
   agent?: string;
+  /** It is a tool that undoes it. */
+  kind?: "tool";
   /** `failed` for good; `abandoned` when the run was ended by force, or its journal was full. */
   status: "running" | "retrying" | "completed" | "failed" | "abandoned";
   attempts: number;
@@ -21,15 +23,22 @@ export type CompensationRecord = {
 
 type Compensated = {
   compensations: CompensationRecord[];
-  current: { taskId: string; step?: string }[];
+  current: { taskId?: string; step?: string }[];
 };
 
 /** Takes an event into the record where it is about a compensation, and says whether it is that alone. */
 export function takeCompensation(run: Compensated, event: RunEvent): boolean {
   switch (event.type) {
     case "compensation.started": {
-      const { step, agent } = event.data;
-      run.compensations.push({ step, agent, status: "running", attempts: 1, startedAt: event.at });
+      const { step, agent, kind } = event.data;
+      run.compensations.push({
+        step,
+        agent,
+        ...(kind && { kind }),
+        status: "running",
+        attempts: 1,
+        startedAt: event.at,
+      });
       return true;
     }
     case "compensation.completed":

@@ -42,8 +42,9 @@ export function recordedOutputs(events: readonly RunEvent[]): RecordedOutputs {
         noteIteration(data.step);
         break;
       case "step.completed": {
-        const { step, taskId, exhausted } = data;
-        const value = taskId === undefined ? undefined : answers.get(taskId);
+        const { step, taskId, output, exhausted } = data;
+        // What waited for something from outside had no task, and says itself what it gave.
+        const value = taskId === undefined ? output : answers.get(taskId);
         ended.set(step, { type: "completed", value, ...(exhausted && { exhausted }) });
         break;
       }

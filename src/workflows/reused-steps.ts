@@ -12,6 +12,7 @@ import { recordedOutputs } from "./recorded-outputs.ts";
 import type { RunEvent, RunEventBody } from "./run-events.ts";
 import { graphOf } from "./step-graph.ts";
 import { linkSteps } from "./step-order.ts";
+import { workerOf } from "./step-workers.ts";
 
 /** A step as it stands in the first entry of the run that takes it over. */
 export type ReusedStep = Extract<RunEventBody, { type: "step.reused" }>;
@@ -45,10 +46,11 @@ export function reusedSteps(definition: WorkflowDefinition, events: readonly Run
   const { nodes } = graphOf(definition);
   const outputs = new Map([...nodes.values()].map((node) => [node.step.id, known.of(node)]));
   const again = runsAgain(definition, (id) => outputs.get(id) !== undefined || known.isSkipped(id), from);
-  return steps.flatMap(({ id, agent }): ReusedStep[] => {
+  return steps.flatMap((step): ReusedStep[] => {
+    const { id } = step;
     const output = outputs.get(id);
     if (!output || again.has(id)) return [];
-    return [{ type: "step.reused", data: { step: id, ...(agent !== undefined && { agent }), ...output } }];
+    return [{ type: "step.reused", data: { step: id, ...workerOf(step), ...output } }];
   });
 }
 

@@ -30,7 +30,8 @@ export function completedLate({ setup, plan, state, open }: Running, fact: Fact)
 }
 
 /** The run as it is undone. */
-export function unwindingOf({ setup, debts, end }: { setup: RunSetup; debts: readonly Debt[]; end?: End }) {
+export function unwindingOf({ setup, plan, state, debts, end }: Running & { debts: readonly Debt[]; end?: End }) {
   if (!end || end.type === "complete") throw new Error("a run is undone that neither failed nor was cancelled");
-  return { setup, debts, cause: end };
+  const kept = (state === undefined ? undefined : plan.keptIn?.(state)) ?? [];
+  return { setup, debts, cause: end, kept };
 }

@@ -3,7 +3,7 @@
  * events that were decided together and are recorded together.
  *
  * Facts come from outside and are what a supervisor is folded from: `run.accepted`, `task.settled`, `agent.handoff`,
- * `timer.fired`, `run.cancelling`, `run.exceeded`. Decisions follow from them: a fold makes them again. The rest is bookkeeping of the host.
+ * `timer.fired`, named signals, `run.cancelling`, `run.exceeded`. Decisions follow from them: a fold makes them again. The rest is bookkeeping of the host.
  */
 import type { Message } from "../actors/conversation.ts";
 import type { TaskUsage } from "../actors/task.ts";
@@ -34,6 +34,8 @@ export type RunRequest = {
   /** The NATS subject that gets the result. */
   replyTo?: string;
   retryOf?: RetryOf;
+  /** The run and the step that asked for this one. */
+  parent?: RunParent;
 };
 
 /** The run that is tried again, in what it has not done or from a step on. */
@@ -43,6 +45,22 @@ export type RetryOf = {
   /** The definition it was bound to. */
   hash: string;
 };
+
+/** Where a child run comes from. */
+export type RunParent = {
+  runId: string;
+  step: string;
+  /** The attempt at that step. */
+  taskId: string;
+  /** How many runs are above this one, from 1. */
+  depth: number;
+};
+
+/** Whose a step or a task is, where it is not an agent's. */
+export type NamedKind = "tool" | "workflow";
+
+/** Whose a step is: `agent` names the agent, or what else `kind` says; who waits, and what holds others, has no name. */
+export type StepWorker = { agent: string; kind?: NamedKind } | { agent?: never; kind?: "approval" | "wait" };
 
 export type RunEventBody =
   // Facts
@@ -60,7 +78,7 @@ export type RunEventBody =
       };
     }
   /** In the first entry of a run that tries another one again: what that one had done, and is not done again. */
-  | { type: "step.reused"; data: { step: string; agent?: string; output: unknown; exhausted?: true } }
+  | { type: "step.reused"; data: { step: string; output: unknown; exhausted?: true } & StepWorker }
   | {
       type: "task.settled";
       data: {
@@ -88,6 +106,8 @@ export type RunEventBody =
       };
     }
   | { type: "timer.fired"; data: { id: string } }
+  /** A message from outside, where it stands in the signals stream; `approval` is the name of those that decide approvals. */
+  | { type: "signal.received"; data: { seq: number; kind: "signal"; id: string; name: string; payload?: unknown } }
   | {
       type: "run.cancelling";
       /** `graceMs` is how long tasks get to stop, in milliseconds. */
@@ -103,21 +123,27 @@ export type RunEventBody =
   | { type: "run.exceeded"; data: { limit: "events" | "bytes"; most: number; got: number } }
   // Decisions
   /** `step` is a path, as in `revise/2/score`. `group` is there for what holds others: how many steps, items, or at most iterations. */
-  | { type: "step.started"; data: { step: string; agent?: string; group?: StepGroup } }
-  /** `exhausted`: it was repeated as often as it may be, and is not what was wanted yet. */
-  | { type: "step.completed"; data: { step: string; taskId?: string; exhausted?: true } }
+  | { type: "step.started"; data: { step: string; group?: StepGroup } & StepWorker }
+  /**
+   * With `taskId` the output is that task's; `output` is what a step gave that waited for something from outside. `exhausted`: it
+   * was repeated as often as it may be, and is not what was wanted yet.
+   */
+  | { type: "step.completed"; data: { step: string; taskId?: string; output?: unknown; exhausted?: true } }
   /** `continued`: the run goes on without it. */
   | { type: "step.failed"; data: { step: string; taskId?: string; error: ErrorRecord; continued?: true } }
   /** `reason` is in words. */
-  | { type: "step.skipped"; data: { step: string; agent?: string; reason: string } }
+  | { type: "step.skipped"; data: { step: string; reason: string } & StepWorker }
   /** What it is a part of has failed, and the run goes on: it is called off, with its task and its timer where it has any. */
-  | { type: "step.cancelled"; data: { step: string; agent?: string; taskId?: string; timer?: string } }
+  | { type: "step.cancelled"; data: { step: string; taskId?: string; timer?: string } & StepWorker }
   | { type: "step.retrying"; data: { step: string; attempt: number; dueAt: string; error: ErrorRecord } }
   | {
       type: "task.sent";
       data: {
         taskId: string;
         agent: string;
+        kind?: NamedKind;
+        /** The child run of a task of kind `workflow`. */
+        childId?: string;
         step?: string;
         attempt: number;
         /** 1 when a decision sent it; above 1 the host sent it again, because its worker was lost. */
@@ -127,7 +153,7 @@ export type RunEventBody =
     }
   | { type: "timer.set"; data: { id: string; dueAt: string } }
   // Of a run that is undone; `step` is the path of the step.
-  | { type: "compensation.started"; data: { step: string; agent: string } }
+  | { type: "compensation.started"; data: { step: string; agent: string; kind?: "tool" } }
   | { type: "compensation.completed"; data: { step: string; taskId: string } }
   | { type: "compensation.retrying"; data: { step: string; attempt: number; dueAt: string; error: ErrorRecord } }
   /** For good; the others are undone all the same. */
@@ -136,6 +162,26 @@ export type RunEventBody =
   | { type: "compensation.abandoned"; data: { steps: string[] } }
   /** It will fail with this, once it is undone and what is to run then has run. */
   | { type: "run.failing"; data: { error: ErrorRecord } }
+  /** It is not waited for any more. */
+  | { type: "timer.cleared"; data: { id: string } }
+  | {
+      type: "approval.requested";
+      data: {
+        step: string;
+        title: string;
+        prompt?: string;
+        choices: string[];
+        assignees?: string[];
+        /** When it is decided by itself. */
+        dueAt?: string;
+      };
+    }
+  /** Without `seq` nobody decided in time. */
+  | { type: "approval.resolved"; data: { step: string; choice: string; by?: string; comment?: string; seq?: number } }
+  /** A step waits: for a signal, or until `dueAt`. */
+  | { type: "wait.begun"; data: { step: string; signal?: string; dueAt?: string } }
+  /** A signal that changes nothing; whoever sent it is told. */
+  | { type: "signal.refused"; data: { seq: number } & ErrorRecord }
   | { type: "run.completed"; data: { output: unknown } }
   | { type: "run.failed"; data: { error: ErrorRecord } }
   | { type: "run.cancelled"; data: { reason?: string } }
@@ -151,7 +197,7 @@ export type RunEventBody =
         hash?: string;
       };
     }
-  | { type: "signal.received"; data: { seq: number; kind: string } }
+  | { type: "signal.received"; data: { seq: number; kind: "cancel" } }
   | { type: "task.waiting"; data: { taskId: string; agent: string; reason: string } }
   /** Said only after `task.waiting`: a worker has it now. */
   | { type: "task.accepted"; data: { taskId: string; worker?: string } }
@@ -173,13 +219,16 @@ export type RunEvent = {
 } & RunEventBody &
   WithRefs;
 
-/** An event as a supervisor sees it. */
-export type Fact = { at: string } & Extract<
-  RunEventBody,
-  { type: "task.settled" | "agent.handoff" | "timer.fired" | "run.cancelling" | "run.exceeded" }
->;
+/** A fact without its time. */
+export type FactBody =
+  | Extract<
+      RunEventBody,
+      { type: "task.settled" | "agent.handoff" | "timer.fired" | "run.cancelling" | "run.exceeded" }
+    >
+  | Extract<RunEventBody, { type: "signal.received"; data: { kind: "signal" } }>;
 
-export type FactBody = Extract<RunEventBody, { type: Fact["type"] }>;
+/** An event as a supervisor sees it. */
+export type Fact = { at: string } & FactBody;
 
 /** The hash of the definition a run is bound to; undefined where its request was refused. */
 export function hashOf(journal: readonly RunEvent[]): string | undefined {

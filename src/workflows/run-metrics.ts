@@ -3,7 +3,7 @@
  */
 import type { TaskUsage } from "../actors/task.ts";
 import { sumUsage } from "../actors/usage.ts";
-import type { RunEvent } from "./run-events.ts";
+import type { RunEvent, StepWorker } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStatus } from "./run-status.ts";
 
 /** What something took that tasks were sent for. */
@@ -23,7 +23,10 @@ type Taken = TaskUsage & {
 /** One step; in handoff runs one task. */
 export type StepMetrics = Taken & {
   id: string;
+  /** Whose it is, where somebody is asked: an agent's name, or that of what `kind` says. */
   agent?: string;
+  /** Absent where it is an agent's, and where it holds others. */
+  kind?: NonNullable<StepWorker["kind"]>;
   /** From its start to its end or, where it has not ended, to the newest event; in milliseconds. */
   durationMs: number;
 };
@@ -91,11 +94,11 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
         if (event.n > 2) run.takeovers += 1;
         break;
       case "step.started":
-        stepOf(event.data.step, event.data.agent, atMs);
+        stepOf(event.data.step, event.data, atMs);
         break;
       case "task.sent": {
-        const { step = event.data.taskId, taskId, agent, attempt, delivery } = event.data;
-        const metrics = stepOf(step, agent, atMs);
+        const { step = event.data.taskId, taskId, attempt, delivery } = event.data;
+        const metrics = stepOf(step, event.data, atMs);
         if (delivery > 1) for (const taken of [run, metrics]) taken.lost += 1;
         else for (const taken of [run, metrics]) taken.attempts += 1;
         if (attempt > 1 && delivery === 1) for (const taken of [run, metrics]) taken.retries += 1;
@@ -112,6 +115,7 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
         break;
       case "step.completed":
       case "step.failed":
+      case "step.cancelled":
         end(event.data.step, atMs);
         break;
       default:
@@ -119,11 +123,12 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
     }
   }
 
-  function stepOf(id: string, agent: string | undefined, atMs: number): StepMetrics {
+  function stepOf(id: string, { agent, kind }: StepWorker, atMs: number): StepMetrics {
     const known = steps.get(id);
     if (known) return known.metrics;
     if (steps.size === 0) run.pendingMs = atMs - acceptedMs;
-    const metrics: StepMetrics = { id, ...(agent !== undefined && { agent }), durationMs: 0, ...NOTHING };
+    const whose = { ...(agent !== undefined && { agent }), ...(kind && { kind }) };
+    const metrics: StepMetrics = { id, ...whose, durationMs: 0, ...NOTHING };
     steps.set(id, { metrics, startMs: atMs });
     return metrics;
   }

@@ -10,21 +10,25 @@ import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
 import { isOfOnFailure } from "./on-failure.ts";
 import { type CompensationRecord, takeCompensation } from "./record-compensations.ts";
-import { isTerminal, type RunEvent, type StepGroup } from "./run-events.ts";
+import { isTerminal, type NamedKind, type RunEvent, type RunParent, type StepGroup } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStanding } from "./run-status.ts";
 
 /** One node of a deterministic run, an item or an iteration of one, or one task of a handoff run. */
 export type StepRecord = {
   /** The step's path: its id, in groups as in `revise/2/score`; in handoff runs the task's. */
   id: string;
-  /** Absent where it is a group, a list or a repetition. */
+  /** Whose it is, where somebody is asked: an agent's name, or that of what `kind` says. */
   agent?: string;
+  /** Absent where it is an agent's, and where it is a group, a list or a repetition. */
+  kind?: NamedKind | "approval" | "wait";
+  /** The child run of the last attempt at a step of kind `workflow`. */
+  runId?: string;
   /** What it holds; the steps in it are others, with its path before theirs. */
   group?: StepGroup;
   /** It was repeated as often as it may be, and is not what was wanted yet. */
   exhausted?: true;
-  /** `cancelled`: the run, or what it is a part of, ended before it did. */
-  status: "running" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
+  /** `waiting`: for something from outside. `cancelled`: the run, or what it is a part of, ended before it did. */
+  status: "running" | "waiting" | "retrying" | "completed" | "failed" | "cancelled" | "skipped";
   /** 0 where it was skipped or reused. */
   attempts: number;
   /** Absent where it was skipped or reused. */
@@ -73,6 +77,8 @@ export type RunRecord = RunStanding & {
   replyTo?: string;
   /** The run it tries again, and the step from which on it was asked to. */
   retryOf?: { runId: string; from?: string };
+  /** The run and the step that asked for this one; `depth` counts the runs above it. */
+  parent?: RunParent;
   traceId: string;
   createdAt: string;
   /** When the first step or task started. */
@@ -164,7 +170,7 @@ function opened(event: RunEvent): RunRecord {
     throw damaged(event.runId, "run.accepted as event 1", `${event.type} as event ${event.n}`);
   }
   const { data } = event;
-  const { workflow, version, hash, kind, input, sessionId, userId, metadata, notBefore, replyTo } = data;
+  const { workflow, version, hash, kind, input, sessionId, userId, metadata, notBefore, replyTo, parent } = data;
   const standing = initialStanding();
   advanceStanding(standing, [event]);
   return {
@@ -178,8 +184,9 @@ function opened(event: RunEvent): RunRecord {
     compensations: [],
     handoffs: [],
     usage: { inputTokens: 0, outputTokens: 0, totalTokens: 0, modelCalls: 0 },
-    ...given({ sessionId, userId, metadata, notBefore, replyTo }),
+    ...given({ sessionId, userId, metadata, notBefore, replyTo, parent }),
     ...(data.retryOf && { retryOf: { runId: data.retryOf.runId, ...given({ from: data.retryOf.from }) } }),
+    ...given({ sessionId, userId, metadata, notBefore, replyTo, parent }),
     traceId: data.trace.traceId,
     createdAt: event.at,
     events: event.n,
@@ -197,10 +204,17 @@ function take(to: Unfolded, event: RunEvent): void {
     case "step.started":
       begin(to, event);
       break;
+    case "approval.requested":
+    case "wait.begun": {
+      const row = to.row(event.data.step);
+      if (row) row.status = "waiting";
+      break;
+    }
     case "task.sent": {
-      const { step, taskId, agent, attempt } = event.data;
-      const row = start(to, step ?? taskId, { agent }, event.at);
+      const { step, taskId, attempt, childId } = event.data;
+      const row = start(to, step ?? taskId, event.data, event.at);
       row.status = "running";
+      if (childId !== undefined) row.runId = childId;
       row.attempts = Math.max(row.attempts, attempt);
       break;
     }
@@ -213,6 +227,7 @@ function take(to: Unfolded, event: RunEvent): void {
     case "step.completed":
       finish(to, event.data.step, { status: "completed", at: event.at });
       if (event.data.exhausted) Object.assign(to.row(event.data.step) ?? {}, { exhausted: true });
+      if ("output" in event.data) Object.assign(to.row(event.data.step) ?? {}, { output: event.data.output });
       break;
     case "step.failed": {
       const { step, error, continued } = event.data;
@@ -225,14 +240,14 @@ function take(to: Unfolded, event: RunEvent): void {
       run.progress.completed += 1;
       break;
     case "step.skipped": {
-      const { step, agent, reason } = event.data;
-      to.add({ id: step, ...given({ agent }), status: "skipped", attempts: 0, endedAt: event.at, reason });
+      const { step, agent, kind, reason } = event.data;
+      to.add({ id: step, ...given({ agent, kind }), status: "skipped", attempts: 0, endedAt: event.at, reason });
       if (!isOfOnFailure(step)) run.progress.completed += 1;
       break;
     }
     case "step.reused": {
-      const { step, agent, output, exhausted } = event.data;
-      const known = { id: step, ...given({ agent, exhausted }), output, reused: true as const };
+      const { step, agent, kind, output, exhausted } = event.data;
+      const known = { id: step, ...given({ agent, kind, exhausted }), output, reused: true as const };
       to.add({ ...known, status: "completed", attempts: 0, endedAt: event.at });
       run.progress.completed += 1;
       break;
@@ -244,6 +259,12 @@ function take(to: Unfolded, event: RunEvent): void {
       delete row.output;
       break;
     }
+    case "run.failing":
+    case "run.cancelling":
+      // Nothing from outside is waited for any more.
+      for (const { id, status } of run.steps)
+        if (status === "waiting") finish(to, id, { status: "cancelled", at: event.at });
+      break;
     case "run.claimed": {
       const { version, hash } = event.data;
       Object.assign(run, given({ version, hash }));
@@ -264,8 +285,9 @@ function take(to: Unfolded, event: RunEvent): void {
   if (isTerminal(event.type)) end(to, event.at);
 }
 
-function begin(to: Unfolded, { data: { step, agent, group }, at }: Extract<RunEvent, { type: "step.started" }>): void {
-  start(to, step, { ...given({ agent, group }) }, at);
+function begin(to: Unfolded, { data, at }: Extract<RunEvent, { type: "step.started" }>): void {
+  const { step, group } = data;
+  start(to, step, data, at);
   const { run } = to;
   if (group && group.type !== "repeat") run.progress.total += group.size;
   // How many iterations there will be is known when there are.
@@ -281,13 +303,13 @@ function rowOf(steps: readonly StepRecord[], id: string): StepRecord | undefined
 function start(
   { run, row, add }: Unfolded,
   id: string,
-  what: Pick<StepRecord, "agent" | "group">,
+  { agent, kind, group }: Pick<StepRecord, "agent" | "kind" | "group">,
   at: string,
 ): StepRecord {
   run.startedAt ??= at;
   const known = row(id);
   if (known) return known;
-  const made: StepRecord = { id, ...what, status: "running", attempts: 1, startedAt: at };
+  const made: StepRecord = { id, ...given({ agent, kind, group }), status: "running", attempts: 1, startedAt: at };
   add(made);
   return made;
 }
@@ -305,7 +327,7 @@ function unfinishedIn(steps: readonly StepRecord[], path: string): number {
     if (row.group && row.group.type !== "repeat" && !isClosed) left += row.group.size;
     if (row.id === path) continue;
     if (rowOf(steps, row.id.slice(0, row.id.lastIndexOf("/")))?.group?.type === "repeat") left += 1;
-    const isDone = row.status !== "running" && row.status !== "retrying" && (row.status !== "failed" || row.continued);
+    const isDone = !isOpen(row) && (row.status !== "failed" || row.continued);
     if (isDone) left -= 1;
   }
   return left;
@@ -352,8 +374,12 @@ function finish({ run, row }: Unfolded, id: string, { status, at, error, continu
 function end(to: Unfolded, at: string): void {
   to.run.endedAt = at;
   for (const { id, status } of to.run.steps) {
-    if (status === "running" || status === "retrying") finish(to, id, { status: "cancelled", at });
+    if (isOpen({ status })) finish(to, id, { status: "cancelled", at });
   }
+}
+
+function isOpen({ status }: Pick<StepRecord, "status">): boolean {
+  return status === "running" || status === "waiting" || status === "retrying";
 }
 
 function count(total: RunUsage, usage: TaskUsage | undefined): void {

@@ -2,7 +2,7 @@
  * Where a run stands, folded from its journal: the one definition of a run's status. The record people read and the index
  * both carry it.
  */
-import { isTerminal, type RunEvent } from "./run-events.ts";
+import { isTerminal, type NamedKind, type RunEvent } from "./run-events.ts";
 
 /** `pending → running ⇄ waiting → completed | failed | cancelled`, with `failing` and `cancelling` on the way. */
 export type RunStatus =
@@ -26,10 +26,15 @@ export const RUN_STATUSES: readonly RunStatus[] = [
   "cancelled",
 ];
 
-/** A task somebody has or should have. */
+/** A task somebody has or should have, or a step that waits for something from outside. */
+export type CurrentWork = CurrentTask | CurrentWait;
+
 type CurrentTask = {
   taskId: string;
   agent: string;
+  kind?: NamedKind;
+  /** The child run, of a task of kind `workflow`. */
+  runId?: string;
   /** The step it is an attempt at; absent in handoff runs. */
   step?: string;
   attempt: number;
@@ -38,6 +43,20 @@ type CurrentTask = {
   /** What it waits for, in words; absent while it is at work. */
   waitingFor?: string;
 };
+
+type CurrentWait = {
+  taskId?: never;
+  agent?: never;
+  step: string;
+  since: string;
+  /** What it waits for, in words. */
+  waitingFor: string;
+  /** When it ends by itself. */
+  dueAt?: string;
+} & (
+  | { kind: "approval"; title: string; prompt?: string; choices: string[]; assignees?: string[] }
+  | { kind: "wait"; signal?: string }
+);
 
 type RunOwner = { host: string; incarnation: string; epoch: number };
 
@@ -50,7 +69,7 @@ export type RunStanding = {
   parked?: string;
   /** Who wrote the last claim. */
   owner?: RunOwner;
-  current: CurrentTask[];
+  current: CurrentWork[];
   /** What the clock is watched for. */
   timers: { id: string; dueAt: string }[];
 };
@@ -81,9 +100,10 @@ export function wakeAtOf({ timers }: RunStanding): string | undefined {
   );
 }
 
-/** Whether it waits for nothing but its time. */
+/** Whether it waits for nothing but its time, or a message from outside. */
 export function isResting({ status, current, timers, parked }: RunStanding): boolean {
-  return !isOver(status) && parked === undefined && current.length === 0 && timers.length > 0;
+  if (isOver(status) || parked !== undefined) return false;
+  return current.every(({ taskId }) => taskId === undefined) && current.length + timers.length > 0;
 }
 
 /** Moves `standing` on by events of its journal, in place. */
@@ -111,6 +131,8 @@ function take(standing: RunStanding, event: RunEvent): void {
       // It fails or is cancelled once; no timer it had matters any more.
       if (!isEnding(standing.status)) standing.status = event.type === "run.failing" ? "failing" : "cancelling";
       standing.timers = [];
+      // Nothing from outside is waited for any more.
+      standing.current = standing.current.filter(({ taskId }) => taskId !== undefined);
       break;
 
     case "task.sent":
@@ -123,7 +145,7 @@ function take(standing: RunStanding, event: RunEvent): void {
     }
     case "task.accepted": {
       const task = standing.current.find(({ taskId }) => taskId === event.data.taskId);
-      if (task) delete task.waitingFor;
+      if (task?.taskId !== undefined) delete task.waitingFor;
       break;
     }
     case "task.settled":
@@ -137,14 +159,31 @@ function take(standing: RunStanding, event: RunEvent): void {
       if (standing.timers.length > 0) {
         standing.timers = standing.timers.filter(({ id }) => id !== `${GROUP_TIMER}${event.data.step}`);
       }
+      // The others end with their task.
+      if (standing.current.some((open) => isWaitOf(open, event.data.step)))
+        standing.current = standing.current.filter((open) => !isWaitOf(open, event.data.step));
       break;
     case "step.cancelled":
-      standing.current = standing.current.filter(({ taskId }) => taskId !== event.data.taskId);
+      standing.current = standing.current.filter((open) =>
+        open.taskId === undefined ? open.step !== event.data.step : open.taskId !== event.data.taskId,
+      );
       standing.timers = standing.timers.filter(({ id }) => id !== event.data.timer);
       break;
     case "timer.set":
       standing.timers = [...standing.timers.filter(({ id }) => id !== event.data.id), { ...event.data }];
       break;
+    case "approval.requested": {
+      const waitingFor = `approval: ${event.data.title}`;
+      standing.current.push({ kind: "approval", ...event.data, since: event.at, waitingFor });
+      break;
+    }
+    case "wait.begun": {
+      const { signal, dueAt } = event.data;
+      const waitingFor = signal === undefined ? `until ${dueAt}` : `signal ${signal}`;
+      standing.current.push({ kind: "wait", ...event.data, since: event.at, waitingFor });
+      break;
+    }
+    case "timer.cleared":
     case "timer.fired":
       clear(standing, event.data.id);
       // What has not stopped in time is not waited for any more.
@@ -156,10 +195,18 @@ function take(standing: RunStanding, event: RunEvent): void {
 }
 
 function sent(standing: RunStanding, data: Extract<RunEvent, { type: "task.sent" }>["data"], at: string): void {
-  const { taskId, agent, step, attempt } = data;
+  const { taskId, agent, kind, childId, step, attempt } = data;
   const known = standing.current.find((task) => task.taskId === taskId);
-  if (known) delete known.waitingFor;
-  else standing.current.push({ taskId, agent, ...(step !== undefined && { step }), attempt, since: at });
+  if (known?.taskId !== undefined) {
+    delete known.waitingFor;
+    return;
+  }
+  const whose = { agent, ...(kind && { kind }), ...(childId !== undefined && { runId: childId }) };
+  standing.current.push({ taskId, ...whose, ...(step !== undefined && { step }), attempt, since: at });
+}
+
+function isWaitOf({ taskId, step }: CurrentWork, path: string): boolean {
+  return taskId === undefined && step === path;
 }
 
 function end(standing: RunStanding, type: "run.completed" | "run.failed" | "run.cancelled"): void {
@@ -197,6 +244,8 @@ function isEnding(status: RunStatus): boolean {
   return status === "failing" || status === "cancelling";
 }
 
-function wordsOf(waiting: readonly CurrentTask[]): string {
-  return waiting.map(({ taskId, agent, waitingFor }) => `${agent} (${taskId}): ${waitingFor}`).join("; ");
+function wordsOf(waiting: readonly CurrentWork[]): string {
+  return waiting
+    .map((open) => `${open.taskId === undefined ? open.step : `${open.agent} (${open.taskId})`}: ${open.waitingFor}`)
+    .join("; ");
 }

@@ -12,8 +12,9 @@
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
 import { withItems } from "./chunked-list.ts";
 import type { StepEnd } from "./expressions.ts";
+import { isWaiting, withdraw } from "./outside-waits.ts";
 import { type Decision, ENTRY_TOO_LARGE, type Move, type RunSetup } from "./plan.ts";
-import type { Graph, Node } from "./step-graph.ts";
+import type { Graph } from "./step-graph.ts";
 import {
   aroundOf,
   eachOf,
@@ -30,7 +31,8 @@ import {
   workIn,
 } from "./step-instances.ts";
 import { pointAt } from "./step-points.ts";
-import { endOf, type Frame, forget, haveEnded, type StepStates, withEnd } from "./step-states.ts";
+import { type Body, endOf, type Frame, forget, haveEnded, type StepStates, withEnd } from "./step-states.ts";
+import { workerOf } from "./step-workers.ts";
 
 /** A decision that is being made. */
 export type Making = {
@@ -59,10 +61,15 @@ export function taskIdOf({ path }: Instance, attempt: number): string {
   return `${path}-${attempt}`;
 }
 
-/** Ends an instance with what it gave; `taskId` is the task that gave it. */
-export function complete(making: Making, instance: Instance, output: unknown, taskId?: string): void {
+/** Ends an instance with what it gave; `by` says for the record where that is from, where nothing else does. */
+export function complete(
+  making: Making,
+  instance: Instance,
+  output: unknown,
+  by: { taskId?: string; output?: unknown } = {},
+): void {
   const { path, node, index } = instance;
-  const said = { type: "step.completed", data: { step: path, ...(taskId !== undefined && { taskId }) } } as const;
+  const said = { type: "step.completed", data: { step: path, ...by } } as const;
   stopClock(making, instance);
   if (index === undefined) endStep(making, instance, { status: "completed", output }, said);
   else {
@@ -204,34 +211,31 @@ function callOffWithin(making: Making, instance: Instance, failed: readonly Inst
   for (const { instance: inner, body } of [...workIn(making.states, instance)]) {
     if (told.has(inner.path)) continue;
     const { path: step, node } = inner;
-    const attempt = typeof body === "number" ? Math.abs(body) : 0;
-    const taskId = taskIdOf(inner, attempt);
-    const timer = typeof body === "number" ? `${RETRY_TIMER}${step}` : `${GROUP_TIMER}${step}`;
-    const isTimed = typeof body === "number" ? body < 0 : body !== null && node.step.timeoutMs !== undefined;
-    const isOpen = typeof body === "number" && body > 0;
     // Nothing is on record of what has not been begun.
     if (body === 0 || body === -1) continue;
-    making.moves.push({ type: "callOff", taskId, timer });
-    if (isOpen) making.states = { ...making.states, open: making.states.open - 1 };
-    const agent = agentOf(node, body);
-    say(making, {
-      type: "step.cancelled",
-      data: {
-        step,
-        ...(agent !== undefined && { agent }),
-        ...(isOpen && { taskId }),
-        ...(isTimed && { timer }),
-      },
-    });
+    const at = atWorkOn(making, inner, body);
+    making.moves.push({ type: "callOff", ...at });
+    if (at.taskId !== undefined) making.states = { ...making.states, open: making.states.open - 1 };
+    const worker = typeof body === "number" ? workerOf(node.step) : {};
+    say(making, { type: "step.cancelled", data: { step, ...worker, ...at } });
   }
+}
+
+/** The task that is open for an instance, or the timer that is set for it. */
+function atWorkOn(making: Making, instance: Instance, body: Body | null): { taskId?: string; timer?: string } {
+  const { path, node } = instance;
+  if (typeof body !== "number") {
+    return body !== null && node.step.timeoutMs !== undefined ? { timer: `${GROUP_TIMER}${path}` } : {};
+  }
+  if (body < 0) return { timer: `${RETRY_TIMER}${path}` };
+  if (!isWaiting(node.step)) return { taskId: taskIdOf(instance, body) };
+  const { waits, timer } = withdraw(making.states.waits, path, node.step);
+  making.states = { ...making.states, waits };
+  return timer === undefined ? {} : { timer };
 }
 
 /** Nobody waits for the time of a group that has ended. */
 function stopClock(making: Making, { node, path, index }: Instance): void {
   if (!node.body || node.step.timeoutMs === undefined || (index === undefined && isMany(node))) return;
   making.moves.push({ type: "callOff", timer: `${GROUP_TIMER}${path}` });
-}
-
-function agentOf({ step }: Node, body: unknown): string | undefined {
-  return typeof body === "number" ? step.agent : undefined;
 }

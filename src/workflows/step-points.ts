@@ -3,7 +3,7 @@ import type { LoopScope, StepEnd } from "./expressions.ts";
 import type { RunSetup } from "./plan.ts";
 import type { Graph, Node } from "./step-graph.ts";
 import { eachOf, frameAround, frameOf, type Instance, loopOf, wholeOf } from "./step-instances.ts";
-import type { NamedStep, StepAt } from "./step-scope.ts";
+import type { InputForm, NamedStep, StepAt } from "./step-scope.ts";
 import { type EachState, endOf, type StepStates } from "./step-states.ts";
 
 type Point = { readonly setup: RunSetup; readonly graph: Graph; readonly states: StepStates };
@@ -17,7 +17,7 @@ export function pointAt(point: Point, instance: Instance): StepAt {
     setup: point.setup,
     endOf: (named) => endAt(point, instance, named),
     loop: loopAt(point, instance),
-    given: () => givenTo(point, instance),
+    given: (form) => givenTo(point, instance, form),
   };
 }
 
@@ -63,8 +63,8 @@ function itemsOf(point: Point, whole: Instance): readonly unknown[] {
 }
 
 /** What an instance has beside the steps it comes after: the item, what its group was given, or the request. */
-function givenTo(point: Point, instance: Instance): unknown {
+function givenTo(point: Point, instance: Instance, form: InputForm): unknown {
   const { node, index, within } = instance;
   if (index !== undefined && node.step.forEach !== undefined) return itemsOf(point, wholeOf(instance))[index];
-  return within ? within.node.scope.inputOf(pointAt(point, within)) : point.setup.request.input;
+  return within ? within.node.scope.inputOf(pointAt(point, within), form) : point.setup.request.input;
 }

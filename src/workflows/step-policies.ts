@@ -10,16 +10,17 @@ import { retryPolicyOf } from "./retry-policy.ts";
 type Policies = Pick<StepDefinition, "output" | "retry" | "timeoutMs"> & { compensate?: CompensationDefinition };
 type PolicyDraft = Partial<Pick<StepDraft, keyof Policies>>;
 
-/** The policies of a step that stands at `place`, in their final form. */
+/** The policies of a step that stands at `place`, in their final form; `undoing` are the defaults of what undoes it. */
 export function policiesOf(
   { output, retry: ownRetry, timeoutMs: ownTimeoutMs, compensate }: PolicyDraft,
   defaults: DefaultsDraft | undefined,
   place: Place,
+  undoing = defaults,
 ): { parts: Policies; problems: Problem[] } {
   const { retry, problems: retryProblems } = retryPolicyOf(ownRetry, defaults?.retry, placeAt(place, "retry"));
   const schemaProblems = problemsOfSchema(output, placeAt(place, "output"));
   const timeoutMs = ownTimeoutMs ?? defaults?.timeoutMs;
-  const undo = compensate && policiesOf(policiesIn(compensate), defaults, placeAt(place, "compensate"));
+  const undo = compensate && policiesOf(policiesIn(compensate), undoing, placeAt(place, "compensate"));
   const parts = {
     // As for a workflow's input, what is not spoken of may be there.
     ...(output === undefined || schemaProblems.length > 0 ? {} : { output: toJsonSchema(output, { closed: false }) }),
@@ -36,6 +37,6 @@ function policiesIn({ retry, timeoutMs }: CompensationDraft): PolicyDraft {
   return { retry, timeoutMs };
 }
 
-function saidBy({ agent, input }: CompensationDraft) {
-  return { agent, ...(input === undefined ? {} : { input }) };
+function saidBy({ agent = "", tool, input }: CompensationDraft) {
+  return { ...(tool === undefined ? { agent } : { tool }), ...(input === undefined ? {} : { input }) };
 }

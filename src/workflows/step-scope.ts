@@ -1,10 +1,12 @@
 /** What one step of a deterministic workflow is given and depends on, and whose ends that takes. */
-import { defaultChainInput, type PreviousStep, previousInScope } from "./chain-input.ts";
+import { defaultChainInput, defaultValueInput, type PreviousStep, previousInScope } from "./chain-input.ts";
+import { compileWords } from "./check-step-kinds.ts";
 import { type Compensation, compensationWith } from "./compensations.ts";
 import { type Condition, compileCondition, compileList, holds, itemsOf } from "./conditions.ts";
 import type { DebtScope } from "./debt.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { Expression, ExpressionScope, LoopScope, StepEnd } from "./expressions.ts";
+import { isWaiting } from "./outside-waits.ts";
 import type { RunSetup } from "./plan.ts";
 import type { StepsBefore } from "./step-order.ts";
 import { contextsOf, type Surroundings } from "./step-surroundings.ts";
@@ -18,13 +20,18 @@ export type StepAt = {
   setup: RunSetup;
   endOf: (step: NamedStep) => StepEnd;
   loop: LoopScope;
-  /** What the first steps beside it are given where they do not say. */
-  given: () => unknown;
+  /** What the first steps beside it are given where they do not say, for one that takes it as `form`. */
+  given: (form: InputForm) => unknown;
 };
 
+/** A model reads text; a tool and another workflow take values. */
+export type InputForm = "words" | "values";
+
 export type StepScope = {
-  /** Makes its input; throws `template_failed` where it cannot. */
-  inputOf(at: StepAt): unknown;
+  /** Makes its input, of a group for a step in it that takes `form`; throws `template_failed` where it cannot. */
+  inputOf(at: StepAt, form?: InputForm): unknown;
+  /** Fills in what an approval or a wait says; throws `template_failed` where it cannot. */
+  wordsOf(at: StepAt): { readonly [word: string]: unknown };
   /** Whether its condition holds; throws `condition_failed` where that cannot be told. */
   mayRun(at: StepAt): boolean;
   /** The list it is done for; throws `bad_list` where there is none. */
@@ -41,6 +48,8 @@ export type Undo = Compensation & {
   /** What has to be kept of an instance that gave `output`, while what it speaks of is known. */
   scopeOf(at: StepAt, output: unknown): DebtScope;
 };
+
+type Words = { readonly [word: string]: unknown };
 
 /** What an expression takes. */
 type Used = { named: readonly NamedStep[]; usesPrevious: boolean };
@@ -70,24 +79,31 @@ export function compileStepScope(step: StepDefinition, { workflow, path, direct,
   const list = forEach === undefined ? undefined : compiled(compileList, forEach, "forEach", contexts.once);
   const until = repeat && compiled(compileCondition, repeat.until, "repeat.until", contexts.until);
   const undoing = compileUndo();
+  const texts = compileWords(step, { path, ...contexts.each });
+  const words = texts && withUse(texts);
+  const ownForm: InputForm = step.kind === "tool" || step.kind === "workflow" ? "values" : "words";
+  const hasDefaultInput = forEach === undefined && !isWaiting(step);
   const before: Used = { named: direct.map((id) => ({ id, up: 0 })), usesPrevious: false };
 
   return {
-    inputOf(at) {
+    inputOf(at, form = ownForm) {
       if (template) return evaluateTemplate(template.template, scopeOf(template, at));
       // An item is all there is to say about it.
-      if (forEach !== undefined) return at.given();
-      return defaultChainInput(at.given(), [...endsOf(at), ...iterationBefore(at)]);
+      if (forEach !== undefined) return at.given(form);
+      const last = iterationBefore(at);
+      if (form === "words") return defaultChainInput(at.given(form), [...endsOf(at), ...last]);
+      return defaultValueInput(at.given(form), last.length > 0 ? last : endsOf(at));
     },
+    wordsOf: (at) => (words ? (evaluateTemplate(words.template, scopeOf(words, at)) as object as Words) : {}),
     mayRun: (at) => !condition || holds(condition.condition, scopeOf(condition, at)),
     itemsOf: (at) => (list ? itemsOf(list.condition, scopeOf(list, at)) : []),
     isEnough: (at) => !until || holds(until.condition, scopeOf(until, at)),
     undo: undoing?.undo,
-    uses: usesOf([template ?? (forEach === undefined ? before : undefined), condition, list, until, undoing]),
+    uses: usesOf([template ?? (hasDefaultInput ? before : undefined), condition, list, until, undoing, words]),
   };
 
   function compileUndo(): (Used & { undo: Undo }) | undefined {
-    const compensate = step.kind === "agent" ? step.compensate : undefined;
+    const { compensate } = step;
     if (!compensate) return undefined;
     const source = compensate.input;
     const made =
@@ -95,7 +111,7 @@ export function compileStepScope(step: StepDefinition, { workflow, path, direct,
         ? undefined
         : compileTemplate(source, { path: `${path}.compensate.input`, ...contexts.undo });
     const used = made ? usedIn(expressionsIn(made), contexts.undo.steps) : { named: [], usesPrevious: false };
-    const compensation = compensationWith(workflow, made);
+    const compensation = compensationWith(workflow, made, compensate.tool === undefined ? "words" : "values");
     const undo: Undo = {
       ...compensation,
       scopeOf: (at, output) => compensation.keep({ ...scopeOf(used, at), output }),

@@ -2,6 +2,7 @@
 import type { ErrorRecord } from "../errors.ts";
 import { type ChunkedList, filledList, itemAt, withItems } from "./chunked-list.ts";
 import type { StepEnd } from "./expressions.ts";
+import { NO_WAITS, type OutsideWaits } from "./outside-waits.ts";
 import type { Node } from "./step-graph.ts";
 import { NO_LINE, type WaitingLine } from "./waiting-line.ts";
 
@@ -56,11 +57,13 @@ export type StepStates = {
   readonly due: WaitingLine;
   /** What waits for one of the open tasks to end; by path. */
   readonly line: WaitingLine;
+  /** What waits for something from outside. */
+  readonly waits: OutsideWaits;
 };
 
-/** Where the steps are before the first has begun. */
-export function beforeAll(steps: number): StepStates {
-  return { root: notBegun(steps), open: 0, due: NO_LINE, line: NO_LINE };
+/** Where the steps are before the first has begun; `kept` are signals that came before. */
+export function beforeAll(steps: number, kept: OutsideWaits["kept"]): StepStates {
+  return { root: notBegun(steps), open: 0, due: NO_LINE, line: NO_LINE, waits: { ...NO_WAITS, kept } };
 }
 
 /** A frame of which no step has begun. */

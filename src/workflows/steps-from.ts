@@ -2,6 +2,7 @@
 import { type Place, placeAt, problemAt } from "../actors/schema-problems.ts";
 import type { Problem } from "../errors.ts";
 import { checkShape } from "./check-shape.ts";
+import { workOf } from "./check-step-kinds.ts";
 import { checkSteps, type StepList } from "./check-steps.ts";
 import type { StepDefinition } from "./definition.ts";
 import type { DefaultsDraft, StepDraft } from "./definition-schema.ts";
@@ -77,20 +78,26 @@ function repeated({ until = "", max = 1 }: NonNullable<StepDraft["repeat"]>): { 
   return { until, max };
 }
 
+/** A group is no task: what is tried again, or undone, are the tasks in it. What waits is tried once, for as long as it takes. */
+function policiesFor(draft: StepDraft, defaults: DefaultsDraft | undefined, place: Place) {
+  if (draft.steps) return policiesOf({ timeoutMs: draft.timeoutMs }, undefined, place);
+  if (!draft.approval && !draft.wait) return policiesOf(draft, defaults, place);
+  const { output, compensate } = draft;
+  return policiesOf({ output, compensate }, undefined, place, defaults);
+}
+
 /** What says no more than the default is left out, so that it makes no other hash. The steps of a group come later. */
 function toStep(
   draft: StepDraft,
   defaults: DefaultsDraft | undefined,
   place: Place,
 ): { step: StepDefinition; problems: Problem[] } {
-  const { id, agent = "", steps, after = [], when, needs, onError, input, forEach, concurrency, repeat } = draft;
-  // A group is no task: what is tried again, or undone, are the tasks in it.
-  const { parts, problems } = steps
-    ? policiesOf({ timeoutMs: draft.timeoutMs }, undefined, place)
-    : policiesOf(draft, defaults, place);
+  const { id, after = [], when, needs, onError, input, forEach, concurrency, repeat } = draft;
+  const { parts, problems } = policiesFor(draft, defaults, place);
   const { compensate, ...policies } = parts;
+  const work = workOf(draft);
   const step: StepDefinition = {
-    ...(steps ? { kind: "group", steps: [] } : { kind: "agent", agent, ...(compensate && { compensate }) }),
+    ...(work.kind === "group" ? work : { ...work, ...(compensate && { compensate }) }),
     id,
     after: typeof after === "string" ? [after] : [...new Set(after)],
     ...(when === undefined ? {} : { when }),

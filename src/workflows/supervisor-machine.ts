@@ -38,12 +38,24 @@ export type SupervisorContext = {
   readonly timers: { readonly [id: string]: string };
   /** What has to be undone when the run fails, in the order in which it completed. */
   readonly debts: readonly Debt[];
+  /** The newest signal taken, by its place in the stream, and how many there were. */
+  readonly signals: { readonly seq: number; readonly count: number };
+  /** Signals that came before the start, or while tasks of a run that fails are called off. */
+  readonly early: readonly SignalFact[];
   readonly end?: End;
   /** How far the run is undone. */
   readonly unwound?: UnwindingState;
   /** The outputs of steps that are taken over of another run; gone once it has begun. */
   readonly reused?: RunSetup["reused"] | undefined;
 };
+
+type SignalFact = Fact & { type: "signal.received" };
+
+/**
+ * Named signals one run takes. Each is an entry of its journal, and those nobody waits for yet are remembered; a run that is
+ * sent more is sent them by mistake.
+ */
+export const MAX_SIGNALS = 1_000;
 
 /** Names for what the host does; the machine itself never runs them. */
 const performedByHost = <Input>() =>
@@ -93,27 +105,41 @@ export const supervisorMachine = setup({
       enqueue.emit({ type: "timer.set", data: { id: START_TIMER, dueAt } });
       enqueue.spawnChild("timer", { id: timerChild(START_TIMER), input: { id: START_TIMER, dueAt } });
     }),
-    begin: enqueueActions(({ context, enqueue }) => {
-      const deadline = deadlineOf(context.setup);
-      const { reused, setup } = context;
-      const { state, moves } = context.plan.begin(reused ? { ...setup, reused } : setup);
+    begin: enqueueActions(({ context: { early, reused, ...context }, event, enqueue }) => {
+      const { setup, plan } = context;
+      const deadline = deadlineOf(setup);
       if (reused) enqueue.assign({ reused: undefined });
       const timeout: Move[] = deadline ? [{ type: "timer", id: TIMEOUT_TIMER, dueAt: deadline }] : [];
-      perform({ ...context, state, timers: {} }, [...timeout, ...moves], enqueue);
+      const at = event.type === "timer.fired" ? event.at : setup.acceptedAt;
+      let { state, moves } = plan.begin(reused ? { ...setup, reused } : setup, at);
+      for (const fact of early) {
+        const next = plan.proceed(setup, state, fact, undefined);
+        state = next.state;
+        moves = [...moves, ...next.moves];
+      }
+      perform({ ...context, early: [], state, timers: {} }, [...timeout, ...moves], enqueue);
     }),
     proceed: enqueueActions(({ context, event, enqueue }) => {
       if (event.type === "run.cancelling" || event.type === "run.exceeded") return;
       const settled = closed(context, event);
       // Also a timer that has fired: what is done with is not remembered.
-      enqueue.stopChild(event.type === "timer.fired" ? timerChild(event.data.id) : event.data.taskId);
-      const open = event.type === "timer.fired" ? undefined : context.open[event.data.taskId];
+      if (event.type === "timer.fired") enqueue.stopChild(timerChild(event.data.id));
+      else if (event.type !== "signal.received") enqueue.stopChild(event.data.taskId);
+      const open = "taskId" in event.data ? context.open[event.data.taskId] : undefined;
       const { state, moves } = context.plan.proceed(context.setup, context.state, event, open);
       perform({ ...settled, state }, moves, enqueue);
+    }),
+    /** Keeps a signal that came before what may wait for it has begun. */
+    keepSignal: enqueueActions(({ context, event, enqueue }) => {
+      assertEvent(event, "signal.received");
+      enqueue.assign({ ...closed(context, event), early: [...context.early, event] });
     }),
     /** Takes note of a task that ended after it was called off. */
     close: enqueueActions(({ context, event, enqueue }) => {
       const late = completedLate(context, event);
-      for (const { step, taskId } of late) enqueue.emit({ type: "step.completed", data: { step, taskId } });
+      for (const { step, taskId } of late) {
+        enqueue.emit({ type: "step.completed", data: { step, ...(taskId !== undefined && { taskId }) } });
+      }
       enqueue.assign({ ...closed(context, event), ...(late.length > 0 && { debts: [...context.debts, ...late] }) });
     }),
     timeOut: enqueueActions(({ context, enqueue }) => {
@@ -136,14 +162,17 @@ export const supervisorMachine = setup({
       const { at = context.setup.acceptedAt } = event as Partial<Fact>;
       waitForTasks(context, later(at, CANCEL_GRACE_MS), enqueue);
     }),
-    unwind: enqueueActions(({ context, enqueue }) => {
+    unwind: enqueueActions(({ context, event, enqueue }) => {
+      const { at = context.setup.acceptedAt } = event as Partial<Fact>;
+      const begun = context.unwinding.begin(unwindingOf(context), at, context.early);
       // Tasks that did not stop in time are nobody's any more.
-      unwound({ ...context, open: {}, timers: {} }, context.unwinding.begin(unwindingOf(context)), enqueue);
+      unwound({ ...context, early: [], open: {}, timers: {} }, begun, enqueue);
     }),
     unwindOn: enqueueActions(({ context, event, enqueue }) => {
       if (event.type === "run.cancelling" || event.type === "run.exceeded" || !context.unwound) return;
-      const open = event.type === "timer.fired" ? undefined : context.open[event.data.taskId];
-      enqueue.stopChild(event.type === "timer.fired" ? timerChild(event.data.id) : event.data.taskId);
+      const open = "taskId" in event.data ? context.open[event.data.taskId] : undefined;
+      if (event.type === "timer.fired") enqueue.stopChild(timerChild(event.data.id));
+      else if (event.type !== "signal.received") enqueue.stopChild(event.data.taskId);
       const run = unwindingOf(context);
       unwound(closed(context, event), context.unwinding.proceed(run, context.unwound, event, open), enqueue);
     }),
@@ -169,7 +198,15 @@ export const supervisorMachine = setup({
   },
 }).createMachine({
   id: "supervisor",
-  context: ({ input }) => ({ ...input, state: undefined, open: {}, timers: {}, debts: [] }),
+  context: ({ input }) => ({
+    ...input,
+    state: undefined,
+    open: {},
+    timers: {},
+    signals: { seq: 0, count: 0 },
+    early: [],
+    debts: [],
+  }),
   initial: "accepted",
   states: {
     accepted: {
@@ -183,6 +220,7 @@ export const supervisorMachine = setup({
       entry: "setStartTimer",
       on: {
         "timer.fired": { guard: "isStart", target: "running" },
+        "signal.received": { actions: "keepSignal" },
         "run.cancelling": { target: "cancelling", actions: "cancel" },
         "run.exceeded": "abandoning",
       },
@@ -201,6 +239,7 @@ export const supervisorMachine = setup({
           { guard: "isTimeout", actions: "timeOut" },
           { guard: "concernsSetTimer", actions: "proceed" },
         ],
+        "signal.received": { actions: "proceed" },
         "run.cancelling": [
           { guard: "isForced", target: "abandoning" },
           { target: "cancelling", actions: "cancel" },
@@ -215,6 +254,7 @@ export const supervisorMachine = setup({
         "task.settled": { guard: "concernsOpenTask", actions: "close" },
         "agent.handoff": { guard: "concernsOpenTask", actions: "close" },
         "timer.fired": { guard: "isCancelTimer", target: "unwinding" },
+        "signal.received": { actions: "keepSignal" },
         "run.cancelling": { guard: "isForced", target: "abandoning" },
         "run.exceeded": "abandoning",
       },
@@ -246,6 +286,7 @@ export const supervisorMachine = setup({
         "task.settled": { guard: "concernsOpenTask", actions: "unwindOn" },
         "agent.handoff": { guard: "concernsOpenTask", actions: "unwindOn" },
         "timer.fired": { guard: "concernsSetTimer", actions: "unwindOn" },
+        "signal.received": { actions: "unwindOn" },
         "run.cancelling": { guard: "isForced", target: "abandoning" },
         "run.exceeded": "abandoning",
       },
@@ -272,7 +313,12 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
     return { ...context, timers };
   }
   if (fact.type === "run.cancelling" || fact.type === "run.exceeded") return context;
-  const { [fact.data.taskId]: _settled, ...open } = context.open;
+  if (fact.type === "signal.received") {
+    return { ...context, signals: { seq: fact.data.seq, count: context.signals.count + 1 } };
+  }
+  // A rest of hundreds of open tasks is five times as slow.
+  const open = { ...context.open };
+  delete open[fact.data.taskId];
   return { ...context, open };
 }
 
@@ -312,9 +358,10 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
     switch (move.type) {
       case "ask": {
         const { task, step } = move.open;
-        const { taskId, agent, attempt } = task;
+        const { taskId, agent, attempt, kind, childId } = task;
         open[taskId] = move.open;
-        enqueue.emit({ type: "task.sent", data: { taskId, agent, ...(step && { step }), attempt, delivery: 1 } });
+        const whose = { agent, ...(kind && { kind }), ...(childId && { childId }) };
+        enqueue.emit({ type: "task.sent", data: { taskId, ...whose, ...(step && { step }), attempt, delivery: 1 } });
         enqueue.spawnChild("askAgent", { id: taskId, input: move.open });
         break;
       }
@@ -331,12 +378,18 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
           delete open[taskId];
           enqueue.stopChild(taskId);
         }
-        if (Object.hasOwn(timers, timer)) {
+        if (timer !== undefined && Object.hasOwn(timers, timer)) {
           delete timers[timer];
           enqueue.stopChild(timerChild(timer));
         }
         break;
       }
+      case "clear":
+        if (!Object.hasOwn(timers, move.id)) break;
+        delete timers[move.id];
+        enqueue.emit({ type: "timer.cleared", data: { id: move.id } });
+        enqueue.stopChild(timerChild(move.id));
+        break;
       case "say":
         enqueue.emit(move.event);
         break;
@@ -353,5 +406,6 @@ function perform(context: SupervisorContext, moves: readonly Move[], enqueue: En
   }
   // A run may owe thousands.
   const debts = owed.length === 0 ? context.debts : [...context.debts, ...owed];
-  enqueue.assign({ state: context.state, open, timers, debts, ...(end && { end }) });
+  const { state, signals, early } = context;
+  enqueue.assign({ state, signals, early, open, timers, debts, ...(end && { end }) });
 }

@@ -119,18 +119,21 @@ function follow(start: Pick<Decided, "snapshot" | "decisions">, events: readonly
 }
 
 /** A supervisor as plain data; what it began with and its definition are kept elsewhere. */
-export type SavedSupervisor = Pick<SupervisorContext, "state" | "open" | "timers" | "debts" | "end" | "unwound"> & {
+export type SavedSupervisor = Pick<
+  SupervisorContext,
+  "state" | "open" | "timers" | "signals" | "early" | "debts" | "end" | "unwound"
+> & {
   form: typeof SAVED_FORM;
   value: string;
 };
 
 /** Raise it when the states of the chart or what a plan remembers change: a saved state of another form is not taken up. */
-const SAVED_FORM = 3;
+const SAVED_FORM = 4;
 
 /** A supervisor that has not ended, to be stored. */
 export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
-  const { state, open, timers, debts, end, unwound } = context;
-  const saved = { form: SAVED_FORM, value: String(value), state, open, timers, debts } as const;
+  const { state, open, timers, signals, early, debts, end, unwound } = context;
+  const saved = { form: SAVED_FORM, value: String(value), state, open, timers, signals, early, debts } as const;
   return { ...saved, ...(end && { end }), ...(unwound && { unwound }) };
 }
 
@@ -174,6 +177,8 @@ function isFact(event: RunEvent): event is RunEvent & Fact {
     case "run.cancelling":
     case "run.exceeded":
       return true;
+    case "signal.received":
+      return event.data.kind === "signal";
     default:
       return false;
   }
@@ -197,6 +202,11 @@ function isDecision(event: RunEvent): boolean {
     case "compensation.failed":
     case "compensation.abandoned":
     case "run.failing":
+    case "timer.cleared":
+    case "approval.requested":
+    case "approval.resolved":
+    case "wait.begun":
+    case "signal.refused":
     case "run.completed":
     case "run.failed":
     case "run.cancelled":
@@ -207,8 +217,9 @@ function isDecision(event: RunEvent): boolean {
 }
 
 function fingerprint(decision: Decision | RunEvent): string {
-  const data = decision.data as { step?: string; taskId?: string; id?: string };
-  return [decision.type, data.step, data.taskId, data.id].filter((part) => part !== undefined).join(" ");
+  const data = decision.data as { step?: string; taskId?: string; id?: string; seq?: number; choice?: string };
+  const { step, taskId, id, seq, choice } = data;
+  return [decision.type, step, taskId, id, seq, choice].filter((part) => part !== undefined).join(" ");
 }
 
 type Scope = Parameters<typeof supervisorMachine.transition>[2];

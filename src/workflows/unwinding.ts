@@ -17,12 +17,14 @@ import { COMPENSATE, type Debt } from "./debt.ts";
 import type { CompensationDefinition, WorkflowDefinition } from "./definition.ts";
 import type { FailureInScope } from "./expressions.ts";
 import { type About, isOfOnFailure, onFailurePlan } from "./on-failure.ts";
+import type { KeptSignal } from "./outside-waits.ts";
 import { later, type Move, type OpenTask, type RunSetup } from "./plan.ts";
 import { isTriedAgain } from "./retry-policy.ts";
 import { graphOf } from "./step-graph.ts";
 import { instanceOf } from "./step-instances.ts";
 import type { Undo } from "./step-scope.ts";
 import type { StepStates } from "./step-states.ts";
+import { undoerOf } from "./step-workers.ts";
 
 /** Why a run ends without a result. */
 export type Cause =
@@ -40,6 +42,8 @@ export type UnwindingState = {
   readonly isOver?: true;
   /** Where the steps in `onFailure` are, once they have begun. */
   readonly after?: StepStates;
+  /** Signals that came before them. */
+  readonly early?: readonly SignalFact[];
 };
 
 export type Unwound = {
@@ -50,17 +54,28 @@ export type Unwound = {
 };
 
 /** A run that is being undone. */
-type Unwinding = { setup: RunSetup; debts: readonly Debt[]; cause: Cause };
+type Unwinding = {
+  setup: RunSetup;
+  debts: readonly Debt[];
+  cause: Cause;
+  /** Signals that no step of the run had asked for when it failed. */
+  kept: readonly KeptSignal[];
+};
+
+type SignalFact = Extract<About[0], { type: "signal.received" }>;
 
 export type UnwindingPlan = {
   /** Whether anything runs only because a run fails. */
   readonly hasOnFailure: boolean;
-  begin(run: Unwinding): Unwound;
+  /** `at` is when it begins, an ISO 8601 instant; `early` are signals that came since the run failed. */
+  begin(run: Unwinding, at: string, early: readonly SignalFact[]): Unwound;
   proceed(run: Unwinding, state: UnwindingState, ...about: About): Unwound;
 };
 
 /** A progress that is being made. */
 type Making = Unwinding & {
+  /** When what is decided on happened, ISO 8601. */
+  readonly at: string;
   state: UnwindingState;
   readonly moves: Move[];
   /** The next one has to be undone, or all are. */
@@ -79,17 +94,20 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   return {
     hasOnFailure: onFailure !== undefined,
 
-    begin(run) {
-      const state: UnwindingState = { left: run.debts.length, attempt: 1, failed: [] };
-      return made({ ...run, state, moves: [] }, (making) => {
+    begin(run, at, early) {
+      const kept = early.length > 0 && { early };
+      const state: UnwindingState = { left: run.debts.length, attempt: 1, failed: [], ...kept };
+      return made({ ...run, at, state, moves: [] }, (making) => {
         making.isDue = true;
       });
     },
 
     proceed(run, state, fact, open) {
-      return made({ ...run, state, moves: [] }, (making) => {
+      return made({ ...run, at: fact.at, state, moves: [] }, (making) => {
         const name = fact.type === "timer.fired" ? fact.data.id : (open?.step ?? "");
-        if (isOfOnFailure(name)) {
+        if (fact.type === "signal.received" && !state.after) {
+          making.state = { ...state, early: [...(state.early ?? []), fact] };
+        } else if (fact.type === "signal.received" || isOfOnFailure(name)) {
           if (state.after && onFailure)
             goOn(making, onFailure.proceed(run.setup, failureIn(endOf(making)), state.after, fact, open));
         } else if (fact.type === "timer.fired") ask(making);
@@ -101,7 +119,7 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
 
   function undoingOf({ step: path }: Debt): { compensate: CompensationDefinition; undo: Undo } {
     const { step, scope } = graph ? instanceOf(graph, path).node : {};
-    if (step?.kind !== "agent" || !step.compensate || !scope?.undo) {
+    if (!step?.compensate || !scope?.undo) {
       throw new Error(`${definition.name}: nothing undoes step ${JSON.stringify(path)}`);
     }
     return { compensate: step.compensate, undo: scope.undo };
@@ -123,8 +141,8 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
       finish(making);
       return;
     }
-    const { agent } = undoingOf(debt).compensate;
-    making.moves.push({ type: "say", event: { type: "compensation.started", data: { step: debt.step, agent } } });
+    const undoer = undoerOf(undoingOf(debt).compensate);
+    making.moves.push({ type: "say", event: { type: "compensation.started", data: { step: debt.step, ...undoer } } });
     ask(making);
   }
 
@@ -142,7 +160,8 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   }
 
   function openTask(debt: Debt, { taskId, attempt, input, setup }: Attempt): OpenTask {
-    const { agent, timeoutMs } = undoingOf(debt).compensate;
+    const { compensate } = undoingOf(debt);
+    const { timeoutMs } = compensate;
     const { sessionId } = setup.request;
     // U4
     const task: Task = {
@@ -151,7 +170,7 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
       runId: setup.runId,
       workflow: definition.name,
       definition: definition.hash,
-      agent,
+      ...undoerOf(compensate),
       attempt,
       delivery: 1,
       input,
@@ -208,8 +227,19 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   // U3
   function finish(making: Making): void {
     const end = endOf(making);
-    if (end.type === "cancel" || !onFailure) making.end = end;
-    else goOn(making, onFailure.begin(making.setup, failureIn(end)));
+    if (end.type === "cancel" || !onFailure) {
+      making.end = end;
+      return;
+    }
+    const { early = [], ...state } = making.state;
+    making.state = state;
+    const failure = failureIn(end);
+    goOn(making, onFailure.begin({ ...making.setup, kept: making.kept }, failure, making.at));
+    for (const fact of early) {
+      const { after } = making.state;
+      if (making.end || !after) return;
+      goOn(making, onFailure.proceed(making.setup, failure, after, fact, undefined));
+    }
   }
 
   function goOn(making: Making, { state, moves, isOver }: { state: StepStates; moves: Move[]; isOver: boolean }): void {

@@ -7,6 +7,8 @@ import type { WorkflowDefinition } from "./definition.ts";
 /** Where a workflow stands and what its agents' names mean. */
 export type WorkflowSources = Partial<Place> & {
   agents: ReadonlyMap<string, Agent>;
+  /** Names of the tools that steps can run beside those of `agents`. @default none */
+  tools?: Iterable<string>;
   /** Whether agents that are not among `agents` may turn up later; a handoff workflow needs them now. @default false */
   open?: boolean;
 };
@@ -27,5 +29,24 @@ export function unknownAgent(name: string, { agents, open = false }: WorkflowSou
   if (agents.has(name) || open) return [];
   const known = [...agents.keys()];
   const expected = known.length === 0 ? "an agent's name, of which there are none" : `an agent's name: ${oneOf(known)}`;
+  return [problemAt(placeAt(place), expected, showValue(name))];
+}
+
+/** A problem when no agent has a tool of this name and there is none beside them, and there has to be one now. */
+export function unknownTool(
+  name: string,
+  { agents, tools = [], open = false }: WorkflowSources,
+  place: Place,
+): Problem[] {
+  if (open) return [];
+  const beside = [...tools];
+  const theirs = [...agents.values()].flatMap((agent) => agent.tools);
+  const meant = new Set(theirs.filter((tool) => tool.name === name));
+  if (!beside.includes(name) && meant.size > 1) {
+    return [problemAt(placeAt(place), "one tool of this name", `${meant.size} different ones of several agents`)];
+  }
+  const known = [...new Set([...beside, ...theirs.map((tool) => tool.name)])];
+  if (known.includes(name)) return [];
+  const expected = known.length === 0 ? "a tool's name, of which there are none" : `a tool's name: ${oneOf(known)}`;
   return [problemAt(placeAt(place), expected, showValue(name))];
 }

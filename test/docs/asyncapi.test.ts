@@ -47,6 +47,11 @@ const EVENT_TYPES: { [Type in RunEventType]: true } = {
   "agent.handoff": true,
   "timer.set": true,
   "timer.fired": true,
+  "timer.cleared": true,
+  "approval.requested": true,
+  "approval.resolved": true,
+  "wait.begun": true,
+  "signal.refused": true,
   "signal.received": true,
 };
 

@@ -53,6 +53,7 @@ export async function recordMessages(): Promise<RecordedMessage[]> {
     // Before anybody writes down what is in mailboxes: it is no task.
     nc.publish("troupe.agents.researcher", JSON.stringify({ v: 1, runId: "order-7", taskId: "facts-1" }));
     await runEveryKind(client, nc, recorder);
+    await runStepsOfAllKinds(client, nc, recorder);
     await askTheApi(client, nc, recorder);
     await askAboutTheDead(client, nc, recorder);
     await start("second");
@@ -75,6 +76,7 @@ function openRecorder(nc: NatsConnection) {
     "requests",
     "runs",
     "tasks",
+    "tools",
     "signals",
     "events",
     "exported",
@@ -165,6 +167,29 @@ async function runEveryKind(client: Client, nc: NatsConnection, recorder: Record
   await until("the slow task is at work", async () => (await client.get(slow.runId)).current.length > 0);
   await client.cancel(slow.runId, { reason: "changed my mind", by: "me" });
   await client.result(slow.runId).catch(() => {});
+}
+
+/** A run that runs a tool, asks another run, a person and for a signal, and one that is refused. */
+async function runStepsOfAllKinds(client: Client, nc: NatsConnection, recorder: Recorder) {
+  const { runId } = await client.start("kinds", { number: "INV-1" });
+  const ask = async (endpoint: string, body: object) => {
+    const answer = await nc.request(`troupe.api.${endpoint}`, JSON.stringify(body), { timeout: 5_000 });
+    recorder.note({ channel: "apiAnswers" }, answer);
+  };
+  const waitsAt = (step: string) =>
+    until(`it waits at ${step}`, async () => (await client.get(runId)).current.some((work) => work.step === step));
+  await waitsAt("ok");
+  await ask("runs.get", { runId });
+  await ask("approvals.list", { limit: 10 });
+  await ask("runs.signal", { runId, name: "approval", payload: { choice: "perhaps" } });
+  await ask("runs.signal", { runId, name: "approval", payload: { choice: "approve", by: "ada", comment: "fine" } });
+  await waitsAt("paid");
+  // Past the API, which would not let it through.
+  const stray = { v: 1, kind: "signal", id: "stray", name: "lost", at: new Date().toISOString() };
+  await nc.jetstream().publish(`troupe.signals.${runId}`, JSON.stringify(stray));
+  await client.signal(runId, "paid", { amount: 3 });
+  await client.result(runId);
+  await ask("runs.get", { runId });
 }
 
 async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder) {
@@ -422,6 +447,21 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
       }),
       defineWorkflow({ name: "thoughtful", agents: ["thoughtful"] }),
       defineWorkflow({ name: "stranded", agents: ["stranded"] }),
+      defineWorkflow({
+        name: "kinds",
+        steps: [
+          { id: "find", tool: "lookup", input: { number: "{{ input.number }}" } },
+          { id: "write", workflow: "article", input: { topic: "tea" }, after: "find" },
+          {
+            id: "ok",
+            after: "write",
+            approval: { title: "Well?", prompt: "{{ steps.write.output }}", assignees: ["ada"], timeoutMs: 60_000 },
+          },
+          { id: "paid", after: "ok", wait: { signal: "paid", timeoutMs: 60_000 } },
+          { id: "moment", after: "paid", wait: { forMs: 20 } },
+          { id: "never", approval: { title: "?" }, when: "false" },
+        ],
+      }),
       defineWorkflow({ name: "slow", agents: ["slow"] }),
       defineWorkflow({ name: "abroad", agents: ["foreign"] }),
       defineWorkflow({ name: "support", entry: triage, agents: [triage, billing] }),

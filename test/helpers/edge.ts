@@ -68,6 +68,7 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         journals,
         taskJournals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
         workflows,
+        definitions,
         startable: async (workflow) => (workflow === ARTICLE.name ? {} : undefined),
         agents: () => [{ name: "writer", hosts: ["here"] }],
         schedules: openScheduleApi({ store, now: Date.now, isDeclared: () => false }),

@@ -76,8 +76,14 @@ test("a daemon that NATS denies one of its subjects names it, says little and sp
 const FILES = {
   "troupe.yaml": `
 providers: { scripted: { module: ./model.ts } }
+tools: { note: { module: ./note.ts } }
 agents: { echo: { instructions: Say it again., model: test, provider: scripted } }
 workflows: { single: { agents: [echo] } }
+`,
+  "note.ts": `
+import { defineTool } from "troupe";
+import { z } from "${import.meta.resolve("zod")}";
+export const note = defineTool({ name: "note", description: "Notes.", parameters: z.object({}), execute: () => 1 });
 `,
   "model.ts": `
 import { rulesModel, say } from "troupe/testing";

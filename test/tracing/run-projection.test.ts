@@ -196,3 +196,74 @@ test("skipped steps have no spans, but are counted where the run ends, also over
   on.restore(begun, JSON.parse(JSON.stringify(saved)));
   expect(on.fold(rest).at(-1)?.attributes).toEqual(whole.at(-1)?.attributes);
 });
+
+test("steps that are no agent's are spans of their own, for as long as they wait or work", () => {
+  const journal = newJournal("r1");
+  const tool = { taskId: "load-1", agent: "load", kind: "tool", step: "load", attempt: 1, delivery: 1 } as const;
+  const child = { ...tool, taskId: "sub-1", agent: "report", kind: "workflow", step: "sub", childId: "c1" } as const;
+  const spans = foldAll(journal, [
+    journal.entry(
+      0,
+      accepted(journal.trace),
+      { type: "task.sent", data: tool },
+      { type: "task.sent", data: child },
+      { type: "approval.requested", data: { step: "ok", title: "?", choices: ["approve"] } },
+      { type: "wait.begun", data: { step: "paid", signal: "paid" } },
+    ),
+    journal.entry(10, settled("load-1", "load")),
+    journal.entry(
+      20,
+      { type: "approval.resolved", data: { step: "ok", choice: "approve", by: "ada", seq: 3 } },
+      { type: "step.completed", data: { step: "ok", output: {} } },
+    ),
+    journal.entry(30, { type: "step.failed", data: { step: "paid", error: { code: "timeout", message: "late" } } }),
+    journal.entry(40, failed("sub-1", "report", "no_paper"), completed),
+  ]);
+  const [root, ...others] = spans;
+  expect(root?.name).toBe("run article");
+  expect(
+    others.map((span) => [span.name, span.spanContext().spanId, span.parentSpanContext?.spanId, ms(span.endTime)]),
+  ).toEqual([
+    ["step load", segmentSpanId("r1", "load-1", 1), rootSpanId("r1"), 10],
+    ["step ok", segmentSpanId("r1", "wait:ok", 1), rootSpanId("r1"), 20],
+    ["step paid", segmentSpanId("r1", "wait:paid", 1), rootSpanId("r1"), 30],
+    ["step sub", segmentSpanId("r1", "sub-1", 1), rootSpanId("r1"), 40],
+    ["invoke_workflow article", endSpanId("r1"), rootSpanId("r1"), 40],
+  ]);
+  const [load, ok, paid, sub] = others.map(({ attributes }) => attributes);
+  expect(load).toMatchObject({ "troupe.step.kind": "tool", "gen_ai.tool.name": "load", "troupe.task.id": "load-1" });
+  expect(load).not.toHaveProperty("gen_ai.agent.name");
+  expect(ok).toMatchObject({
+    "troupe.approval.choice": "approve",
+    "troupe.approval.by": "ada",
+    "troupe.step.id": "ok",
+  });
+  expect(ok).not.toHaveProperty("troupe.task.id");
+  expect(paid).toMatchObject({ "troupe.signal.name": "paid", "error.type": "timeout" });
+  expect(sub).toMatchObject({ "troupe.child.run.id": "c1", "error.type": "no_paper" });
+});
+
+test("a step that waits when the fold is saved goes on elsewhere as the same span", () => {
+  const journal = newJournal("r1");
+  const begun = journal.entry(0, accepted(journal.trace), {
+    type: "approval.requested",
+    data: { step: "ok", title: "?", choices: ["approve"] },
+  });
+  const end = journal.entry(
+    20,
+    { type: "approval.resolved", data: { step: "ok", choice: "approve", seq: 3 } },
+    { type: "step.completed", data: { step: "ok", output: {} } },
+    completed,
+  );
+  const make = () => new StructuralFold({ runId: journal.runId, workflow: "article", trace: journal.trace, resource });
+  const straight = make();
+  straight.fold(begun.events);
+  const [first] = begun.events;
+  const saved = straight.save();
+  if (first?.type !== "run.accepted" || !saved) throw new Error("expected something to go on from");
+  const elsewhere = make();
+  elsewhere.restore(first, JSON.parse(JSON.stringify(saved)));
+  const words = (spans: ReturnType<typeof foldAll>) =>
+    spans.map((span) => [span.name, span.attributes, span.startTime]);
+  expect(words([...elsewhere.fold(end.events)])).toEqual(words([...straight.fold(end.events)]));
+});

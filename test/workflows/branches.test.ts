@@ -7,8 +7,8 @@ import { expectWithin } from "../helpers/measured-bound.ts";
 import { type SupervisedRun, superviseRun } from "../helpers/supervised-run.ts";
 
 const graph = (...steps: StepOptions[]) => defineWorkflow({ name: "graph", steps });
-type Asked = Extract<StepOptions, { agent: unknown }>;
-const step = (id: string, more: Partial<Asked> = {}): Asked => ({ id, agent: "x", ...more });
+type More = Partial<Omit<StepOptions, "id" | "agent" | "tool" | "approval" | "wait" | "workflow" | "steps">>;
+const step = (id: string, more: More = {}): StepOptions => ({ id, agent: "x", ...more });
 
 function skipped(run: SupervisedRun): { [step: string]: string } {
   const events = run.journal.flat().flatMap((event) => (event.type === "step.skipped" ? [event.data] : []));
@@ -96,7 +96,7 @@ describe("a condition", () => {
 
 describe("needs", () => {
   /** `a` and `b`, side by side, before `join`. */
-  const joined = (needs: StepOptions["needs"], a: Partial<Asked>, b: Partial<Asked>) =>
+  const joined = (needs: StepOptions["needs"], a: More, b: More) =>
     superviseRun(graph(step("a", a), step("b", b), step("join", { after: ["a", "b"], ...(needs && { needs }) })));
   const off = { when: "false" };
   const lenient = { onError: "continue" };

@@ -30,7 +30,7 @@ describe("deterministic definitions", () => {
   it("the short form is a chain of steps named after their agents", () => {
     const { steps, version, kind } = deterministic({ agents: ["researcher", "writer", "writer", "editor"] });
     expect({ version, kind }).toEqual({ version: "1", kind: "deterministic" });
-    expect(steps.map(({ id, agent, after }) => ({ id, agent, after }))).toEqual([
+    expect(steps.map(({ id, after, ...step }) => ({ id, agent: step.kind === "agent" && step.agent, after }))).toEqual([
       { id: "researcher", agent: "researcher", after: [] },
       { id: "writer", agent: "writer", after: ["researcher"] },
       { id: "writer-2", agent: "writer", after: ["writer"] },
@@ -90,7 +90,7 @@ describe("deterministic definitions", () => {
     expect(complaints({ steps, timeoutMs: -1 })).toEqual([
       "workflows.article.timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got -1",
       "workflows.article.steps[0].retry.maxAttempts: expected a number of at least 1, got 0",
-      `workflows.article.steps[0].whence: expected one of the keys id, agent, steps, after, when, needs, onError, switch, input, output, retry, timeoutMs, compensate, forEach, concurrency, repeat, got "true"`,
+      `workflows.article.steps[0].whence: expected one of the keys id, agent, tool, approval, wait, workflow, steps, after, when, needs, onError, switch, input, output, retry, timeoutMs, compensate, forEach, concurrency, repeat, got "true"`,
       `workflows.article.steps[1].timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got "5s"`,
       `workflows.article.steps[0].agent: expected an agent's name: one of researcher, writer, editor, got "wirter"`,
       `workflows.article.steps[1].id: expected an id no other step has, got "a"`,
@@ -147,7 +147,8 @@ describe("branches in definitions", () => {
       ],
     });
     const isOneOf = `steps.pay.output in ["a", "b"]`;
-    expect(steps.map(({ retry: _retry, kind: _kind, agent: _agent, ...rest }) => rest)).toEqual([
+    const orders = steps.map((step) => ({ ...step, retry: undefined, kind: undefined, agent: undefined }));
+    expect(orders).toEqual([
       { id: "pay", after: [], onError: "undo" },
       { id: "y", after: ["pay"], when: `(!(${isOneOf})) && (input == 1)`, needs: "any" },
       { id: "x", after: ["pay"], when: isOneOf, onError: "continue" },
@@ -375,13 +376,13 @@ describe("groups in definitions", () => {
       at('[2].input: expected `output` only in `until` and `compensate`, got "output"'),
       at('[2].input: expected no reference to a step, for none comes before, got "steps.score"'),
       at("[3].steps: expected steps without a circle, got y → x → y"),
-      at("[3]: expected one of `agent`, `steps`, got agent and steps"),
+      at("[3]: expected one of `agent`, `tool`, `approval`, `wait`, `workflow`, `steps`, got agent and steps"),
       at("[4].forEach: expected an expression whose value is a list, got \"{'a': 1}\", which is map<string, int>"),
       at('[4].repeat.until: expected an expression that is true or false, got "1", which is int'),
       at(
         '[4].repeat: expected no `repeat` beside `forEach`: one of them around `steps` with the other, got {"until":"1","max":1}',
       ),
-      at("[4]: expected one of `agent`, `steps`, got none"),
+      at("[4]: expected one of `agent`, `tool`, `approval`, `wait`, `workflow`, `steps`, got none"),
     ]);
   });
 

@@ -31,7 +31,7 @@ export type Config = {
   workflows: ReadonlyMap<string, WorkflowDefinition>;
   /** Those of the section `schedules`; workflows have theirs. */
   schedules: readonly Schedule[];
-  /** Those of the file, by name; agents that come from elsewhere may name them. */
+  /** Those of the file, by name; steps, and agents that come from elsewhere, may name them. Agents may have others. */
   tools: ReadonlyMap<string, Tool>;
   /** The modules that tools are from, as written. */
   toolModules: readonly string[];
@@ -118,7 +118,12 @@ export async function checkConfig(
     mcpServers: Object.keys(parsed.data.mcpServers ?? {}),
     problems,
   });
-  const workflows = readWorkflows(parsed.data.workflows ?? {}, { file: fileName, agents: known, problems });
+  const workflows = readWorkflows(parsed.data.workflows ?? {}, {
+    file: fileName,
+    agents: known,
+    tools: Object.keys(parsed.data.tools ?? {}),
+    problems,
+  });
   const schedules = readSchedules(parsed.data.schedules ?? {}, { file: fileName, workflows, problems });
   problems.push(...problemsOfFile(daemon ?? {}, fileName, dir));
   const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName, prices }).catch(

@@ -52,7 +52,12 @@ export async function withWorkflowsDir<Config extends CheckedConfig>(config: Con
   const workflows = new Map(config.workflows);
   for (const { fileName: file, raw } of files) {
     const found: Problem[] = [];
-    const read = readWorkflows(raw.workflows, { file, agents: known, problems: found });
+    const read = readWorkflows(raw.workflows, {
+      file,
+      agents: known,
+      tools: [...config.tools.keys()],
+      problems: found,
+    });
     for (const [name, workflow] of read) {
       const path = `workflows.${name}`;
       if (workflows.has(name)) found.push(taken({ file, path }, "workflow", name));

@@ -36,7 +36,11 @@ export class ConflictError extends TroupeError {
       | "cannot_resume"
       | "schedule_declared"
       | "version_conflict"
-      | "not_stored",
+      | "not_stored"
+      | "not_waiting"
+      | "already_decided"
+      | "not_assigned"
+      | "too_many_signals",
     message: string,
     facts: { [fact: string]: unknown } = {},
   ) {

@@ -44,6 +44,8 @@ export type ApiOptions = {
   workflows: WorkflowApi;
   /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
   startable: RunApiParts["startable"];
+  /** The definitions this daemon has. */
+  definitions: RunApiParts["definitions"];
   agents(): readonly AgentListing[];
   schedules: ScheduleApi;
   /** Decides about runs that no daemon could continue. */
@@ -68,8 +70,9 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, startable, agents, schedules, logger, version } = options;
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const { taskJournals, parked, retries } = options;
-  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, startable, parked, retries });
+  const { taskJournals, parked, retries, definitions } = options;
+  const known = { startable, definitions };
+  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, ...known, parked, retries });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),
@@ -81,6 +84,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     "runs.resume": (request) => runs.resume(request),
     "runs.fail": (request) => runs.fail(request),
     "runs.signal": (request) => runs.signal(request),
+    "approvals.list": (request) => runs.approvals(request),
     "runs.journal": (request) => runs.journal(request),
     "runs.logs": (request) => runs.logs(request),
     "runs.metrics": (request) => runs.metrics(request),

@@ -19,10 +19,12 @@ import { type DeadLetterRecord, openDeadLetter } from "./dead-letter-record.ts";
 import { followRunLog } from "./follow-run-log.ts";
 import type { JournalPage } from "./journal-pages.ts";
 import { objectsOver } from "./objects-over.ts";
+import type { OpenApproval } from "./open-approvals.ts";
 import { readTranscript } from "./read-transcript.ts";
 import { followRun, type LiveEvent } from "./run-feed.ts";
 import { awaitRunEnd } from "./run-result.ts";
 import type { ScheduleListing } from "./schedule-api.ts";
+import type { SignalAnswer } from "./send-signal.ts";
 import { watchRun } from "./watch-run.ts";
 import { type WorkflowCalls, workflowCalls } from "./workflow-calls.ts";
 
@@ -151,8 +153,23 @@ export type Client = WorkflowCalls & {
   resume(runId: string): Promise<void>;
   /** Ends a parked run as failed, with the code `parked`. Throws what `resume` throws, but `cannot_resume`. */
   fail(runId: string, options?: { reason?: string }): Promise<void>;
-  /** Sends a run a named event. */
-  signal(runId: string, name: string, payload?: unknown): Promise<void>;
+  /**
+   * Sends a run a named signal; one that comes before its step begins is kept for it. `taken` is false where nobody drives the
+   * run at the moment: it is durable, and taken later.
+   *
+   * @throws UsageError `unknown_signal`, `invalid_payload` with the path; TroupeError `too_many_signals`, `run_finished`;
+   * NotFoundError `unknown_run`.
+   */
+  signal(runId: string, name: string, payload?: unknown): Promise<{ taken: boolean }>;
+  /**
+   * Decides an approval; the first decision counts.
+   *
+   * @throws TroupeError `already_decided`, `not_waiting`, `not_assigned`, `run_finished`; UsageError `invalid_payload` where
+   * there is no such choice.
+   */
+  approve(runId: string, decision?: DecideOptions): Promise<{ taken: boolean }>;
+  /** The approvals that wait for a decision, those of the oldest runs first, at most `limit` (default 100). */
+  approvals(query?: { workflow?: string; assignee?: string; limit?: number }): Promise<OpenApproval[]>;
   /** All events recorded so far, from number `from` (default 1) on. */
   journal(runId: string, from?: number): Promise<RunEvent[]>;
   /**
@@ -187,6 +204,16 @@ export type Client = WorkflowCalls & {
   drop(seq: number): Promise<void>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+};
+
+export type DecideOptions = {
+  /** @default "approve" */
+  choice?: string;
+  /** The step that asks. @default the only one that waits */
+  step?: string;
+  /** Who decides. */
+  by?: string;
+  comment?: string;
 };
 
 const DEFAULT_SERVER = "nats://127.0.0.1:4222";
@@ -272,9 +299,10 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     async fail(runId, options = {}) {
       await call("runs.fail", { runId, ...options });
     },
-    async signal(runId, name, payload) {
-      await call("runs.signal", { runId, name, payload });
-    },
+    signal,
+    approve: (runId, { choice = "approve", step, by, comment } = {}) =>
+      signal(runId, "approval", { choice, step, by, comment }),
+    approvals: async (query = {}) => (await call<{ approvals: OpenApproval[] }>("approvals.list", query)).approvals,
     journal,
     transcript: (runId) =>
       readTranscript({
@@ -330,6 +358,12 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
   function remember(runId: string) {
     started.add(runId);
     if (started.size > MAX_STARTED) started.delete(started.values().next().value as string);
+  }
+
+  /** The id makes it one signal however often it has to be asked. */
+  async function signal(runId: string, name: string, payload?: unknown): Promise<{ taken: boolean }> {
+    const { taken } = await call<SignalAnswer>("runs.signal", { runId, name, payload, id: nuid.next() });
+    return { taken };
   }
 
   async function get(runId: string): Promise<RunRecord> {

@@ -6,9 +6,12 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
 import type { TaskEntry } from "../../actors/task.ts";
+import type { Tool } from "../../actors/tool.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
-import type { RunEvent } from "../../workflows/run-events.ts";
+import { childRunIdOf } from "../../workflows/child-run-id.ts";
+import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
+import { isOver } from "../../workflows/run-status.ts";
 import type { ResolvedOptions } from "../config/options.ts";
 import { settleAftermath } from "../hosts/aftermath.ts";
 import { type AgentHost, startAgentHost } from "../hosts/agent-host.ts";
@@ -38,6 +41,8 @@ export type DaemonHostsOptions = {
   inboxPrefix: string;
   /** The agents hosted here. */
   agents: readonly Agent[];
+  /** The tools that steps can run here. */
+  tools: readonly Tool[];
   modelFor: ModelOf;
   mcp: McpTools;
   definitions: Definitions;
@@ -63,6 +68,8 @@ export type DaemonHosts = {
   readonly signals: Signals;
   /** Takes up what this host owned before, and says that it has started; once it is known which runs there are. */
   takePart(): void;
+  /** A run has come here that another one asked for. */
+  checkParent(runId: string, parentId: string): void;
   /** Says what a daemon that is gone left unsaid; without an incarnation, what any life of the host did. Never rejects. */
   settleAftermathOf(host: string, incarnation?: string): Promise<void>;
 };
@@ -72,7 +79,8 @@ const CLOSE_MS = 500;
 
 /** Starts the hosts. They know of each other's work at once, and of the broker's once they have caught up. */
 export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
-  const { options, bus, subjects, slot, incarnation, inboxPrefix, agents, definitions, tracing, metrics } = given;
+  const { options, bus, subjects, slot, incarnation, inboxPrefix, agents, tools, definitions, tracing, metrics } =
+    given;
   const { logger, started } = given;
   const { host } = slot;
   crashPoints.sendThrough(bus.nc);
@@ -103,6 +111,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     host,
     incarnation,
     agents: agentHost.hosted(),
+    tools: tools.map(({ name }) => name),
     workflows: definitions.offers(),
     ...(definitions.older().length > 0 && { older: definitions.older() }),
     load: { runs: runs.size(), tasks: agentHost.load().running },
@@ -114,6 +123,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     startAgentHost({
       ...common,
       agents,
+      tools,
       modelFor: given.modelFor,
       mcp: given.mcp,
       tracing,
@@ -155,10 +165,10 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       silenceMs: options.taskSilenceMs,
       cancelGraceMs: options.cancelGraceMs,
       known: (runId) => index.known(runId),
-      workersOf: (agent) =>
+      workersOf: (name, kind) =>
         presence
           .living()
-          .filter((beat) => beat.agents.includes(agent))
+          .filter((beat) => (kind === "tool" ? beat.tools : beat.agents).includes(name))
           .map((beat) => `${beat.host}/${beat.incarnation}`),
       exportMark: (gone) => exports.mark(gone),
       journalLimits,
@@ -180,12 +190,19 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       lookAroundMs,
       suspectAfterMs,
       unfinished: () => (index.caughtUp() && bus.connected() && given.mayTakeOver() ? index.unfinished() : []),
-      adopted: (runId) => signals.release(runId),
+      adopted(runId) {
+        signals.release(runId);
+        checkWaitedFor(runId);
+      },
       vanished: (runId) => index.forget(runId),
     }),
     (part) => part.stop(),
   );
-  const signals = started.add(followSignals({ ...common, deliver: deliverSignal }), (part) => part.stop(), CLOSE_MS);
+  const signals = started.add(
+    followSignals({ ...common, deliver: deliverSignal, isOver: isKnownToBeOver }),
+    (part) => part.stop(),
+    CLOSE_MS,
+  );
 
   presence.onChange(() => runs.serversChanged());
   presence.onGone((beat, reason) => {
@@ -200,6 +217,10 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
   });
   index.onEntry((runId, events, seq) => {
     runs.seen(runId, events, seq);
+    signals.seen(runId, events);
+    followCallOff(runId, events);
+    if (events[0]?.type === "run.accepted" && events[0].data.parent) checkWaitedFor(runId);
+    if (events.some(({ type }) => isTerminal(type))) followEnd(runId);
     // A cancel that came before that was waiting for the run to go on, and would wait for ever.
     if (events.at(-1)?.type === "run.parked") signals.release(runId);
   });
@@ -218,11 +239,48 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       presence.announce();
       takeover.takeUpOwn();
     },
+    checkParent,
     settleAftermathOf,
   };
 
-  function deliverSignal(runId: string, seq: number, { kind, reason, by, force }: Signal): boolean {
-    if (kind !== "cancel") return false;
+  /** Tells the parent of a run that has ended, and stops its children that have not. */
+  function followEnd(runId: string) {
+    const parent = index.parentOf(runId);
+    if (parent) runs.childEnded(parent, runId);
+    for (const child of index.openChildrenOf(runId)) if (runs.owns(child)) runs.cancelOrphan(child, runId);
+  }
+
+  /** A run has come here whose parent may have ended while nobody had it. */
+  function checkParent(runId: string, parentId: string) {
+    if (isKnownToBeOver(parentId)) runs.cancelOrphan(runId, parentId);
+  }
+
+  /**
+   * Of a run that was read from its stream: its parent may have gone on without it as well. The task was on record before the
+   * request was sent, and so before all that is read here of the run.
+   */
+  function checkWaitedFor(runId: string) {
+    const parent = index.parentOf(runId);
+    if (parent && runs.owns(runId) && !index.mayWaitFor(parent.runId, runId)) runs.cancelOrphan(runId, parent.runId);
+  }
+
+  /** Stops the children that a run goes on without. */
+  function followCallOff(runId: string, events: readonly RunEvent[]) {
+    for (const { type, data } of events) {
+      if (type !== "step.cancelled" || data.kind !== "workflow" || data.taskId === undefined) continue;
+      const child = childRunIdOf(runId, data.taskId);
+      if (runs.owns(child)) runs.cancelOrphan(child, runId);
+    }
+  }
+
+  function isKnownToBeOver(runId: string): boolean {
+    const status = index.get(runId)?.status;
+    return status !== undefined && isOver(status);
+  }
+
+  function deliverSignal(runId: string, seq: number, signal: Signal): boolean {
+    if (signal.kind === "signal") return runs.signal(runId, seq, signal);
+    const { reason, by, force } = signal;
     const cancel = {
       ...(reason !== undefined && { reason }),
       ...(by !== undefined && { by }),

@@ -36,7 +36,7 @@ import { healthAtStart, serveHealth, warningsOf } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { openDaemonSchedules } from "./daemon-schedules.ts";
-import { hostedAgents, listAgents } from "./hosted-agents.ts";
+import { hostedAgents, hostedTools, listAgents } from "./hosted-agents.ts";
 import { keepStartedParts, type StartedParts } from "./started-parts.ts";
 import { openWorkflowApi } from "./workflow-api.ts";
 
@@ -156,6 +156,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     incarnation,
     inboxPrefix,
     agents,
+    tools: hostedTools(agents, daemon.agents, [...(daemon.tools?.values() ?? [])]),
     modelFor: fleet.modelFor,
     mcp,
     definitions,
@@ -191,9 +192,15 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       schedules: schedules.api(() => presence.living()),
       workflows: openWorkflowApi({ definitions, ...fleet, living: () => presence.living() }),
       startable: (workflow, version) => fleet.startable(workflow, version),
+      definitions,
       agents: () => listAgents(fleet.agents(), presence.living()),
       parked: {
-        resume: (runId) => runs.resumeParked(runId, isOffered),
+        async resume(runId) {
+          const decided = await runs.resumeParked(runId, isOffered);
+          // What was sent to it while it stood still.
+          if (decided.is === "done") signals.release(runId);
+          return decided;
+        },
         fail: (runId, reason) => runs.failParked(runId, reason),
       },
     }),
@@ -247,7 +254,11 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
         const { workflow, request } = incoming;
         if (!definitions.find(workflow, request.version)) await stored.refresh(workflow);
         const result = await runs.accept(incoming, signals.cancelOf(incoming.runId));
-        if (result === "accepted") signals.release(incoming.runId);
+        if (result === "accepted") {
+          signals.release(incoming.runId);
+          const { parent } = incoming.request;
+          if (parent) hosts.checkParent(incoming.runId, parent.runId);
+        }
         return result;
       },
       deadLettered: () => metrics.deadLettered("requests"),

@@ -1,6 +1,7 @@
 /** Which agents a daemon hosts, and which it can tell of. */
 import type { Agent } from "../../actors/agent.ts";
 import { describeModels } from "../../actors/model-choices.ts";
+import type { Tool } from "../../actors/tool.ts";
 import { UsageError } from "../../errors.ts";
 import type { Beat } from "../hosts/presence.ts";
 import type { AgentListing } from "./api.ts";
@@ -19,6 +20,17 @@ export function hostedAgents(agents: readonly Agent[], names: readonly string[] 
     throw new UsageError(`agents: expected names of defined agents (${known}), got ${unknown.join(", ")}`);
   }
   return local.filter(({ name }) => names.includes(name));
+}
+
+/**
+ * The tools whose steps a daemon runs: those of the agents it hosts, and those of the configuration that no agent has. One of
+ * the configuration goes before one of an agent that is called the same.
+ */
+export function hostedTools(hosted: readonly Agent[], defined: readonly Agent[], configured: readonly Tool[]): Tool[] {
+  const byName = new Map(hosted.flatMap(({ tools }) => tools.map((tool) => [tool.name, tool] as const)));
+  const elsewhere = new Set(defined.flatMap(({ tools }) => tools.map(({ name }) => name)));
+  for (const tool of configured) if (byName.has(tool.name) || !elsewhere.has(tool.name)) byName.set(tool.name, tool);
+  return [...byName.values()];
 }
 
 /** Every agent that is defined here or served by a living daemon, by name. */

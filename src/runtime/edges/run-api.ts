@@ -5,11 +5,12 @@ import { CannotRetryError } from "../../workflows/reused-steps.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { type RunMetrics, runMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
+import type { Definitions } from "../hosts/definitions.ts";
 import type { Decided } from "../hosts/parked-runs.ts";
 import type { PreparedRetry } from "../hosts/retried-run.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
 import type { RunPage } from "../hosts/run-list.ts";
-import type { Signal } from "../hosts/signals.ts";
+import type { CancelSignal, Signal } from "../hosts/signals.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Journals } from "../nats/journal.ts";
 import { standIns, withRefs } from "../nats/large-values.ts";
@@ -21,8 +22,10 @@ import type { ApiRequest } from "./api-requests.ts";
 import { mayWaitAtDoor } from "./door-search.ts";
 import { type JournalPage, openJournalPages } from "./journal-pages.ts";
 import { limitConcurrency } from "./limit-concurrency.ts";
+import { type OpenApproval, openApprovals } from "./open-approvals.ts";
 import { openRunLogPages, type RunLogPage } from "./run-log-pages.ts";
 import { watchRuns } from "./run-watch.ts";
+import { type SignalAnswer, signalSender } from "./send-signal.ts";
 import { readTaskPage, type TaskJournalPage } from "./task-pages.ts";
 
 export type RunApiParts = {
@@ -34,6 +37,8 @@ export type RunApiParts = {
   payloads: Payloads;
   /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
   startable(workflow: string, version: string | undefined): Promise<{ version?: string } | undefined>;
+  /** The definitions this daemon has. */
+  definitions: Pick<Definitions, "pinned">;
   parked: ParkedRuns;
   retries: RunRetries;
 };
@@ -59,7 +64,8 @@ export type RunApi = {
   retry(request: ApiRequest<"runs.retry">, sent: MsgHdrs | undefined): Promise<{ runId: string; existing?: true }>;
   resume(request: ApiRequest<"runs.resume">): Promise<{ runId: string }>;
   fail(request: ApiRequest<"runs.fail">): Promise<{ runId: string }>;
-  signal(request: ApiRequest<"runs.signal">): Promise<{ runId: string }>;
+  signal(request: ApiRequest<"runs.signal">): Promise<SignalAnswer>;
+  approvals(request: ApiRequest<"approvals.list">): { approvals: OpenApproval[] };
   journal(request: ApiRequest<"runs.journal">): Promise<JournalPage>;
   logs(request: ApiRequest<"runs.logs">): Promise<RunLogPage>;
   metrics(request: ApiRequest<"runs.metrics">): Promise<RunMetrics>;
@@ -77,12 +83,24 @@ const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
 export function openRunApi(parts: RunApiParts): RunApi {
-  const { bus, subjects, index, journals, taskJournals, payloads, startable, parked, retries } = parts;
+  const { bus, subjects, index, journals, taskJournals, payloads, startable, definitions, parked, retries } = parts;
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
   const readLog = openRunLogPages(bus, subjects);
   let closed = false;
+  const signal = signalSender({
+    bus,
+    subjects,
+    watch,
+    definitions,
+    checkUnfinished,
+    async journalOf(runId) {
+      const entries = await reading(() => journals.read(subjects.run(runId)));
+      if (entries.length === 0) return undefined;
+      return entries.flatMap(({ value }) => value.map((event) => (event.refs ? standIns(event) : event)));
+    },
+  });
 
   return {
     async start({ workflow, runId = nuid.next(), version, ...request }, sent) {
@@ -133,7 +151,7 @@ export function openRunApi(parts: RunApiParts): RunApi {
     async cancel({ runId, reason, by, force }) {
       await checkUnfinished(runId);
       const why = { ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
-      await send(runId, { kind: "cancel", ...why, ...(force && { force }) });
+      await sendCancel(runId, { ...why, ...(force && { force }) });
       return { runId };
     },
 
@@ -157,11 +175,8 @@ export function openRunApi(parts: RunApiParts): RunApi {
       return answerOf(runId, await parked.fail(runId, reason));
     },
 
-    async signal({ runId, name, payload }) {
-      await checkUnfinished(runId);
-      await send(runId, { kind: "signal", name, ...(payload !== undefined && { payload }) });
-      return { runId };
-    },
+    signal,
+    approvals: (request) => ({ approvals: openApprovals(index, request) }),
 
     async journal({ runId, from }) {
       const page = () => reading(() => readPage(subjects.run(runId), from, roomInAnswer()));
@@ -269,8 +284,8 @@ export function openRunApi(parts: RunApiParts): RunApi {
     }
   }
 
-  async function send(runId: string, signal: Omit<Signal, "v" | "id" | "at">): Promise<void> {
-    const message: Signal = { v: 1, id: nuid.next(), at: new Date().toISOString(), ...signal };
+  async function sendCancel(runId: string, why: Pick<CancelSignal, "reason" | "by">): Promise<void> {
+    const message: Signal = { v: 1, kind: "cancel", id: nuid.next(), at: new Date().toISOString(), ...why };
     await publish(subjects.signal(runId), message);
   }
 

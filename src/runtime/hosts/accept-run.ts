@@ -12,7 +12,7 @@ import { runTrace } from "../../tracing/traceparent.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { ReusedStep } from "../../workflows/reused-steps.ts";
-import type { RetryOf, RunEventBody } from "../../workflows/run-events.ts";
+import type { RetryOf, RunEventBody, RunRequest } from "../../workflows/run-events.ts";
 import { LARGE } from "../nats/payloads.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
@@ -157,12 +157,13 @@ async function endAtOnce(
 
 /** Whatever was too large, what remains is small: names, times and the trace. */
 function withoutContent({ type, data }: AcceptedBody): AcceptedBody {
-  const { workflow, replyTo, trace, version, hash, kind } = data;
+  const { workflow, replyTo, parent, trace, version, hash, kind } = data;
   return {
     type,
     data: {
       input: null,
       ...(replyTo !== undefined && { replyTo }),
+      ...(parent && { parent }),
       workflow,
       trace,
       ...(version !== undefined && { version }),
@@ -177,7 +178,7 @@ function acceptedEvent(
   { runId, workflow, request, traceparent }: IncomingRequest,
   definition: WorkflowDefinition | undefined,
 ): AcceptedBody {
-  const timeoutMs = request.timeoutMs ?? definition?.timeoutMs;
+  const timeoutMs = timeoutOf(request, definition);
   return {
     type: "run.accepted",
     data: {
@@ -194,6 +195,13 @@ function acceptedEvent(
 /** The definition a request is for. */
 function wantedBy({ definitions }: AcceptRunParts, { workflow, request }: IncomingRequest) {
   return definitions.find(workflow, request.version);
+}
+
+/** How long a run may take: as it is asked for, else as its workflow says. A child has no longer than either. */
+function timeoutOf({ timeoutMs, parent }: RunRequest, definition: WorkflowDefinition | undefined): number | undefined {
+  const own = definition?.timeoutMs;
+  if (!parent || timeoutMs === undefined || own === undefined) return timeoutMs ?? own;
+  return Math.min(timeoutMs, own);
 }
 
 /** Why a request cannot be a run that is driven. */

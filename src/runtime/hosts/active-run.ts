@@ -20,6 +20,7 @@ import { FencedError, PayloadTooLargeError, toErrorRecord, UnavailableError } fr
 import type { Metrics } from "../../tracing/metrics.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { isInstantTimer } from "../../workflows/outside-waits.ts";
 import { ENTRY_TOO_LARGE, type OpenTask, type RunSetup } from "../../workflows/plan.ts";
 import type { ReusedStep } from "../../workflows/reused-steps.ts";
 import type { FactBody, RunEvent, RunEventBody } from "../../workflows/run-events.ts";
@@ -27,6 +28,7 @@ import { isCallingOff, isDone, isEnding, type SupervisorSnapshot, save } from ".
 import type { Journals } from "../nats/journal.ts";
 import type { Payloads } from "../nats/payloads.ts";
 import { callHooks } from "./call-hooks.ts";
+import type { ChildRuns } from "./child-runs.ts";
 import type { Clock } from "./clock.ts";
 import { crashPoints } from "./crash-points.ts";
 import { encodeEntry, encodeFitting } from "./encode-entry.ts";
@@ -45,6 +47,7 @@ export type RunHostParts = {
   payloads: Payloads;
   subjectOf: (runId: string) => string;
   desk: TaskDesk;
+  children: Pick<ChildRuns, "start" | "cancel">;
   clock: Clock;
   logger: Logger;
   newEventId: () => string;
@@ -103,12 +106,15 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
   let pumping: Promise<void> | undefined;
   let open = true;
   let lastAt = start.position.at ?? 0;
+  /** What has become of its children has still to be looked up, and would be told to nobody if it rested. */
+  let isAboutChildren = Object.values(start.snapshot?.context.open ?? {}).some(({ task }) => task.kind === "workflow");
   const keeper = parts.snapshots.keep(runId, start.snapshotAt ?? { n: 0, bytes: 0 });
   const effects = openRunEffects({
     runId,
     definition,
     projection,
     desk: parts.desk,
+    children: parts.children,
     clock,
     metrics,
     sendings: start.sendings,
@@ -151,11 +157,13 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     },
     /** When it wakes if it rests from now on; undefined where it waits for something else than its time. */
     get rest(): Pick<RestingRun, "dueMs" | "aheadMs"> | undefined {
-      if (!open || pumping || !snapshot || isDone(snapshot)) return undefined;
+      if (!open || pumping || isAboutChildren || !snapshot || isDone(snapshot)) return undefined;
       const { open: tasks, timers } = snapshot.context;
-      if (Object.keys(tasks).length > 0) return undefined;
+      // Another run's end wakes this one.
+      if (Object.values(tasks).some(({ task }) => task.kind !== "workflow")) return undefined;
       const dueMs = Math.min(...Object.values(timers).map((dueAt) => Date.parse(dueAt)));
-      if (snapshot.value === "scheduled") return { dueMs };
+      const isByWall = Object.keys(timers).every(isInstantTimer);
+      if (snapshot.value === "scheduled" || isByWall) return { dueMs };
       const aheadMs = now() - clock.now();
       return { dueMs: dueMs - aheadMs, aheadMs };
     },
@@ -197,6 +205,14 @@ export function activateRun(parts: RunHostParts, start: ActiveRunStart) {
     unserved: effects.unserved,
     unsendable: effects.unsendable,
     stray: effects.stray,
+
+    /** Asks once more for what a task of kind `workflow` stands for. */
+    askAgain: effects.askAgain,
+    /** It is known where its children are; from here on it is told of their ends. */
+    childrenFound() {
+      isAboutChildren = false;
+      if (open && !pumping) parts.quiet(self);
+    },
 
     /** Resolves when nothing is on its way to the journal. */
     idle: () => pumping ?? Promise.resolve(),

@@ -19,6 +19,8 @@ import type { Agent } from "../../actors/agent.ts";
 import { type AgentEvent, agentMachine } from "../../actors/agent-machine.ts";
 import { resumable } from "../../actors/resumable-task.ts";
 import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
+import type { Tool } from "../../actors/tool.ts";
+import { toolHost } from "../../actors/tool-task.ts";
 import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
@@ -55,6 +57,8 @@ export type AgentHostOptions = {
   subjects: Subjects;
   /** Remote ones are left out: foreign workers serve them. */
   agents: readonly Agent[];
+  /** The tools that steps may run here. @default none */
+  tools?: readonly Tool[];
   modelFor: ModelOf;
   /** @default none */
   mcp?: McpTools;
@@ -212,6 +216,15 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   });
   const unwatch = new Map<Agent, () => void>();
   host(given.agents);
+  const toolMailboxes = (given.tools ?? []).map(toolHost).map((host) => {
+    const actor = startAgent(host);
+    actors.set(host, actor);
+    actor.send({ type: "started" });
+    return nc.subscribe(subjects.toolMailbox(host.name), {
+      queue: subjects.workers,
+      callback: (error, msg) => intake.onTask(host, error, msg, "tool"),
+    });
+  });
   const others = [
     nc.subscribe(answers.controlSubject, { callback: intake.onControl }),
     nc.subscribe(subjects.owners, { callback: intake.onOwner }),
@@ -330,13 +343,16 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     feed.flush(work);
     // Before its outcome: whoever sees the run end finds what was logged.
     runLogs.flush(work.task.runId);
-    metrics.taskEnded({
-      agent: work.agent.name,
-      seconds: (performance.now() - work.startedAt) / 1000,
-      modelCalls: outcome.usage?.modelCalls ?? 0,
-      toolCalls: work.toolCalls,
-      ...(outcome.type === "failed" && { error: outcome.error.code }),
-    });
+    // What a tool's task took is measured with its execution.
+    if (work.task.kind !== "tool") {
+      metrics.taskEnded({
+        agent: work.agent.name,
+        seconds: (performance.now() - work.startedAt) / 1000,
+        modelCalls: outcome.usage?.modelCalls ?? 0,
+        toolCalls: work.toolCalls,
+        ...(outcome.type === "failed" && { error: outcome.error.code }),
+      });
+    }
     const report = deliver(work, outcome);
     reports.add(report);
     void report.finally(() => reports.delete(report));
@@ -436,7 +452,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   function subscriptions(): Subscription[] {
-    return [...mailboxes.values()].map(({ subscription }) => subscription);
+    return [...[...mailboxes.values()].map(({ subscription }) => subscription), ...toolMailboxes];
   }
 
   async function handBackAll(isMeant: (work: TaskWork) => boolean): Promise<void> {

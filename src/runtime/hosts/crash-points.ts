@@ -30,6 +30,8 @@ export const CRASH_POINTS = [
   "after-handoff-entry",
   "before-cancelling-entry",
   "after-cancelling-entry",
+  "before-signal-entry",
+  "after-signal-entry",
   "before-end-entry",
   "after-end-entry",
   "spans-waiting",
@@ -38,6 +40,8 @@ export const CRASH_POINTS = [
   "between-effects",
   "before-task-sent",
   "after-task-sent",
+  "before-child-asked",
+  "after-child-asked",
   "before-recorded",
   "after-recorded",
   "before-export-mark",
@@ -149,6 +153,7 @@ function kindsOf(events: readonly RunEvent[]): string[] {
     else if (event.type === "agent.handoff") kinds.add("handoff");
     else if (event.type === "task.sent" && event.data.delivery > 1) kinds.add("resent");
     else if (event.type === "run.cancelling") kinds.add("cancelling");
+    else if (event.type === "signal.received" && event.data.kind === "signal") kinds.add("signal");
     else if (isTerminal(event.type)) kinds.add("end");
   }
   return [...kinds];

@@ -10,11 +10,12 @@ import type { TaskWork } from "./task-work.ts";
 
 /** The code of what nobody knows the outcome of. */
 export const OUTCOME_UNKNOWN = "outcome_unknown";
-const TIMEOUT = "tool_timeout";
+/** The code of what took too long. */
+export const TIMEOUT = "tool_timeout";
 
 /** What came of one execution. */
 export type Executed =
-  | { type: "returned"; content: string }
+  | { type: "returned"; content: string; value: unknown }
   /** `retryable` is what the error says of itself; undefined where it says nothing. */
   | { type: "failed"; error: ErrorRecord; retryable: boolean | undefined }
   /** It may have been done and may not. */
@@ -25,14 +26,17 @@ export type Execution = {
   tool: ExecutableTool;
   /** The model's own call. */
   call: { id: string; arguments: string };
-  /** What is executed, given its context with the signal of this execution; gives what the model reads. */
-  execute: (context: ToolContext) => Promise<string>;
+  /** What is executed, given its context with the signal of this execution. */
+  execute: (context: ToolContext) => Promise<Returned>;
   context: Omit<ToolContext, "signal">;
   /** Aborts when its task stops. */
   signal: AbortSignal;
 };
 
 export type ExecutionSeams = { loop: Pick<LoopWatch, "begin">; tracing: Tracing; metrics: Metrics };
+
+/** What a tool gave: the value, and what a model reads of it. */
+export type Returned = { content: string; value: unknown };
 
 /** Executes a tool once. Never rejects. */
 export async function executeTool(
@@ -56,8 +60,8 @@ export async function executeTool(
   try {
     const timeoutMs = tool.timeoutMs ?? agent.toolTimeoutMs;
     const limits = { timeoutMs, signal, name: tool.name };
-    const content = await limited((own) => leaf.within(() => execute({ ...context, signal: own })), limits);
-    executed = { type: "returned", content };
+    const returned = await limited((own) => leaf.within(() => execute({ ...context, signal: own })), limits);
+    executed = { type: "returned", ...returned };
   } catch (thrown) {
     executed = failureOf(tool, thrown);
   }
@@ -75,21 +79,22 @@ export function contentOf(executed: Executed): string {
 }
 
 /**
- * What the model reads of a result.
+ * A result, and what the model reads of it.
  *
  * @throws ToolError when it is not what the tool promises, or too much.
  */
-export function textOf({ name, output, maxResultBytes }: ExecutableTool, returned: unknown): string {
+export function resultOf({ name, output, maxResultBytes }: ExecutableTool, returned: unknown): Returned {
   const checked = output ? validateOutput(output, returned) : { ok: true as const, value: returned };
   if (!checked.ok) {
     const message = `${name} was executed, and what it returned is not what it promises: ${checked.problems.join("; ")}`;
     throw new ToolError(message, { code: "invalid_tool_output", retryable: false });
   }
-  const text = asText(checked.value);
+  const { value } = checked;
+  const content = asText(value);
   // A letter takes up to three bytes, so that most need not be measured.
-  if (maxResultBytes === undefined || text.length * 3 <= maxResultBytes) return text;
-  const bytes = Buffer.byteLength(text);
-  if (bytes <= maxResultBytes) return text;
+  if (maxResultBytes === undefined || content.length * 3 <= maxResultBytes) return { content, value };
+  const bytes = Buffer.byteLength(content);
+  if (bytes <= maxResultBytes) return { content, value };
   const message = `what ${name} returned is too large: expected at most ${maxResultBytes} bytes (its maxResultBytes), got ${bytes}; ask for less of it`;
   throw new ToolError(message, { code: "payload_too_large", retryable: false });
 }

@@ -2,10 +2,12 @@
 import type { OutcomeMessage, TaskEntry } from "../../actors/task.ts";
 import type { Journals } from "../nats/journal.ts";
 import type { ActiveRun, RunHostParts } from "./active-run.ts";
+import type { ChildRuns } from "./child-runs.ts";
 import { wholeOutcome } from "./whole-outcome.ts";
 
 export type FindTasksParts = {
   host: Pick<RunHostParts, "desk" | "logger" | "payloads">;
+  children: Pick<ChildRuns, "lookAfter">;
   taskJournals: Journals<TaskEntry>;
   taskSubject: (runId: string, taskId: string) => string;
 };
@@ -14,8 +16,14 @@ export type FindTasksParts = {
 export async function findTasks(parts: FindTasksParts, run: ActiveRun, leaver: string | undefined): Promise<void> {
   const { desk } = parts.host;
   const { runId } = run;
-  const open = run.openTasks();
-  if (open.length === 0) return;
+  const all = run.openTasks();
+  // Workers that answered, and children, are told once more what their run has come to.
+  const tellCancelled = () => {
+    if (run.callingOff) for (const { task } of all) run.accepted(task.taskId, undefined);
+  };
+  void parts.children.lookAfter(run);
+  const open = all.filter(({ task }) => task.kind !== "workflow");
+  if (open.length === 0) return tellCancelled();
   const sought = open.map(({ task }) => ({ task, traceparent: run.traceparent(task.taskId) }));
   const found = desk.whereAre(runId, sought, leaver);
   const stored = await Promise.all(open.map(({ task }) => storedOutcome(parts, runId, task.taskId)));
@@ -25,8 +33,7 @@ export async function findTasks(parts: FindTasksParts, run: ActiveRun, leaver: s
     if (!run.isOpen || desk.isTaken(runId, task.taskId)) continue;
     run.redeliver(task.taskId, { reason: "not found after a takeover" });
   }
-  // Workers that answered are told once more what their run has come to.
-  if (run.callingOff) for (const { task } of open) run.accepted(task.taskId, undefined);
+  tellCancelled();
 }
 
 async function storedOutcome(

@@ -26,6 +26,8 @@ export type Beat = {
   incarnation: string;
   /** Agents whose mailboxes it serves. */
   agents: string[];
+  /** Tools whose mailboxes it serves. */
+  tools: string[];
   /** Workflows it takes requests for, each as `name@hash`. */
   workflows: string[];
   /** Other versions it can go on with, each as `name@hash`. */
@@ -153,7 +155,8 @@ export function startPresence(options: PresenceOptions): Presence {
       // P5
       if (known.host === heard.host && known.incarnation !== heard.incarnation) lose(known, "restarted");
     }
-    const offers = `${heard.agents.join()} ${heard.workflows.join()} ${heard.older?.join()}`;
+    const { agents, tools, workflows, older } = heard;
+    const offers = [agents, tools, workflows, older].map((names) => names?.join()).join(" ");
     const before = seen.get(heard.incarnation);
     seen.set(heard.incarnation, { beat: heard, at: performance.now(), offers });
     if (before?.offers === offers) return;
@@ -180,7 +183,8 @@ export function startPresence(options: PresenceOptions): Presence {
   function parse(message: Msg): Beat | undefined {
     try {
       const heard = message.json<Beat>();
-      const names = [heard.host, heard.incarnation, ...heard.agents, ...heard.workflows, ...(heard.older ?? [])];
+      const { agents, tools, workflows, older = [] } = heard;
+      const names = [heard.host, heard.incarnation, ...agents, ...tools, ...workflows, ...older];
       if (heard.v === 1 && names.every((name) => typeof name === "string")) return heard;
     } catch {
       // Falls through to the same words.

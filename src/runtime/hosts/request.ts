@@ -67,7 +67,23 @@ const retryOfField = z
   )
   .optional();
 
-const envelopeSchema = z.strictObject({ input: z.unknown(), refs: refsField, ...requestFields, retryOf: retryOfField });
+/** Said by daemons of the runs that steps ask for. */
+const parentField = z
+  .strictObject({
+    runId: z.string().refine(isToken),
+    step: z.string().min(1),
+    taskId: z.string().min(1),
+    depth: z.number().int().min(1),
+  })
+  .optional();
+
+const envelopeSchema = z.strictObject({
+  input: z.unknown(),
+  refs: refsField,
+  ...requestFields,
+  retryOf: retryOfField,
+  parent: parentField,
+});
 
 /** Reads a message of the door. Nothing is refused here: what is wrong becomes a failed run that says so. */
 export function readRequest(message: JsMsg): IncomingRequest {

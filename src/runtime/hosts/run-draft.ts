@@ -21,6 +21,7 @@ import {
   isEnding,
   type SupervisorSnapshot,
 } from "../../workflows/supervisor.ts";
+import { MAX_SIGNALS } from "../../workflows/supervisor-machine.ts";
 import type { AcceptedBody } from "./make-events.ts";
 import { factOf, type HandoffNext, taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Answer } from "./task-desk.ts";
@@ -129,7 +130,7 @@ function addFact(draft: Draft, body: FactBody) {
   merge(draft, decide(before, { ...body, at: draft.at } as Fact));
 }
 
-/** Whether a fact is about a task or a timer the run does not have any more, or cancels it again. */
+/** Whether a fact is about a task or a timer the run does not have any more, or is one it has taken already. */
 function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): boolean {
   switch (body.type) {
     case "task.settled":
@@ -137,6 +138,9 @@ function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): bo
       return !Object.hasOwn(context.open, body.data.taskId);
     case "timer.fired":
       return !Object.hasOwn(context.timers, body.data.id);
+    case "signal.received":
+      // Beyond the limit nothing is recorded: whoever is behind it would fill the journal.
+      return !takesSignals(value, context) || body.data.seq <= context.signals.seq || isFull(context);
     case "run.cancelling":
       return isEnding(value) && !body.data.force;
     case "run.exceeded":
@@ -144,6 +148,15 @@ function isOvertaken({ value, context }: SupervisorSnapshot, body: FactBody): bo
     default:
       return body satisfies never;
   }
+}
+
+/** A run that is going to end without a result waits only in the steps it has for that. */
+function takesSignals(value: unknown, { end, unwound, unwinding }: SupervisorSnapshot["context"]): boolean {
+  return !isEnding(value) || (unwinding.hasOnFailure && (end?.type === "fail" || unwound?.after !== undefined));
+}
+
+function isFull({ signals }: SupervisorSnapshot["context"]): boolean {
+  return signals.count >= MAX_SIGNALS;
 }
 
 // R2

@@ -9,11 +9,14 @@ import { toErrorRecord } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import { formatTraceparent } from "../../tracing/traceparent.ts";
 import type { RunProjection } from "../../tracing/tracing.ts";
+import { childRunIdOf } from "../../workflows/child-run-id.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
+import { isInstantTimer } from "../../workflows/outside-waits.ts";
 import type { OpenTask } from "../../workflows/plan.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type Effect, isCallingOff, isDone, isEnding, type SupervisorSnapshot } from "../../workflows/supervisor.ts";
 import { CANCEL_TIMER, START_TIMER, timerChild } from "../../workflows/supervisor-machine.ts";
+import type { ChildRuns } from "./child-runs.ts";
 import type { Clock } from "./clock.ts";
 import { taskFailed, taskStopped } from "./outcome-fact.ts";
 import type { Happening, Resent, Sendings } from "./run-draft.ts";
@@ -27,6 +30,7 @@ export type RunEffectsOptions = {
   definition: WorkflowDefinition;
   projection: RunProjection;
   desk: TaskDesk;
+  children: Pick<ChildRuns, "start" | "cancel">;
   clock: Clock;
   metrics: Metrics;
   /** How often each open task was sent, where the run is taken over. */
@@ -44,6 +48,8 @@ export type RunEffects = {
   perform(effect: Effect): void;
   /** Sends a task again under its new delivery. */
   resend(again: Resent): void;
+  /** Asks once more for the run that a task of kind `workflow` is; in a run whose tasks are called off it counts as stopped instead. */
+  askAgain(taskId: string): void;
   /** Sets the timers a takeover found in the journal. */
   resumeTimers(): void;
   /** The context a task travels with. */
@@ -64,11 +70,13 @@ export type RunEffects = {
   close(ended: boolean): void;
 };
 
+/** How the children begin that are timers. */
+const TIMER_CHILD = timerChild("");
+
 /** Opens what a run has going on. */
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
-  const { runId, definition, projection, desk, clock, metrics, snapshot, happen } = options;
+  const { runId, definition, projection, desk, children, clock, metrics, snapshot, happen } = options;
   const sendings = new Map(options.sendings);
-  /** By their names as children. */
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
@@ -98,11 +106,17 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       sendings.set(task.taskId, { delivery: task.delivery, silences });
       desk.send(task, traceparent(task.taskId));
     },
+    askAgain(taskId) {
+      const task = openTask(taskId);
+      if (!task) return;
+      if (isCalledOff()) happen({ type: "fact", body: taskStopped(taskId, task.agent) });
+      else startChild(task);
+    },
     resumeTimers() {
       for (const [id, dueAt] of Object.entries(snapshot()?.context.timers ?? {})) setTimer(id, dueAt);
     },
     traceparent,
-    allWait: () => openTaskIds().every((taskId) => waiting.has(taskId)),
+    allWait: () => openTaskIds().every((taskId) => waiting.has(taskId) || openTask(taskId)?.kind === "workflow"),
     recorded(events) {
       times.recorded(events);
       for (const { type, data } of events) if (type === "step.cancelled") callOff(data);
@@ -131,7 +145,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       const task = openTask(taskId);
       if (!task || waiting.has(taskId)) return;
       waiting.add(taskId);
-      const reason = `no worker serves agent ${task.agent}`;
+      const reason = `no worker serves ${task.kind ?? "agent"} ${task.agent}`;
       happen({ type: "note", body: { type: "task.waiting", data: { taskId, agent: task.agent, reason } } });
     },
     unsendable(taskId, error) {
@@ -159,16 +173,33 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     // Decided and over within one batch.
     if (!isWanted(task.taskId)) return;
     times.sent(task.taskId, step);
-    if (forwarded) desk.expect(task, traceparent(task.taskId), holder);
+    if (task.kind === "workflow") startChild(task);
+    else if (forwarded) desk.expect(task, traceparent(task.taskId), holder);
     else desk.send(task, traceparent(task.taskId));
   }
 
   /** The run goes on without it: who has it is told so here, and who takes it from now on is a stray. */
-  function callOff({ taskId }: Extract<RunEvent, { type: "step.cancelled" }>["data"]) {
-    if (taskId !== undefined) desk.tell(runId, notWaitedFor(taskId));
+  function callOff({ taskId, kind }: Extract<RunEvent, { type: "step.cancelled" }>["data"]) {
+    if (taskId === undefined) return;
+    if (kind === "workflow") children.cancel(childRunIdOf(runId, taskId), `its parent run ${runId} goes on without it`);
+    else desk.tell(runId, notWaitedFor(taskId));
+  }
+
+  function startChild(task: Task) {
+    const setup = snapshot()?.context.setup;
+    const step = snapshot()?.context.open[task.taskId]?.step ?? "";
+    if (!setup) return;
+    const { sessionId, userId, parent } = setup.request;
+    children.start(task, {
+      parent: { runId, step, taskId: task.taskId, depth: (parent?.depth ?? 0) + 1 },
+      traceparent: traceparent(task.taskId),
+      ...(sessionId !== undefined && { sessionId }),
+      ...(userId !== undefined && { userId }),
+    });
   }
 
   function stop(child: string) {
+    if (child.startsWith(TIMER_CHILD)) return clearTimer(child.slice(TIMER_CHILD.length));
     const now = snapshot();
     if (now && openTask(child)) {
       cancelTask(child);
@@ -176,8 +207,6 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       if (isDone(now)) desk.forget(runId, child);
       return;
     }
-    timers.get(child)?.();
-    timers.delete(child);
     leave(child);
   }
 
@@ -193,6 +222,9 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   /** Tells the worker; where nobody has the task it has stopped already. */
   function cancelTask(taskId: string) {
     calledOff.add(taskId);
+    const childId = openTask(taskId)?.childId;
+    // Its end settles the task.
+    if (childId !== undefined) return children.cancel(childId, `its parent run ${runId} is over or being cancelled`);
     if (desk.tell(runId, { type: "cancel", taskId, reason: "the run is being cancelled" })) return;
     // It may be in a worker's hands without our knowing yet; then the worker is told when it says so.
     if (desk.withdraw(runId, taskId)) return;
@@ -200,17 +232,22 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     if (task) happen({ type: "fact", body: taskStopped(taskId, task.agent) });
   }
 
+  function clearTimer(id: string) {
+    timers.get(id)?.();
+    timers.delete(id);
+  }
+
   function setTimer(id: string, dueAt: string) {
-    const child = timerChild(id);
-    timers.get(child)?.();
+    timers.get(id)?.();
     const due = Date.parse(dueAt);
     const fire = () => {
-      timers.delete(child);
+      timers.delete(id);
       const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
       if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
     };
-    // A start is asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
-    timers.set(child, clock.at(due, fire, id === START_TIMER ? undefined : Math.max(0, due - options.now())));
+    // Some are asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
+    const isInstant = id === START_TIMER || isInstantTimer(id);
+    timers.set(id, clock.at(due, fire, isInstant ? undefined : Math.max(0, due - options.now())));
   }
 
   function traceparent(taskId: string): string {

@@ -27,6 +27,7 @@ import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
 import { acceptRun } from "./accept-run.ts";
 import type { ActiveRun, RunHostParts } from "./active-run.ts";
+import { openChildRuns } from "./child-runs.ts";
 import type { Clock } from "./clock.ts";
 import type { Definitions } from "./definitions.ts";
 import type { Mark } from "./exports.ts";
@@ -40,8 +41,9 @@ import { openResults } from "./results.ts";
 import { type PreparedRetry, prepareRetry } from "./retried-run.ts";
 import { openRunSnapshots } from "./run-snapshots.ts";
 import { openRunTelling, type RunObserver } from "./run-telling.ts";
+import type { NamedSignal } from "./signals.ts";
 import { type TakenOver, takeOverRun } from "./take-over-run.ts";
-import { type Answer, type DeskListener, openTaskDesk, type TaskDesk } from "./task-desk.ts";
+import { type Answer, type DeskListener, openTaskDesk, type TaskDesk, type TaskDeskOptions } from "./task-desk.ts";
 import { wakeRun } from "./wake-run.ts";
 
 export type RunHostOptions = {
@@ -65,8 +67,8 @@ export type RunHostOptions = {
   maxPayloadBytes?: number;
   /** Whether an id has ever been a run's, as far as this daemon has seen. */
   known: (runId: string) => boolean;
-  /** The living daemons that host an agent, each as `host/incarnation`. */
-  workersOf: (agent: string) => readonly string[];
+  /** The living daemons that host an agent or a tool, each as `host/incarnation`. */
+  workersOf: TaskDeskOptions["workersOf"];
   /** How far a host said that its durable spans are exported. */
   exportMark: (host: string) => Mark | undefined;
   /** How much the journal of one run may hold. */
@@ -101,6 +103,12 @@ export type RunHost = {
   /** Keeps a run that only waits, of an owner that is gone: it is taken over when its time has come and there is room for it. */
   keep(run: LeftResting, reason: ClaimReason): void;
   cancel(runId: string, seq: number, cancel: Cancel): boolean;
+  /** Gives a named signal to a run; false where the run is not here. What it has taken already changes nothing. */
+  signal(runId: string, seq: number, signal: NamedSignal): boolean;
+  /** A run that another one asked for has ended; nothing happens where the parent is not here. */
+  childEnded(parent: { runId: string; taskId: string }, childId: string): void;
+  /** Stops a run whose parent is over. */
+  cancelOrphan(childId: string, parentId: string): void;
   /** Cancels a run that stands still because nobody can continue it. */
   cancelParked(runId: string, cancel: Cancel & { seq: number }): Promise<Decided>;
   /** Takes up a run again that stands still; it is left to a daemon that has its definition where `isOffered` knows of one. */
@@ -196,7 +204,19 @@ export function startRunHost(options: RunHostOptions): RunHost {
   const tell = openRunTelling({ bus, subjects, observer: options.observer, metrics, results });
   const stopListening = bus.onRestored(restored);
   let cancelAgain: NodeJS.Timeout | undefined;
+  const children = openChildRuns({
+    bus,
+    subjects,
+    logger,
+    journals,
+    payloads,
+    stopping: stopping.signal,
+    owns,
+    known: options.known,
+    now: () => clock.now(),
+  });
   const host: RunHostParts = {
+    children,
     journals,
     payloads,
     subjectOf: subjects.run,
@@ -222,7 +242,13 @@ export function startRunHost(options: RunHostOptions): RunHost {
   };
   const appendAlone = openLoneEntries(host, tracing, tell);
   const accepting = { runs, host, definitions, tracing, appendAlone };
-  const takingOver = { ...accepting, taskJournals, taskSubject: subjects.task, exportMark: options.exportMark };
+  const takingOver = {
+    ...accepting,
+    children,
+    taskJournals,
+    taskSubject: subjects.task,
+    exportMark: options.exportMark,
+  };
   const isElsewhere = (incarnation: string) =>
     incarnation !== options.writer.incarnation && options.isLiving(incarnation);
   const resting = openRestingRuns({
@@ -256,6 +282,24 @@ export function startRunHost(options: RunHostOptions): RunHost {
       cancelRun(run, seq, cancel);
       return true;
     },
+    signal(runId, seq, { id, name, payload }) {
+      const data = { seq, kind: "signal" as const, id, name, ...(payload !== undefined && { payload }) };
+      const give = (run: ActiveRun) => run.fact({ type: "signal.received", data });
+      const run = runs.get(runId);
+      if (!run) return resting.wake(runId, give);
+      give(run);
+      return true;
+    },
+    childEnded(parent, childId) {
+      const { runId } = parent;
+      if (!owns(runId)) return;
+      children.ended(parent, childId, (outcome) => {
+        const run = runs.get(runId);
+        if (run) run.outcome(outcome, () => {});
+        else resting.wake(runId, (awake) => awake.outcome(outcome, () => {}));
+      });
+    },
+    cancelOrphan: (childId, parentId) => children.cancel(childId, `its parent run ${parentId} is over`),
     cancelParked: (runId, cancel) => cancelParked(takingOver, runId, cancel),
     resumeParked: (runId, isOffered) => resumeParked(takingOver, runId, isOffered),
     failParked: (runId, reason) => failParked(takingOver, runId, reason),

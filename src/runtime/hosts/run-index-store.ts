@@ -9,6 +9,9 @@ import { rmSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { isResting, type RunStanding, type RunStatus } from "../../workflows/run-status.ts";
 
+/** The run and the task that asked for a run. */
+export type IndexedParent = { runId: string; taskId: string };
+
 /** A run as the index keeps it. Times are milliseconds since the epoch. */
 export type IndexRow = {
   runId: string;
@@ -20,6 +23,9 @@ export type IndexRow = {
   sessionId: string | undefined;
   userId: string | undefined;
   replyTo: string | undefined;
+  parent: IndexedParent | undefined;
+  /** Whether it has asked for other runs. */
+  hasChildren: boolean;
   createdMs: number;
   startedMs: number | undefined;
   endedMs: number | undefined;
@@ -71,7 +77,7 @@ export type IndexStore = {
 };
 
 // Raise it when the tables change: a file with another number is made again.
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 
 const SCHEMA = `
   CREATE TABLE runs (
@@ -80,7 +86,8 @@ const SCHEMA = `
     session_id TEXT, user_id TEXT, reply_to TEXT,
     created_ms INTEGER NOT NULL, started_ms INTEGER, ended_ms INTEGER, wake_ms INTEGER, last_ms INTEGER NOT NULL,
     owner_host TEXT, owner_incarnation TEXT, epoch INTEGER, last_seq INTEGER NOT NULL,
-    open TEXT, resting INTEGER NOT NULL
+    open TEXT, resting INTEGER NOT NULL, parent_id TEXT, parent_task TEXT,
+    has_children INTEGER NOT NULL
   ) WITHOUT ROWID;
   CREATE INDEX runs_by_time ON runs (created_ms, run_id);
   CREATE INDEX runs_by_status ON runs (status, created_ms, run_id);
@@ -89,6 +96,7 @@ const SCHEMA = `
   CREATE INDEX runs_by_session ON runs (session_id, created_ms, run_id) WHERE session_id IS NOT NULL;
   CREATE INDEX runs_by_user ON runs (user_id, created_ms, run_id) WHERE user_id IS NOT NULL;
   CREATE INDEX runs_unfinished ON runs (owner_incarnation) WHERE ended_ms IS NULL;
+  CREATE INDEX runs_by_parent ON runs (parent_id) WHERE parent_id IS NOT NULL;
   CREATE INDEX runs_by_end ON runs (ended_ms) WHERE ended_ms IS NOT NULL;
   CREATE TABLE forgotten (run_id TEXT PRIMARY KEY) WITHOUT ROWID;
   CREATE TABLE position (id INTEGER PRIMARY KEY CHECK (id = 1), created TEXT, seq INTEGER, stored_at TEXT);
@@ -97,12 +105,13 @@ const SCHEMA = `
 
 // What never changes after a run was accepted is not in the update.
 const UPSERT = `
-  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   ON CONFLICT (run_id) DO UPDATE SET
     version = excluded.version, hash = excluded.hash, status = excluded.status, waiting_for = excluded.waiting_for, parked = excluded.parked,
     started_ms = excluded.started_ms, ended_ms = excluded.ended_ms, wake_ms = excluded.wake_ms, last_ms = excluded.last_ms,
     owner_host = excluded.owner_host, owner_incarnation = excluded.owner_incarnation, epoch = excluded.epoch,
-    last_seq = excluded.last_seq, open = excluded.open, resting = excluded.resting
+    last_seq = excluded.last_seq, open = excluded.open, resting = excluded.resting,
+    has_children = excluded.has_children
 `;
 
 // Asked every few seconds for every run that waits, so what is open of each is left out: it would have to be parsed.
@@ -133,6 +142,9 @@ type StoredRow = {
   epoch: number | null;
   last_seq: number;
   open: string | null;
+  parent_id: string | null;
+  parent_task: string | null;
+  has_children: 0 | 1;
 };
 
 /** Opens the index's file, making it again where it is damaged or of another version; ":memory:" needs no file. */
@@ -314,6 +326,9 @@ function storedForm(row: IndexRow): SQLInputValue[] {
     row.lastSeq,
     open,
     isResting(standing) ? 1 : 0,
+    row.parent?.runId ?? null,
+    row.parent?.taskId ?? null,
+    row.hasChildren ? 1 : 0,
   ];
 }
 
@@ -322,7 +337,7 @@ function readForm(row: StoredRow): IndexRow {
     RunStanding,
     "current" | "timers"
   >;
-  const { owner_host: host, owner_incarnation: incarnation, epoch } = row;
+  const { owner_host: host, owner_incarnation: incarnation, epoch, parent_id: parent, parent_task: taskId } = row;
   return {
     runId: row.run_id,
     workflow: row.workflow,
@@ -340,6 +355,8 @@ function readForm(row: StoredRow): IndexRow {
     sessionId: row.session_id ?? undefined,
     userId: row.user_id ?? undefined,
     replyTo: row.reply_to ?? undefined,
+    parent: parent === null ? undefined : { runId: parent, taskId: taskId ?? "" },
+    hasChildren: row.has_children === 1,
     createdMs: row.created_ms,
     startedMs: row.started_ms ?? undefined,
     endedMs: row.ended_ms ?? undefined,

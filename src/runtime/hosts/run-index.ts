@@ -16,6 +16,7 @@ import type { Logger } from "pino";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import {
   advanceStanding,
+  type CurrentWork,
   initialStanding,
   isOver,
   isResting,
@@ -26,7 +27,14 @@ import type { Bus } from "../nats/connection.ts";
 import { type FollowedEntry, followStream, type StreamFacts } from "../nats/follow.ts";
 import type { Subjects } from "../subjects.ts";
 import { TransientMap } from "../transient-map.ts";
-import { type IndexPosition, type IndexRow, isDamage, openIndexStore, type UnfinishedRow } from "./run-index-store.ts";
+import {
+  type IndexedParent,
+  type IndexPosition,
+  type IndexRow,
+  isDamage,
+  openIndexStore,
+  type UnfinishedRow,
+} from "./run-index-store.ts";
 import { pageCondition, pageOf, type RunListQuery, type RunPage, type RunSummary, summaryOf } from "./run-list.ts";
 
 export type RunIndexOptions = {
@@ -69,12 +77,23 @@ type EndedRun = {
   lastSeq: number;
 };
 
+/** A run that waits for something from outside. */
+type AwaitingRun = { runId: string; workflow: string; current: readonly CurrentWork[] };
+
 type EntryListener = (runId: string, events: readonly RunEvent[], seq: number) => void;
 
 export type RunIndex = {
   /** Runs, newest first. @throws UsageError when the query is malformed. */
   list(query?: RunListQuery): RunPage;
   get(runId: string): RunSummary | undefined;
+  /** Runs that wait for a person's decision, the longest there first, at most 10,000; those of one workflow where it is given. */
+  awaitingApproval(workflow?: string): AwaitingRun[];
+  /** The run and the task that asked for this one. */
+  parentOf(runId: string): IndexedParent | undefined;
+  /** Whether a run may wait for the other one, which it asked for; also where nothing is known of it. */
+  mayWaitFor(runId: string, childId: string): boolean;
+  /** Runs that have not ended and that this one asked for; asking costs next to nothing where it asked for none. */
+  openChildrenOf(runId: string): string[];
   counts(): { workflow: string; status: RunStatus; count: number }[];
   unfinished(): UnfinishedRun[];
   unfinishedOwnedBy(incarnation: string): UnfinishedRun[];
@@ -148,6 +167,25 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
       const row = find(runId);
       return row && summaryOf(row);
     },
+    awaitingApproval(workflow) {
+      // What is open is stored as JSON, and a title may say the same: what comes back is looked through.
+      const waits = `ended_ms IS NULL AND open LIKE '%"kind":"approval"%'`;
+      const order = "ORDER BY created_ms, run_id LIMIT 10000";
+      const found =
+        workflow === undefined
+          ? rows(`WHERE ${waits} ${order}`)
+          : rows(`WHERE workflow = ? AND ${waits} ${order}`, workflow);
+      return found.map(({ runId, workflow, standing: { current } }) => ({ runId, workflow, current }));
+    },
+    parentOf: (runId) => find(runId)?.parent,
+    mayWaitFor(runId, childId) {
+      const standing = find(runId)?.standing;
+      return !standing || standing.current.some((open) => "runId" in open && open.runId === childId);
+    },
+    openChildrenOf: (runId) =>
+      !find(runId)?.hasChildren
+        ? []
+        : rows("WHERE parent_id = ? AND ended_ms IS NULL ORDER BY created_ms", runId).map((row) => row.runId),
     counts: () => query(() => store.counts()),
     unfinished: () => query(() => store.unfinished()).map(unfinishedOf),
     unfinishedOwnedBy: (incarnation) => query(() => store.unfinished(incarnation)).map(unfinishedOf),
@@ -278,6 +316,7 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
     advanceStanding(row.standing, events);
     row.lastSeq = seq;
     for (const { type, at, data } of events) {
+      if (type === "task.sent" && data.childId !== undefined) row.hasChildren = true;
       if (type === "task.sent" || type === "step.started") row.startedMs ??= Date.parse(at);
       else if (isTerminal(type)) row.endedMs ??= Date.parse(at);
       else if (type === "run.claimed" && data.hash !== undefined) {
@@ -386,7 +425,7 @@ export function openRunIndex({ file, bus, subjects, logger }: RunIndexOptions): 
 }
 
 function accept(accepted: Extract<RunEvent, { type: "run.accepted" }>): IndexRow {
-  const { workflow, version, hash, kind, sessionId, userId, replyTo } = accepted.data;
+  const { workflow, version, hash, kind, sessionId, userId, replyTo, parent } = accepted.data;
   return {
     runId: accepted.runId,
     workflow,
@@ -397,6 +436,8 @@ function accept(accepted: Extract<RunEvent, { type: "run.accepted" }>): IndexRow
     sessionId,
     userId,
     replyTo,
+    hasChildren: false,
+    parent: parent && { runId: parent.runId, taskId: parent.taskId },
     createdMs: Date.parse(accepted.at),
     startedMs: undefined,
     endedMs: undefined,

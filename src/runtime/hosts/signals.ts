@@ -3,26 +3,31 @@
  *
  * Invariants
  * N1  A signal takes effect only through a journal entry of the run's owner; the stream only carries it.
- * N2  A signal may come before its run does, or while nobody owns it: those are kept, bounded, until the run is here.
+ * N2  A signal may come before its run does, or while nobody owns it: it is kept, bounded, until it is on record or its run
+ *     is over.
+ * N3  A run is given its signals in the order in which they were sent, those of before again with every new one: it takes
+ *     none that is not after the last it took.
  */
 import type { Logger } from "pino";
+import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import type { Bus } from "../nats/connection.ts";
 import { followStream } from "../nats/follow.ts";
 import type { Subjects } from "../subjects.ts";
 
 /** The wire form of a signal. */
-export type Signal = {
-  v: 1;
-  kind: "cancel" | "signal";
+export type Signal = { v: 1; at: string } & (CancelSignal | ({ kind: "signal" } & NamedSignal));
+
+export type CancelSignal = {
+  kind: "cancel";
   id: string;
-  name?: string;
-  payload?: unknown;
   reason?: string;
   by?: string;
-  /** Of a cancel: nothing is waited for nor undone. */
+  /** Nothing is waited for nor undone. */
   force?: true;
-  at: string;
 };
+
+/** What a step may wait for; `id` is its sender's, so that it can be sent again. */
+export type NamedSignal = { id: string; name: string; payload?: unknown };
 
 export type SignalsOptions = {
   bus: Bus;
@@ -30,6 +35,8 @@ export type SignalsOptions = {
   logger: Logger;
   /** Gives a signal to the run's owner, if that is this daemon. */
   deliver: (runId: string, seq: number, signal: Signal) => boolean;
+  /** Whether a run is known to be over. */
+  isOver: (runId: string) => boolean;
 };
 
 export type Signals = {
@@ -39,14 +46,16 @@ export type Signals = {
   cancelOf(runId: string): { seq: number; reason?: string; by?: string } | undefined;
   /** Gives a run that has just come here what was sent to it before. */
   release(runId: string): void;
+  /** An entry of a run was seen: signals that are on record need not be kept. */
+  seen(runId: string, events: readonly RunEvent[]): void;
   stop(): Promise<void>;
 };
 
-// Runs with a signal that are not here: other daemons' runs, finished ones, and requests still at the door.
-const MAX_KEPT = 10_000;
+// Runs with a signal that is not on record: of owners that are gone, and requests still at the door.
+const MAX_KEPT = 100_000;
 
 /** Starts following signals from the beginning of what the broker keeps. */
-export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions): Signals {
+export function followSignals({ bus, subjects, logger, deliver, isOver }: SignalsOptions): Signals {
   const kept = new Map<string, { seq: number; signal: Signal }[]>();
   let next = 1;
   let caughtUp: () => void = () => {};
@@ -74,13 +83,27 @@ export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions
   return {
     ready: () => ready,
     cancelOf(runId) {
-      const found = kept.get(runId)?.find(({ signal }) => signal.kind === "cancel");
-      if (!found) return undefined;
-      const { reason, by } = found.signal;
-      return { seq: found.seq, ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+      for (const { seq, signal } of kept.get(runId) ?? []) {
+        if (signal.kind !== "cancel") continue;
+        const { reason, by } = signal;
+        return { seq, ...(reason !== undefined && { reason }), ...(by !== undefined && { by }) };
+      }
+      return undefined;
     },
-    release(runId) {
-      for (const { seq, signal } of kept.get(runId) ?? []) deliver(runId, seq, signal);
+    release,
+    // N2
+    seen(runId, events) {
+      const before = kept.get(runId);
+      if (!before) return;
+      if (events.some(({ type }) => isTerminal(type))) return void kept.delete(runId);
+      const taken = events.reduce(
+        (last, { type, data }) => (type === "signal.received" && data.kind === "signal" ? data.seq : last),
+        0,
+      );
+      if (taken === 0) return;
+      const left = before.filter(({ seq, signal }) => signal.kind === "cancel" || seq > taken);
+      if (left.length > 0) kept.set(runId, left);
+      else kept.delete(runId);
     },
     stop: () => follower.stop(),
   };
@@ -91,21 +114,28 @@ export function followSignals({ bus, subjects, logger, deliver }: SignalsOptions
       logger.warn({ runId, seq }, "not a signal");
       return;
     }
-    deliver(runId, seq, signal);
-    // N2: kept even where it was delivered, because the owner may change before it is on record.
+    if (isOver(runId)) return;
+    // N2: kept even where it is delivered, because the owner may change before it is on record.
     kept.set(runId, [...(kept.get(runId) ?? []), { seq, signal }]);
+    release(runId);
     if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value as string);
+  }
+
+  // N3
+  function release(runId: string) {
+    for (const { seq, signal } of kept.get(runId) ?? []) deliver(runId, seq, signal);
   }
 }
 
 /** Anybody may write to the stream, so nothing is taken for granted. */
 function readSignal(data: Uint8Array): Signal | undefined {
   try {
-    const signal = JSON.parse(Buffer.from(data).toString("utf8")) as Partial<Signal> | null;
-    const { kind, reason, by, force } = signal ?? {};
+    const signal = JSON.parse(Buffer.from(data).toString("utf8")) as { [key: string]: unknown } | null;
+    const { kind, reason, by, force, id, name } = signal ?? {};
     const isWords = [reason, by].every((words) => words === undefined || typeof words === "string");
-    const isKnown = (kind === "cancel" || kind === "signal") && (force === undefined || force === true);
-    return isKnown && isWords ? (signal as Signal) : undefined;
+    const isNamed = kind === "signal" && typeof name === "string" && typeof id === "string";
+    const isCancel = kind === "cancel" && isWords && (force === undefined || force === true);
+    return isCancel || isNamed ? (signal as Signal) : undefined;
   } catch {
     return undefined;
   }

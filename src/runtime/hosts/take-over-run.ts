@@ -15,6 +15,7 @@ import type { Journals } from "../nats/journal.ts";
 import type { TransientMap } from "../transient-map.ts";
 import { type ActiveRun, activateRun, type RunHostParts } from "./active-run.ts";
 import { callHooks, newestOf, stepsIn } from "./call-hooks.ts";
+import type { ChildRuns } from "./child-runs.ts";
 import type { Definitions } from "./definitions.ts";
 import { type Claim, exportedUpTo, lastClaimIn, type Mark } from "./exports.ts";
 import { findTasks } from "./find-tasks.ts";
@@ -41,6 +42,7 @@ export type TakeOverParts = {
   taskJournals: Journals<TaskEntry>;
   taskSubject: (runId: string, taskId: string) => string;
   definitions: Definitions;
+  children: Pick<ChildRuns, "lookAfter">;
   tracing: Tracing;
   /** How far a host said that its durable spans are exported. */
   exportMark: (host: string) => Mark | undefined;

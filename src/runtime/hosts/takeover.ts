@@ -165,8 +165,15 @@ export function startTakeover(options: TakeoverOptions): Takeover {
 
   /** False where the index does not say enough. */
   function keep(row: OrphanRow, reason: ClaimReason) {
-    const { runId, workflow, lastSeq: seq, lastMs, wakeMs: dueMs, ownerIncarnation: by } = row;
-    if (dueMs === undefined || by === undefined) return false;
+    const {
+      runId,
+      workflow,
+      lastSeq: seq,
+      lastMs,
+      wakeMs: dueMs = Number.POSITIVE_INFINITY,
+      ownerIncarnation: by,
+    } = row;
+    if (by === undefined) return false;
     runs.keep({ runId, workflow, seq, dueMs, lastMs, isStart: row.status === "pending", by }, reason);
     return true;
   }

@@ -76,8 +76,8 @@ export type TaskDeskOptions = {
   acceptTimeoutMs: number;
   /** A worker silent for this long has lost its task, in milliseconds. */
   silenceMs: number;
-  /** Who would say so if a task of this agent were not with them: the living daemons that host it. */
-  workersOf: (agent: string) => readonly string[];
+  /** Who would say so if a task of this agent, or tool, were not with them: the living daemons that host it. */
+  workersOf: (agent: string, kind: Task["kind"]) => readonly string[];
   /** Resolves once runs that others have taken over are let go of. */
   checkOwnership: () => Promise<void>;
 };
@@ -160,7 +160,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
       const since = performance.now();
       const searches = tasks.map(({ task, traceparent }) => {
         const { promise, resolve } = Promise.withResolvers<void>();
-        const asked = searchAmong(workersOf(task.agent), resolve, leaver);
+        const asked = searchAmong(workersOf(task.agent, task.kind), resolve, leaver);
         track(task, traceparent, true).state = { is: "asked", asked };
         return promise;
       });
@@ -407,8 +407,8 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
 
   /** Asks everybody whether they have a task that was sent. */
   function seek(entry: Tracked, state: Sent, now: number) {
-    const { runId, taskId, agent } = entry.task;
-    entry.state = { ...state, asked: { ...searchAmong(workersOf(agent), () => {}), at: now } };
+    const { runId, taskId, agent, kind } = entry.task;
+    entry.state = { ...state, asked: { ...searchAmong(workersOf(agent, kind), () => {}), at: now } };
     ask(runId, [taskId]);
   }
 

@@ -76,7 +76,8 @@ export function dispatcherOf(options: DispatchOptions): (entry: Tracked) => void
     const headers = again ? rawHeaders(trace, sentAt, [SENT_AGAIN_HEADER, "1"]) : rawHeaders(trace, sentAt);
     try {
       crashPoints.at("before-task-sent");
-      bus.nc.publish(subjects.mailbox(task.agent), body, { headers, reply: `${inbox}.${task.runId}.${task.taskId}` });
+      const mailbox = task.kind === "tool" ? subjects.toolMailbox(task.agent) : subjects.mailbox(task.agent);
+      bus.nc.publish(mailbox, body, { headers, reply: `${inbox}.${task.runId}.${task.taskId}` });
       crashPoints.onceSent("after-task-sent");
     } catch (error) {
       unsendable(entry, error);

@@ -75,7 +75,8 @@ export type IntakeOptions = {
 };
 
 export type TaskIntake = {
-  onTask(agent: Agent, error: NatsError | null, msg: Msg): void;
+  /** A message in the mailbox of an agent, or with `kind` of a tool. */
+  onTask(agent: Agent, error: NatsError | null, msg: Msg, kind?: "tool"): void;
   onOwner(error: NatsError | null, msg: Msg): void;
   onControl(error: NatsError | null, msg: Msg): void;
 };
@@ -93,12 +94,12 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
   let taken = 0;
   return { onTask, onOwner, onControl };
 
-  function onTask(agent: Agent, error: NatsError | null, msg: Msg): void {
+  function onTask(agent: Agent, error: NatsError | null, msg: Msg, kind?: "tool"): void {
     if (error) {
       logger.error({ agent: agent.name, err: error }, `cannot receive tasks for ${agent.name}`);
       return;
     }
-    const read = readTask(msg.string(), agent.name);
+    const read = readTask(msg.string(), agent.name, kind);
     if (!read.ok) {
       logger.warn({ agent: agent.name, taskId: read.taskId }, read.problem);
       if (msg.reply) answers.malformed(msg, read.problem, read.taskId);
@@ -193,7 +194,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     const telling = setInterval(() => answers.say("working", work), WHOLE_WITHIN_MS);
     try {
       const whole = await payloads.resolve(task, { fields: LARGE.task, of: task });
-      const problem = problemOfTask(whole, agent.name);
+      const problem = problemOfTask(whole, agent.name, task.kind);
       if (problem) throw new UsageError(problem, "bad_task");
       work.task = whole;
     } finally {

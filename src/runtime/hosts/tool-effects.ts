@@ -10,7 +10,8 @@
  * O3  A tool with the effect `once` is executed only after a mark of this writer is in the task's journal, and where another
  *     mark was found in it before, not by itself: `onUnknown` decides. The journal has one writer, so of two workers that have
  *     one task only one executes it.
- * O4  The signal of an execution aborts when its child is stopped; nobody waits for a tool that ignores it.
+ * O4  The outcome of a step that is a tool is what the tool gave, and recorded as such: it has no entry of its own.
+ * O5  The signal of an execution aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import type { ToolInput, ToolResult } from "../../actors/task-machine.ts";
 import type { ExecutableTool, FoundOut, ToolContext, ToolLogger, ToolRetry } from "../../actors/tool.ts";
@@ -19,7 +20,16 @@ import type { McpTools } from "../mcp/start-mcp.ts";
 import { sleep } from "../models/sleep.ts";
 import { callKey } from "./call-marks.ts";
 import { crashPoints } from "./crash-points.ts";
-import { contentOf, type Executed, type ExecutionSeams, executeTool, OUTCOME_UNKNOWN, textOf } from "./execute-tool.ts";
+import {
+  contentOf,
+  type Executed,
+  type ExecutionSeams,
+  executeTool,
+  OUTCOME_UNKNOWN,
+  type Returned,
+  resultOf,
+  TIMEOUT,
+} from "./execute-tool.ts";
 import type { LiveFeed } from "./live-feed.ts";
 import { openSlots, type Slots } from "./slots.ts";
 import type { TaskWork } from "./task-work.ts";
@@ -46,7 +56,8 @@ type Call = {
   signal: AbortSignal;
 };
 
-type Answer = { content: string; failed: boolean };
+/** What the model reads; a task that is the tool's own has the value or the error. */
+type Answer = { content: string; failed: boolean; value?: unknown; error?: ErrorRecord };
 
 /** Gives what makes one call of a tool. */
 export function openToolEffects(options: ToolEffectsOptions) {
@@ -79,7 +90,15 @@ export function openToolEffects(options: ToolEffectsOptions) {
     }
     // O2
     signal.throwIfAborted();
-    const entry = () => work.journal.append({ type: "tool", turn, callId: call.id, ...answer });
+    // O4
+    if (work.task.kind === "tool") {
+      feed.say(work, "tool.completed", { ...about, failed: answer.failed });
+      return { callId: call.id, content: "", ...ownOutcome(answer) };
+    }
+    const entry = () => {
+      const { content, failed } = answer;
+      return work.journal.append({ type: "tool", turn, callId: call.id, content, failed });
+    };
     if (crashPoints.armed) await crashPoints.before("before-tool-entry");
     await journaled(work, async () => {
       try {
@@ -108,12 +127,13 @@ export function openToolEffects(options: ToolEffectsOptions) {
   function contextOf(work: TaskWork, { call, turn }: ToolInput["run"], progress: ProgressReport): Call["context"] {
     const { agent, task } = work;
     const { runId, taskId } = task;
+    const isStep = task.kind === "tool";
     return {
       runId,
       taskId,
-      agent: agent.name,
+      agent: isStep ? "" : agent.name,
       // Replies are journaled, so the turn and the call's id are the same whenever this call is made again.
-      idempotencyKey: `${runId}.${taskId}.${turn}.${call.id}`,
+      idempotencyKey: isStep ? `${runId}.${taskId}` : `${runId}.${taskId}.${turn}.${call.id}`,
       progress: progress.report,
       logger: loggerFor(work),
     };
@@ -151,7 +171,7 @@ export function openToolEffects(options: ToolEffectsOptions) {
     const found = await attempts(call, async (context) => {
       const finding = readFinding(await onUnknown(call.run.args as never, context));
       isDone = finding.done;
-      return finding.done ? textOf(tool, finding.result) : "";
+      return finding.done ? resultOf(tool, finding.result) : { content: "", value: null };
     });
     signal.throwIfAborted();
     if (found.type !== "returned") return unknownAnswer(`${message}, and finding out failed: ${found.error.message}`);
@@ -164,7 +184,7 @@ export function openToolEffects(options: ToolEffectsOptions) {
   }
 
   /** Tries as often as the tool's `retry` says. */
-  async function attempts(call: Call, execute?: (context: ToolContext) => Promise<string>): Promise<Executed> {
+  async function attempts(call: Call, execute?: (context: ToolContext) => Promise<Returned>): Promise<Executed> {
     const { work, run, tool, signal } = call;
     const { retry } = tool;
     for (let attempt = 1; ; attempt += 1) {
@@ -173,7 +193,7 @@ export function openToolEffects(options: ToolEffectsOptions) {
           work,
           tool,
           call: run.call,
-          execute: execute ?? (async (context) => textOf(tool, await tool.execute(run.args as never, context))),
+          execute: execute ?? (async (context) => resultOf(tool, await tool.execute(run.args as never, context))),
           context: { ...call.context, attempt },
           signal,
         },
@@ -189,11 +209,20 @@ export function openToolEffects(options: ToolEffectsOptions) {
 
 // O1
 function answerOf(executed: Executed): Answer {
-  return { content: contentOf(executed), failed: executed.type !== "returned" };
+  const content = contentOf(executed);
+  if (executed.type === "returned") return { content, failed: false, value: executed.value };
+  return { content, failed: true, error: executed.error };
+}
+
+/** The outcome of a step that is a tool; what JSON cannot say of a value is left out of it. */
+function ownOutcome({ value, error }: Answer): { output: unknown } | { error: ErrorRecord } {
+  if (!error) return { output: value === undefined ? null : JSON.parse(JSON.stringify(value) ?? "null") };
+  return { error: error.code === TIMEOUT ? { ...error, code: "timeout" } : error };
 }
 
 function unknownAnswer(message: string): Answer {
-  return { content: `error: ${message}; do not call it again before you know`, failed: true };
+  const error = { code: OUTCOME_UNKNOWN, message, retryable: false };
+  return { content: `error: ${message}; do not call it again before you know`, failed: true, error };
 }
 
 function isWorthAnother({ effect }: ExecutableTool, executed: Executed): boolean {

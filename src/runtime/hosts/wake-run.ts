@@ -42,6 +42,8 @@ async function goOn(parts: WakeParts, row: RestingRun): Promise<ActiveRun | unde
     const { run, problem } = reopen(parts, journal, { definition, ...folded });
     if (problem === undefined) {
       run.resumeTimers();
+      // What ended meanwhile may have been told before the run rested.
+      void parts.children.lookAfter(run);
       return run;
     }
     run.park(new FoldError(problem));

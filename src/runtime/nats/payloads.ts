@@ -29,6 +29,7 @@ export const LARGE = {
   entry: ["/content", "/reply/content", "/reply/toolCalls", "/reply/providerState"],
   event: [
     "/data/input",
+    "/data/payload",
     "/data/metadata",
     "/data/output",
     "/data/outcome/output",

@@ -48,7 +48,7 @@ test("the service is found by its name, with its version and every endpoint", as
   const schedules = ["list", "put", "delete"].map((name) => `schedules.${name}`);
   const dead = ["list", "show", "redrive", "drop"].map((name) => `dead.${name}`);
   expect(info.endpoints.map(({ subject }) => subject).sort()).toEqual(
-    [...names, ...dead, ...schedules, ...workflows, "tasks.journal", "agents.list"]
+    [...names, ...dead, ...schedules, ...workflows, "approvals.list", "tasks.journal", "agents.list"]
       .map((name) => `${edge.subjects.api}.${name}`)
       .sort(),
   );
@@ -194,15 +194,50 @@ describe("runs.cancel and runs.signal", () => {
     await using edge = await startEdge(bus);
     await edge.append(eventsOf("r1").open());
     expect((await ask(edge, "runs.cancel", { runId: "r1", reason: "enough" })).body).toEqual({ runId: "r1" });
-    await ask(edge, "runs.signal", { runId: "r1", name: "go", payload: { a: 1 } });
+    // Of another definition than the one that is known here, so only its owner can say what fits.
+    const [accepted, claimed] = eventsOf("r2").open();
+    if (accepted?.type === "run.accepted") accepted.data.hash = "another";
+    await edge.append([accepted, claimed] as RunEvent[]);
+    const sent = await ask(edge, "runs.signal", { runId: "r2", name: "go", payload: { a: 1 }, id: "mine" });
+    expect(sent.body).toEqual({ runId: "r2", seq: 2, taken: false });
+    const again = await ask(edge, "runs.signal", { runId: "r2", name: "go", payload: { a: 1 }, id: "mine" });
+    expect(again.body).toEqual({ runId: "r2", seq: 2, taken: false });
     const jsm = await bus.jsm();
     const stored = [1, 2].map(async (seq) =>
       (await jsm.streams.getMessage(edge.subjects.streams.signals, { seq })).json(),
     );
     expect(await Promise.all(stored)).toEqual([
       { v: 1, kind: "cancel", id: expect.any(String), at: expect.any(String), reason: "enough" },
-      { v: 1, kind: "signal", id: expect.any(String), at: expect.any(String), name: "go", payload: { a: 1 } },
+      { v: 1, kind: "signal", id: "mine", at: expect.any(String), name: "go", payload: { a: 1 } },
     ]);
+  });
+
+  test("a signal that is asked again is answered as the first time, also when its run is over by then", async () => {
+    await using edge = await startEdge(bus);
+    const make = eventsOf("r1");
+    const signal = (seq: number, id: string) =>
+      make.next({ type: "signal.received", data: { seq, kind: "signal", id, name: "approval" } });
+    await edge.append([
+      ...make.open(),
+      make.next({ type: "step.started", data: { step: "ok", kind: "approval" } }),
+      make.next({ type: "approval.requested", data: { step: "ok", title: "?", choices: ["approve", "reject"] } }),
+      signal(1, "first"),
+      make.next({ type: "approval.resolved", data: { step: "ok", choice: "reject", by: "ada", seq: 1 } }),
+      make.next({ type: "step.completed", data: { step: "ok", output: { choice: "reject", by: "ada" } } }),
+      signal(2, "second"),
+      make.next({
+        type: "signal.refused",
+        data: { seq: 2, code: "not_waiting", message: "step ok waits for nothing" },
+      }),
+      make.next({ type: "run.completed", data: { output: 1 } }),
+    ]);
+    const again = (id: string) => ask(edge, "runs.signal", { runId: "r1", name: "approval", payload: {}, id });
+    expect((await again("first")).body).toEqual({ runId: "r1", seq: 1, taken: true });
+    expect(await again("second")).toMatchObject({
+      number: 409,
+      body: { error: { code: "already_decided", message: expect.stringContaining("reject by ada") } },
+    });
+    expect(await again("third")).toMatchObject({ number: 409, body: { error: { code: "run_finished" } } });
   });
 
   test("refuse a run that is over and one that never was", async () => {

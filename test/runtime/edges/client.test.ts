@@ -202,7 +202,9 @@ describe("the other questions", () => {
     expect(await client.workflow("article")).toMatchObject({ kind: "deterministic" });
     expect(await client.agents()).toEqual([{ name: "writer", hosts: ["here"] }]);
     await client.cancel("r2", { reason: "enough" });
-    await client.signal("r2", "go", 1);
+    await expect(client.signal("r2", "go", 1)).rejects.toMatchObject({ code: "unknown_signal" });
+    await expect(client.approve("r2")).rejects.toMatchObject({ code: "not_waiting" });
+    expect(await client.approvals()).toEqual([]);
     await expect(client.cancel("r1")).rejects.toMatchObject({ code: "run_finished" });
     await expect(client.list({ limit: 0 })).rejects.toMatchObject({ name: "UsageError", code: "invalid_request" });
   });

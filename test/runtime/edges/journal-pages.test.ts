@@ -18,7 +18,7 @@ async function store(count: number, { ended = false } = {}) {
   const entries = [make.open()];
   for (let i = 0; i < count; i += 1) {
     entries.push([
-      make.next({ type: "signal.received", data: { seq: i, kind: "x".repeat(700) } }),
+      make.next({ type: "run.parked", data: { reason: "x".repeat(700) } }),
       make.next({ type: "timer.set", data: { id: `t${i}`, dueAt: "2026-01-01T00:00:00.000Z" } }),
     ]);
   }

@@ -49,7 +49,7 @@ function daemon(host: string, { incarnation = `${host}1`, suspectAfterMs = 400, 
 }
 
 function beatOf(host: string, incarnation: string, workflows: string[] = []): Beat {
-  return { v: 1, host, incarnation, agents: ["writer"], workflows, load: { runs: 0, tasks: 0 } };
+  return { v: 1, host, incarnation, agents: ["writer"], tools: [], workflows, load: { runs: 0, tasks: 0 } };
 }
 
 const names = (presence: Presence) =>

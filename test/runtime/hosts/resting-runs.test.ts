@@ -203,3 +203,16 @@ describe("a run at rest", () => {
     expect(brought).toEqual(["run"]);
   });
 });
+
+test("a run that waits for no time rests until a message wakes it, whatever the clock is set to", async () => {
+  add("r1", Number.POSITIVE_INFINITY, { aheadMs: 0 });
+  clock.set(clock.now() + 1_000 * HOUR);
+  add("r2", clock.now() - 1);
+  await bringAll();
+  expect(brought).toEqual(["r2"]);
+  clock.set(clock.now() - 2_000 * HOUR);
+  const wished: string[] = [];
+  expect(resting.wake("r1", ({ runId }) => wished.push(runId))).toBe(true);
+  await bringAll();
+  expect([brought, wished]).toEqual([["r2", "r1"], ["r1"]]);
+});

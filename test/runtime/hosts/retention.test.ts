@@ -38,6 +38,7 @@ const beat = (host: string): Beat => ({
   host,
   incarnation: host,
   agents: [],
+  tools: [],
   workflows: [],
   load: { runs: 0, tasks: 0 },
 });

@@ -31,6 +31,47 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+describe("runs that wait for somebody, and runs of others", () => {
+  test("are found while they are open", async () => {
+    await using troupe = await newTroupe();
+    const make = eventsOf("r1");
+    const parent = { runId: "r0", step: "sub", taskId: "sub-1", depth: 1 };
+    const seq = await troupe.append(
+      "r1",
+      [
+        ...make.open({ parent }),
+        make.next({ type: "step.started", data: { step: "ok", kind: "approval" } }),
+        make.next({ type: "approval.requested", data: { step: "ok", title: "Well?", choices: ["approve"] } }),
+      ],
+      0,
+    );
+    const above = eventsOf("r0");
+    const sent = { taskId: "sub-1", agent: "article", kind: "workflow", childId: "r1", step: "sub" } as const;
+    const last = await troupe.append(
+      "r0",
+      [...above.open(), above.next({ type: "task.sent", data: { ...sent, attempt: 1, delivery: 1 } })],
+      0,
+    );
+    await troupe.applied(last);
+    const { index } = troupe;
+    expect(index.awaitingApproval()).toMatchObject([
+      { runId: "r1", workflow: "article", current: [{ title: "Well?" }] },
+    ]);
+    expect(index.awaitingApproval("another")).toEqual([]);
+    expect(index.parentOf("r1")).toEqual({ runId: "r0", taskId: "sub-1" });
+    expect(index.parentOf("r0")).toBeUndefined();
+    expect([index.openChildrenOf("r0"), index.openChildrenOf("r1")]).toEqual([["r1"], []]);
+    // It waits for no time: it rests without a due date. The other waits for a task.
+    const rests = index.unfinished().map(({ runId, rests, wakeMs }) => [runId, rests, wakeMs]);
+    expect(rests.sort()).toEqual([
+      ["r0", false, undefined],
+      ["r1", true, undefined],
+    ]);
+    await troupe.applied(await troupe.append("r1", [make.next({ type: "run.cancelled", data: {} })], seq));
+    expect([index.awaitingApproval(), index.openChildrenOf("r0")]).toEqual([[], []]);
+  });
+});
+
 describe("a run", () => {
   test("is listed with its status as its journal grows", async () => {
     await using troupe = await newTroupe();

@@ -47,7 +47,16 @@ async function openTroupe(startMs = NOON + 500) {
     living.set(host, () => {
       const watch = scheduler?.watchingSince();
       const said = { ...(watch !== undefined && { watch }), ...(schedules && { schedules }) };
-      return { v: 1, host, incarnation: host, agents: [], workflows: [], load: { runs: 0, tasks: 0 }, ...said };
+      return {
+        v: 1,
+        host,
+        incarnation: host,
+        agents: [],
+        tools: [],
+        workflows: [],
+        load: { runs: 0, tasks: 0 },
+        ...said,
+      };
     });
     scheduler = startScheduler({
       store,

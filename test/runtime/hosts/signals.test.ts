@@ -5,6 +5,7 @@ import { type Bus, connectBus } from "../../../src/runtime/nats/connection.ts";
 import { nuid } from "../../../src/runtime/nats/nats.ts";
 import { provision } from "../../../src/runtime/nats/provision.ts";
 import { type Subjects, subjectsFor } from "../../../src/runtime/subjects.ts";
+import type { RunEvent } from "../../../src/workflows/run-events.ts";
 import { startTestNats, type TestNats } from "../../helpers/nats-server.ts";
 import { until } from "../../helpers/until.ts";
 
@@ -29,13 +30,19 @@ afterAll(async () => {
   await nats?.[Symbol.asyncDispose]();
 });
 
+const over = new Set<string>();
+
 function follow(): Signals & { delivered: string[] } {
   const delivered: string[] = [];
   const signals = followSignals({
     bus,
     subjects,
     logger: pino({ level: "silent" }),
-    deliver: (runId, seq, { kind, reason }) => delivered.push(`${runId} ${seq} ${kind} ${reason}`) > 0,
+    deliver: (runId, seq, signal) => {
+      const words = signal.kind === "cancel" ? signal.reason : `${signal.name} ${JSON.stringify(signal.payload)}`;
+      return delivered.push(`${runId} ${seq} ${signal.kind} ${words}`) > 0;
+    },
+    isOver: (runId) => over.has(runId),
   });
   following.push(signals);
   return Object.assign(signals, { delivered });
@@ -89,6 +96,37 @@ test("what is no signal is passed over, and those after it are heard", async () 
   expect(signals.delivered).toEqual(["r1 8 cancel enough"]);
 });
 
+const named = (runId: string, name: string, payload: unknown) => send(runId, { kind: "signal", name, payload });
+const received = (runId: string, seq: number) =>
+  ({ type: "signal.received", runId, data: { seq, kind: "signal", id: "i", name: "go" } }) as RunEvent;
+
+test("a run is given its named signals in their order, those that are not on record again with every new one", async () => {
+  const signals = follow();
+  await named("r1", "go", 1);
+  await named("r1", "go", 2);
+  await until("both are heard", () => signals.delivered.length === 3);
+  expect(signals.delivered).toEqual(["r1 1 signal go 1", "r1 1 signal go 1", "r1 2 signal go 2"]);
+  signals.seen("r1", [received("r1", 1)]);
+  signals.release("r1");
+  expect(signals.delivered.slice(3)).toEqual(["r1 2 signal go 2"]);
+  signals.seen("r1", [received("r1", 2)]);
+  signals.release("r1");
+  expect(signals.delivered).toHaveLength(4);
+});
+
+test("signals of a run that is over are not kept", async () => {
+  const signals = follow();
+  await named("r1", "go", 1);
+  await until("it is heard", () => signals.delivered.length === 1);
+  signals.seen("r1", [{ type: "run.completed", runId: "r1", data: { output: 1 } } as RunEvent]);
+  over.add("r2");
+  await named("r2", "go", 1);
+  await named("r3", "go", 1);
+  await until("the last is heard", () => signals.delivered.length === 2);
+  for (const runId of ["r1", "r2"]) signals.release(runId);
+  expect(signals.delivered).toEqual(["r1 1 signal go 1", "r3 3 signal go 1"]);
+});
+
 test("each signal is delivered once over an outage of the broker", async () => {
   await using own = await startTestNats();
   const line = await connectBus({ servers: own.url, name: "line", inboxPrefix: "_INBOX_line" });
@@ -99,6 +137,7 @@ test("each signal is delivered once over an outage of the broker", async () => {
     subjects,
     logger: pino({ level: "silent" }),
     deliver: (runId) => delivered.push(runId) > 0,
+    isOver: () => false,
   });
   const say = (runId: string) =>
     line.js.publish(subjects.signal(runId), JSON.stringify({ v: 1, id: runId, kind: "cancel", at: "now" }));

@@ -73,6 +73,7 @@ async function daemon(
     host: name,
     incarnation,
     agents: [],
+    tools: [],
     workflows: definitions.map((definition) => `${definition.name}@${definition.hash}`),
     load: { runs: runs.size(), tasks: 0 },
     ...(starting && { starting: true as const }),
