@@ -99,7 +99,9 @@ function tell(event: RunEvent, run: Seen): Told | undefined {
     case "step.started":
       return event.data.group ? { word: "begun", about: `${event.data.step}: ${holds(event.data.group)}` } : undefined;
     case "step.cancelled":
-      return event.data.taskId === undefined ? undefined : { word: "called off", paint: dim, about: event.data.step };
+      return event.data.taskId === undefined && event.data.kind === undefined
+        ? undefined
+        : { word: "called off", paint: dim, about: event.data.step };
     case "step.completed":
       return event.data.exhausted
         ? { word: "gives up", paint: yellow, about: `${event.data.step}: repeated as often as it may be` }

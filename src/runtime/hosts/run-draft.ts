@@ -187,7 +187,7 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
   const openTask = draft.snapshot?.context.open[taskId];
   if (!openTask || hasEnded(draft)) return;
   const { forwarded: _sentByUs, ...task } = openTask.task;
-  const { agent, attempt } = task;
+  const { agent, attempt, kind } = task;
   if (isCallingOff(draft.snapshot?.value)) return addFact(draft, taskStopped(taskId, agent));
   const before = lastSending(base, draft, taskId);
   const silences = silencesAfter(before, lost);
@@ -199,7 +199,7 @@ function redeliver(base: DraftBase, draft: Draft, { taskId, lost }: Happening & 
   const { step } = openTask;
   draft.bodies.push({
     type: "task.sent",
-    data: { taskId, agent, ...(step !== undefined && { step }), attempt, delivery, lost },
+    data: { taskId, agent, ...(kind && { kind }), ...(step !== undefined && { step }), attempt, delivery, lost },
   });
   draft.resent.push({ task: { ...task, delivery }, silences });
 }
