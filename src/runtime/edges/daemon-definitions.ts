@@ -21,7 +21,7 @@ import type { ModelOf } from "../models/providers.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Subjects } from "../subjects.ts";
 import type { DaemonSchedules } from "./daemon-schedules.ts";
-import { hostedAgents } from "./hosted-agents.ts";
+import { hostedAgents, hostedTools } from "./hosted-agents.ts";
 
 /** What a configuration gives a daemon. */
 export type DaemonFleet = {
@@ -30,7 +30,7 @@ export type DaemonFleet = {
   /** Those beside the ones that workflows have. @default none */
   schedules?: readonly Schedule[];
   modelFor: ModelOf;
-  /** Tools by name, for agents that come from elsewhere. @default those of `agents` */
+  /** Tools by name, for steps and for agents that come from elsewhere. @default those of `agents` */
   tools?: ReadonlyMap<string, Tool>;
   /** Servers agents may refer to; they stay as they were at the start. @default none */
   mcpServers?: readonly McpServerConfig[];
@@ -51,6 +51,8 @@ export type DaemonDefinitions = {
   schedules(): readonly Schedule[];
   means(): { tools: ReadonlyMap<string, Tool>; modelFor: (agent: Agent) => void };
   readonly modelFor: ModelOf;
+  /** The tools that steps can run here. */
+  tools(): Tool[];
   /** Begins to host stored agents and to have stored workflows' schedules, and does so at each change from then on. */
   takeEffectIn(affected: Affected): void;
   /** The configuration says this from now on. @throws UsageError, DefinitionError; then everything is as before. */
@@ -96,6 +98,7 @@ export function startDaemonDefinitions(given: DaemonDefinitionsOptions): DaemonD
     agents,
     schedules: () => fleet.schedules ?? [],
     means: () => means,
+    tools,
     modelFor: (agent) => fleet.modelFor(agent),
     takeEffectIn(parts) {
       affected = parts;
@@ -136,9 +139,14 @@ export function startDaemonDefinitions(given: DaemonDefinitionsOptions): DaemonD
     return only ? [...fleet.agents] : storedAgents.among(fleet.agents, means);
   }
 
+  function tools(): Tool[] {
+    const known = agents();
+    return hostedTools(hostedAgents(known, only), known, [...(fleet.tools?.values() ?? [])]);
+  }
+
   function apply(): void {
     if (!affected) return;
-    affected.agentHost.host(hostedAgents(agents(), only));
+    affected.agentHost.host(hostedAgents(agents(), only), tools());
     affected.schedules.declare();
     affected.presence.announce();
   }

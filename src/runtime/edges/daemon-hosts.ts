@@ -111,7 +111,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     host,
     incarnation,
     agents: agentHost.hosted(),
-    tools: tools.map(({ name }) => name),
+    tools: agentHost.hostedTools(),
     workflows: definitions.offers(),
     ...(definitions.older().length > 0 && { older: definitions.older() }),
     load: { runs: runs.size(), tasks: agentHost.load().running },

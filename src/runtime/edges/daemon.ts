@@ -36,7 +36,7 @@ import { healthAtStart, serveHealth, warningsOf } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { openDaemonSchedules } from "./daemon-schedules.ts";
-import { hostedAgents, hostedTools, listAgents } from "./hosted-agents.ts";
+import { hostedAgents, listAgents } from "./hosted-agents.ts";
 import { keepStartedParts, type StartedParts } from "./started-parts.ts";
 import { openWorkflowApi } from "./workflow-api.ts";
 
@@ -156,7 +156,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     incarnation,
     inboxPrefix,
     agents,
-    tools: hostedTools(agents, daemon.agents, [...(daemon.tools?.values() ?? [])]),
+    tools: fleet.tools(),
     modelFor: fleet.modelFor,
     mcp,
     definitions,

@@ -89,10 +89,12 @@ export type AgentHostOptions = {
 };
 
 export type AgentHost = {
-  /** The agents hosted are these from now on: others begin, change or end. Remote ones are left out. */
-  host(agents: readonly Agent[]): void;
+  /** The agents and tools hosted are these from now on: others begin, change or end. Remote agents are left out. */
+  host(agents: readonly Agent[], tools?: readonly Tool[]): void;
   /** The names of the agents whose mailboxes are served. */
   hosted(): string[];
+  /** The names of the tools whose mailboxes are served. */
+  hostedTools(): string[];
   /** Tasks at work and waiting. */
   load(): { running: number; waiting: number };
   /** The tasks that are here, whatever their state. */
@@ -111,7 +113,10 @@ export type AgentHost = {
 };
 
 /** An agent's subscription, and as which agent its tasks are taken. */
-type Mailbox = { given: Agent; agent: Agent; readonly subscription: Subscription };
+type Mailbox = Offered & { agent: Agent; readonly subscription: Subscription };
+
+/** Who takes the tasks of a mailbox: an agent, or with `kind` the host of a tool. */
+type Offered = { given: Agent; readonly kind?: "tool" };
 
 /** How long the last writes and messages of a host that ends may take, in milliseconds. */
 const SETTLE_MS = 1_000;
@@ -215,16 +220,9 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     logger,
   });
   const unwatch = new Map<Agent, () => void>();
-  host(given.agents);
-  const toolMailboxes = (given.tools ?? []).map(toolHost).map((host) => {
-    const actor = startAgent(host);
-    actors.set(host, actor);
-    actor.send({ type: "started" });
-    return nc.subscribe(subjects.toolMailbox(host.name), {
-      queue: subjects.workers,
-      callback: (error, msg) => intake.onTask(host, error, msg, "tool"),
-    });
-  });
+  /** The same tool is the same host: it is not replaced where nothing about it has changed. */
+  const toolHosts = new WeakMap<Tool, Agent>();
+  host(given.agents, given.tools);
   const others = [
     nc.subscribe(answers.controlSubject, { callback: intake.onControl }),
     nc.subscribe(subjects.owners, { callback: intake.onOwner }),
@@ -236,10 +234,12 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
   const stopListening = bus.onRestored(() => looking.soon());
 
+  const hosted = (kind?: "tool") => [...mailboxes.values()].flatMap((one) => (one.kind === kind ? one.agent.name : []));
   const { tripped, down: providersDown, providers: providerStandings } = providers;
   return {
     host,
-    hosted: () => [...mailboxes.keys()],
+    hosted: () => hosted(),
+    hostedTools: () => hosted("tool"),
     load,
     taskIds,
     tripped,
@@ -250,41 +250,56 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     [Symbol.asyncDispose]: stop,
   };
 
-  function host(agents: readonly Agent[]): void {
+  function host(agents: readonly Agent[], tools: readonly Tool[] = []): void {
     if (draining) return;
-    const wanted = new Map(agents.filter((agent) => !agent.remote).map((agent) => [agent.name, agent]));
-    for (const [name, mailbox] of mailboxes) {
-      const next = wanted.get(name);
-      if (next === mailbox.given) {
-        wanted.delete(name);
+    const wanted = new Map([
+      ...agents.filter((agent) => !agent.remote).map((agent) => [agent.name, { given: agent }] as const),
+      ...tools.map((tool) => [toolKey(tool), { given: hostOf(tool), kind: "tool" }] as const),
+    ]);
+    for (const [key, mailbox] of mailboxes) {
+      const next = wanted.get(key);
+      if (next?.given === mailbox.given) {
+        wanted.delete(key);
         continue;
       }
       retire(mailbox.agent);
       if (next) continue;
-      mailboxes.delete(name);
+      mailboxes.delete(key);
       closed(mailbox.subscription).catch(() => {});
     }
-    for (const given of wanted.values()) begin(given);
+    for (const [key, offered] of wanted) begin(key, offered);
   }
 
-  function begin(given: Agent): void {
+  function hostOf(tool: Tool): Agent {
+    let agent = toolHosts.get(tool);
+    if (!agent) {
+      agent = toolHost(tool);
+      toolHosts.set(tool, agent);
+    }
+    return agent;
+  }
+
+  function begin(key: string, { given, kind }: Offered): void {
     // One that comes back may still end tasks as the agent it was.
     const agent = actors.has(given) ? { ...given } : given;
     const actor = startAgent(agent);
     actors.set(agent, actor);
     actor.send({ type: "started" });
-    unwatch.set(agent, providers.watch(agent));
-    const open = mailboxes.get(given.name);
+    // A tool asks no model.
+    if (!kind) unwatch.set(agent, providers.watch(agent));
+    const open = mailboxes.get(key);
     if (open) Object.assign(open, { given, agent });
-    else mailboxes.set(given.name, openMailbox(given, agent));
+    else mailboxes.set(key, openMailbox({ given, ...(kind && { kind }) }, agent));
   }
 
-  function openMailbox(given: Agent, agent: Agent): Mailbox {
-    const subscription = nc.subscribe(subjects.mailbox(agent.name), {
+  function openMailbox(offered: Offered, agent: Agent): Mailbox {
+    const { kind } = offered;
+    const { name } = agent;
+    const subscription = nc.subscribe(kind === "tool" ? subjects.toolMailbox(name) : subjects.mailbox(name), {
       queue: subjects.workers,
-      callback: (error, msg) => intake.onTask(mailbox.agent, error, msg),
+      callback: (error, msg) => intake.onTask(mailbox.agent, error, msg, kind),
     });
-    const mailbox: Mailbox = { given, agent, subscription };
+    const mailbox: Mailbox = { ...offered, agent, subscription };
     return mailbox;
   }
 
@@ -452,7 +467,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   function subscriptions(): Subscription[] {
-    return [...[...mailboxes.values()].map(({ subscription }) => subscription), ...toolMailboxes];
+    return [...mailboxes.values()].map(({ subscription }) => subscription);
   }
 
   async function handBackAll(isMeant: (work: TaskWork) => boolean): Promise<void> {
@@ -506,4 +521,9 @@ function within(ms: number, something: Promise<unknown>): Promise<void> {
     something.catch(() => {}),
     Math.max(0, ms),
   );
+}
+
+/** Names of agents have no dot. */
+function toolKey({ name }: Tool): string {
+  return `tool.${name}`;
 }

@@ -10,12 +10,11 @@ import type { TaskWork } from "./task-work.ts";
 
 /** The code of what nobody knows the outcome of. */
 export const OUTCOME_UNKNOWN = "outcome_unknown";
-/** The code of what took too long. */
-export const TIMEOUT = "tool_timeout";
+const TIMEOUT = "tool_timeout";
 
 /** What came of one execution. */
 export type Executed =
-  | { type: "returned"; content: string; value: unknown }
+  | ({ type: "returned" } & Returned)
   /** `retryable` is what the error says of itself; undefined where it says nothing. */
   | { type: "failed"; error: ErrorRecord; retryable: boolean | undefined }
   /** It may have been done and may not. */
@@ -34,9 +33,6 @@ export type Execution = {
 };
 
 export type ExecutionSeams = { loop: Pick<LoopWatch, "begin">; tracing: Tracing; metrics: Metrics };
-
-/** What a tool gave: the value, and what a model reads of it. */
-export type Returned = { content: string; value: unknown };
 
 /** Executes a tool once. Never rejects. */
 export async function executeTool(
@@ -75,26 +71,29 @@ export async function executeTool(
 
 /** What the model reads of it. */
 export function contentOf(executed: Executed): string {
-  return executed.type === "returned" ? executed.content : `error: ${executed.error.message}`;
+  return executed.type === "returned" ? executed.text : `error: ${executed.error.message}`;
 }
 
+/** What a tool gave, as a value and as what a model reads of it. */
+export type Returned = { value: unknown; text: string };
+
 /**
- * A result, and what the model reads of it.
+ * What a tool promises to return.
  *
  * @throws ToolError when it is not what the tool promises, or too much.
  */
-export function resultOf({ name, output, maxResultBytes }: ExecutableTool, returned: unknown): Returned {
+export function returnedBy({ name, output, maxResultBytes }: ExecutableTool, returned: unknown): Returned {
   const checked = output ? validateOutput(output, returned) : { ok: true as const, value: returned };
   if (!checked.ok) {
     const message = `${name} was executed, and what it returned is not what it promises: ${checked.problems.join("; ")}`;
     throw new ToolError(message, { code: "invalid_tool_output", retryable: false });
   }
   const { value } = checked;
-  const content = asText(value);
+  const text = asText(value);
   // A letter takes up to three bytes, so that most need not be measured.
-  if (maxResultBytes === undefined || content.length * 3 <= maxResultBytes) return { content, value };
-  const bytes = Buffer.byteLength(content);
-  if (bytes <= maxResultBytes) return { content, value };
+  if (maxResultBytes === undefined || text.length * 3 <= maxResultBytes) return { value, text };
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= maxResultBytes) return { value, text };
   const message = `what ${name} returned is too large: expected at most ${maxResultBytes} bytes (its maxResultBytes), got ${bytes}; ask for less of it`;
   throw new ToolError(message, { code: "payload_too_large", retryable: false });
 }

@@ -10,12 +10,11 @@
  * O3  A tool with the effect `once` is executed only after a mark of this writer is in the task's journal, and where another
  *     mark was found in it before, not by itself: `onUnknown` decides. The journal has one writer, so of two workers that have
  *     one task only one executes it.
- * O4  The outcome of a step that is a tool is what the tool gave, and recorded as such: it has no entry of its own.
- * O5  The signal of an execution aborts when its child is stopped; nobody waits for a tool that ignores it.
+ * O4  The signal of an execution aborts when its child is stopped; nobody waits for a tool that ignores it.
  */
 import type { ToolInput, ToolResult } from "../../actors/task-machine.ts";
 import type { ExecutableTool, FoundOut, ToolContext, ToolLogger, ToolRetry } from "../../actors/tool.ts";
-import { type ErrorRecord, PayloadTooLargeError, ToolError } from "../../errors.ts";
+import { type ErrorRecord, PayloadTooLargeError, ToolError, toErrorRecord } from "../../errors.ts";
 import type { McpTools } from "../mcp/start-mcp.ts";
 import { sleep } from "../models/sleep.ts";
 import { callKey } from "./call-marks.ts";
@@ -27,8 +26,7 @@ import {
   executeTool,
   OUTCOME_UNKNOWN,
   type Returned,
-  resultOf,
-  TIMEOUT,
+  returnedBy,
 } from "./execute-tool.ts";
 import type { LiveFeed } from "./live-feed.ts";
 import { openSlots, type Slots } from "./slots.ts";
@@ -56,7 +54,7 @@ type Call = {
   signal: AbortSignal;
 };
 
-/** What the model reads; a task that is the tool's own has the value or the error. */
+/** `value` and `error` are for a step that is the tool's alone; what a model reads is `content`. */
 type Answer = { content: string; failed: boolean; value?: unknown; error?: ErrorRecord };
 
 /** Gives what makes one call of a tool. */
@@ -90,10 +88,10 @@ export function openToolEffects(options: ToolEffectsOptions) {
     }
     // O2
     signal.throwIfAborted();
-    // O4
     if (work.task.kind === "tool") {
       feed.say(work, "tool.completed", { ...about, failed: answer.failed });
-      return { callId: call.id, content: "", ...ownOutcome(answer) };
+      // It ends the task, so it is recorded with the outcome.
+      return onlyAnswer(call.id, answer);
     }
     const entry = () => {
       const { content, failed } = answer;
@@ -171,7 +169,7 @@ export function openToolEffects(options: ToolEffectsOptions) {
     const found = await attempts(call, async (context) => {
       const finding = readFinding(await onUnknown(call.run.args as never, context));
       isDone = finding.done;
-      return finding.done ? resultOf(tool, finding.result) : { content: "", value: null };
+      return finding.done ? returnedBy(tool, finding.result) : { value: undefined, text: "" };
     });
     signal.throwIfAborted();
     if (found.type !== "returned") return unknownAnswer(`${message}, and finding out failed: ${found.error.message}`);
@@ -193,7 +191,7 @@ export function openToolEffects(options: ToolEffectsOptions) {
           work,
           tool,
           call: run.call,
-          execute: execute ?? (async (context) => resultOf(tool, await tool.execute(run.args as never, context))),
+          execute: execute ?? (async (context) => returnedBy(tool, await tool.execute(run.args as never, context))),
           context: { ...call.context, attempt },
           signal,
         },
@@ -214,15 +212,25 @@ function answerOf(executed: Executed): Answer {
   return { content, failed: true, error: executed.error };
 }
 
-/** The outcome of a step that is a tool; what JSON cannot say of a value is left out of it. */
-function ownOutcome({ value, error }: Answer): { output: unknown } | { error: ErrorRecord } {
-  if (!error) return { output: value === undefined ? null : JSON.parse(JSON.stringify(value) ?? "null") };
-  return { error: error.code === TIMEOUT ? { ...error, code: "timeout" } : error };
-}
-
+/** Another attempt at a step would be another call, so none is made by itself. */
 function unknownAnswer(message: string): Answer {
   const error = { code: OUTCOME_UNKNOWN, message, retryable: false };
   return { content: `error: ${message}; do not call it again before you know`, failed: true, error };
+}
+
+/** What a tool's own task is ended with. */
+function onlyAnswer(callId: string, { value, error }: Answer): ToolResult {
+  if (error) return { callId, content: "", error };
+  try {
+    return { callId, content: "", output: asJson(value) };
+  } catch (thrown) {
+    return { callId, content: "", error: { ...toErrorRecord(thrown, "tool_failed"), retryable: false } };
+  }
+}
+
+/** What a tool gave as it travels; what JSON cannot say is the tool's mistake. */
+function asJson(value: unknown): unknown {
+  return value === undefined ? null : JSON.parse(JSON.stringify(value) ?? "null");
 }
 
 function isWorthAnother({ effect }: ExecutableTool, executed: Executed): boolean {
