@@ -55,8 +55,10 @@ export function deterministicPlan(
 ): Plan<StepStates> {
   const mostOpen = definition.concurrency ?? MOST_OPEN_TASKS;
   return {
-    begin(setup) {
-      const making = makingOf(setup, setup.acceptedAt, beforeAll(definition.steps.length));
+    begin(setup, at) {
+      const { reused } = setup;
+      const states = beforeAll(definition.steps.length);
+      const making = makingOf(setup, at, reused ? { ...states, reused: Object.fromEntries(reused) } : states);
       for (const node of graph.first) making.ready.push(instanceIn(undefined, node));
       return goOn(making, false);
     },
@@ -98,8 +100,12 @@ export function deterministicPlan(
     for (const { path } of ready.slice(next)) {
       making.states = { ...making.states, due: withLast(making.states.due, path) };
     }
-    const isSet = !mayDecide;
-    if (!isSet && !isEmptyLine(making.states.due)) moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
+    const isDue = !isEmptyLine(making.states.due);
+    if (mayDecide && isDue) moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
+    if (!isDue && making.states.reused) {
+      const { reused: _decided, ...states } = making.states;
+      making.states = states;
+    }
     return { state: making.states, moves };
   }
 
@@ -180,7 +186,8 @@ export function deterministicPlan(
     if (!frame) return;
     const verdict = judge(node, frame, pointAt(making, instance));
     if (verdict.type === "start") {
-      const known = making.setup.reused?.get(path);
+      const { reused } = making.states;
+      const known = reused && Object.hasOwn(reused, path) ? reused[path] : undefined;
       if (!known) return begin(making, instance);
       // Another run has done it, and that is on record.
       const { output, exhausted = false } = known;

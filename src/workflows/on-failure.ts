@@ -13,7 +13,8 @@ import { FAILURE_AROUND } from "./step-surroundings.ts";
 const PREFIX = "onFailure/";
 
 export type OnFailure = {
-  begin(setup: RunSetup, failure: FailureInScope): OnFailureProgress;
+  /** `at` is when it begins, ISO 8601. */
+  begin(setup: RunSetup, failure: FailureInScope, at: string): OnFailureProgress;
   proceed(setup: RunSetup, failure: FailureInScope, state: StepStates, ...about: About): OnFailureProgress;
 };
 
@@ -23,9 +24,9 @@ export type About = Parameters<Plan["proceed"]> extends [unknown, unknown, ...in
 /** `isOver`: all its steps have ended, or one of them failed. */
 type OnFailureProgress = { state: StepStates; moves: Move[]; isOver: boolean };
 
-/** Whether a path or a timer is of these steps. */
+/** Whether a path or a timer is of these steps; a group of another name may end in `onFailure` as well. */
 export function isOfOnFailure(name: string): boolean {
-  return name.includes(PREFIX);
+  return name.startsWith(PREFIX) || name.includes(`.${PREFIX}`);
 }
 
 /** Plans the steps in `onFailure`; undefined where there are none. */
@@ -35,7 +36,7 @@ export function onFailurePlan(definition: DeterministicDefinition): OnFailure | 
   const late = { ...rest, steps: onFailure };
   const plan = deterministicPlan(late, graphWith(late, FAILURE_AROUND));
   return {
-    begin: (setup, failure) => progressOf(plan.begin(lateSetup(setup, failure))),
+    begin: (setup, failure, at) => progressOf(plan.begin(lateSetup(setup, failure), at)),
     proceed(setup, failure, state, fact, open) {
       const bare = open && { ...open, step: open.step?.slice(PREFIX.length) ?? "" };
       return progressOf(plan.proceed(lateSetup(setup, failure), state, bareFact(fact), bare));

@@ -7,6 +7,7 @@ import type { ErrorRecord } from "../errors.ts";
 import type { Debt } from "./debt.ts";
 import type { FailureInScope } from "./expressions.ts";
 import type { Fact, RunEventBody, RunRequest } from "./run-events.ts";
+import type { ReusedOutput } from "./step-states.ts";
 
 /** What a supervisor knows of its run from the start. */
 export type RunSetup = {
@@ -15,7 +16,7 @@ export type RunSetup = {
   /** When the run was accepted, as an ISO 8601 instant. */
   acceptedAt: string;
   /** What steps gave that another run had done, by step; told only for the beginning. */
-  reused?: ReadonlyMap<string, { readonly output: unknown; readonly exhausted?: true }>;
+  reused?: ReadonlyMap<string, ReusedOutput>;
   /** What the run has failed with, for the steps that run because of it. */
   failure?: FailureInScope;
 };
@@ -77,7 +78,8 @@ type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.
 
 /** `State` is plain data: it is folded from the journal, and stored as JSON where a journal is long (`save` in `supervisor.ts`). */
 export type Plan<State = unknown> = {
-  begin(setup: RunSetup): { state: State; moves: Move[] };
+  /** `at` is when it begins, ISO 8601: not the instant of acceptance where the run had to wait for its time. */
+  begin(setup: RunSetup, at: string): { state: State; moves: Move[] };
   /** `open` is the task the fact is about, for facts about a task. */
   proceed(setup: RunSetup, state: State, fact: PlanFact, open: OpenTask | undefined): { state: State; moves: Move[] };
 };

@@ -56,7 +56,12 @@ export type StepStates = {
   readonly due: WaitingLine;
   /** What waits for one of the open tasks to end; by path. */
   readonly line: WaitingLine;
+  /** What another run gave for steps that are still due here, by step; gone once nothing of the beginning is due. */
+  readonly reused?: { readonly [step: string]: ReusedOutput };
 };
+
+/** What a step gave in another run. */
+export type ReusedOutput = { readonly output: unknown; readonly exhausted?: true };
 
 /** Where the steps are before the first has begun. */
 export function beforeAll(steps: number): StepStates {

@@ -93,10 +93,10 @@ export const supervisorMachine = setup({
       enqueue.emit({ type: "timer.set", data: { id: START_TIMER, dueAt } });
       enqueue.spawnChild("timer", { id: timerChild(START_TIMER), input: { id: START_TIMER, dueAt } });
     }),
-    begin: enqueueActions(({ context, enqueue }) => {
+    begin: enqueueActions(({ context, event, enqueue }) => {
       const deadline = deadlineOf(context.setup);
       const { reused, setup } = context;
-      const { state, moves } = context.plan.begin(reused ? { ...setup, reused } : setup);
+      const { state, moves } = context.plan.begin(reused ? { ...setup, reused } : setup, instantOf(context, event));
       if (reused) enqueue.assign({ reused: undefined });
       const timeout: Move[] = deadline ? [{ type: "timer", id: TIMEOUT_TIMER, dueAt: deadline }] : [];
       perform({ ...context, state, timers: {} }, [...timeout, ...moves], enqueue);
@@ -132,13 +132,15 @@ export const supervisorMachine = setup({
     startFailing: enqueueActions(({ context, event, enqueue }) => {
       if (context.end?.type !== "fail") return;
       enqueue.emit({ type: "run.failing", data: { error: context.end.error } });
-      // A run can fail in its first entry, which no fact led to.
-      const { at = context.setup.acceptedAt } = event as Partial<Fact>;
-      waitForTasks(context, later(at, CANCEL_GRACE_MS), enqueue);
+      waitForTasks(context, later(instantOf(context, event), CANCEL_GRACE_MS), enqueue);
     }),
-    unwind: enqueueActions(({ context, enqueue }) => {
+    unwind: enqueueActions(({ context, event, enqueue }) => {
       // Tasks that did not stop in time are nobody's any more.
-      unwound({ ...context, open: {}, timers: {} }, context.unwinding.begin(unwindingOf(context)), enqueue);
+      unwound(
+        { ...context, open: {}, timers: {} },
+        context.unwinding.begin(unwindingOf(context), instantOf(context, event)),
+        enqueue,
+      );
     }),
     unwindOn: enqueueActions(({ context, event, enqueue }) => {
       if (event.type === "run.cancelling" || event.type === "run.exceeded" || !context.unwound) return;
@@ -274,6 +276,11 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
   if (fact.type === "run.cancelling" || fact.type === "run.exceeded") return context;
   const { [fact.data.taskId]: _settled, ...open } = context.open;
   return { ...context, open };
+}
+
+/** When what is decided on happened: no fact led to a run's first entry. */
+function instantOf({ setup }: SupervisorContext, event: object): string {
+  return (event as Partial<Fact>).at ?? setup.acceptedAt;
 }
 
 function isIdle({ open }: SupervisorContext): boolean {

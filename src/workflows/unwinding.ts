@@ -9,6 +9,8 @@
  *     nothing about what the run fails with.
  * U4  Neither has to do with the run's own time: no deadline of it goes along with their tasks.
  * U5  Everything follows from what is owed, the cause and the facts, so that a fold makes the same again.
+ * U6  One fact leads to so many moves at most, as in `deterministic.ts` (P5): where thousands cannot even be asked, the rest waits
+ *     for a timer that is due at once.
  */
 import type { Task } from "../actors/task.ts";
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
@@ -55,12 +57,15 @@ type Unwinding = { setup: RunSetup; debts: readonly Debt[]; cause: Cause };
 export type UnwindingPlan = {
   /** Whether anything runs only because a run fails. */
   readonly hasOnFailure: boolean;
-  begin(run: Unwinding): Unwound;
+  /** `at` is when it begins, ISO 8601. */
+  begin(run: Unwinding, at: string): Unwound;
   proceed(run: Unwinding, state: UnwindingState, ...about: About): Unwound;
 };
 
 /** A progress that is being made. */
 type Making = Unwinding & {
+  /** When what is decided on happened, ISO 8601. */
+  readonly at: string;
   state: UnwindingState;
   readonly moves: Move[];
   /** The next one has to be undone, or all are. */
@@ -71,6 +76,12 @@ type Making = Unwinding & {
 const COMPENSATION_FAILED = "compensation_failed";
 const SHOWN = 20;
 
+/** The timer that what was too much for one entry goes on with. */
+const GO_ON_TIMER = "go-on";
+
+// Far below a plan's, for nearly every second one of them says at length why a template came to nothing.
+const MOST_MOVES = 400;
+
 /** Plans what follows when runs of a workflow fail. */
 export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   const graph = definition.kind === "deterministic" ? graphOf(definition) : undefined;
@@ -79,20 +90,21 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   return {
     hasOnFailure: onFailure !== undefined,
 
-    begin(run) {
+    begin(run, at) {
       const state: UnwindingState = { left: run.debts.length, attempt: 1, failed: [] };
-      return made({ ...run, state, moves: [] }, (making) => {
+      return made({ ...run, at, state, moves: [] }, (making) => {
         making.isDue = true;
       });
     },
 
     proceed(run, state, fact, open) {
-      return made({ ...run, state, moves: [] }, (making) => {
+      return made({ ...run, at: fact.at, state, moves: [] }, (making) => {
         const name = fact.type === "timer.fired" ? fact.data.id : (open?.step ?? "");
         if (isOfOnFailure(name)) {
           if (state.after && onFailure)
             goOn(making, onFailure.proceed(run.setup, failureIn(endOf(making)), state.after, fact, open));
-        } else if (fact.type === "timer.fired") ask(making);
+        } else if (name === GO_ON_TIMER) making.isDue = true;
+        else if (fact.type === "timer.fired") ask(making);
         else if (fact.type === "task.settled") settle(making, fact);
         else fail(making, fact.data.taskId, { code: "handoff_not_allowed", message: "a compensation has no handoffs" });
       });
@@ -110,7 +122,9 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   function made(making: Making, act: (making: Making) => void): Unwound {
     act(making);
     // Thousands that cannot even be asked must not become as many calls.
-    while (making.isDue) undoNext(making);
+    while (making.isDue && making.moves.length < MOST_MOVES) undoNext(making);
+    // U6
+    if (making.isDue) making.moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
     const { state, moves, end } = making;
     return end ? { state: { ...state, isOver: true }, moves, end } : { state, moves };
   }
@@ -209,7 +223,7 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   function finish(making: Making): void {
     const end = endOf(making);
     if (end.type === "cancel" || !onFailure) making.end = end;
-    else goOn(making, onFailure.begin(making.setup, failureIn(end)));
+    else goOn(making, onFailure.begin(making.setup, failureIn(end), making.at));
   }
 
   function goOn(making: Making, { state, moves, isOver }: { state: StepStates; moves: Move[]; isOver: boolean }): void {
