@@ -14,7 +14,7 @@ import {
   type RunEventBody,
 } from "../../src/workflows/run-events.ts";
 import { applyEvents } from "../../src/workflows/run-record.ts";
-import { begin, type Decided, decide, fold, isDone, restore, save } from "../../src/workflows/supervisor.ts";
+import { begin, type Decided, decide, fold, isDone, isEnding, restore, save } from "../../src/workflows/supervisor.ts";
 import {
   type Course,
   type End,
@@ -299,7 +299,9 @@ function run(definition: WorkflowDefinition, { world, random, reused = [], isWil
     const wild = isWild && random.chance(0.05);
     if (happening === undefined && !wild) throw new Error("the run stands still");
     const fact = wild
-      ? random.pick(WILD)
+      ? random.pick(
+          WILD.filter(({ type, data }) => !isEnding(snapshot.value) || type !== "run.cancelling" || data.force),
+        )
       : happening?.startsWith("timer ")
         ? ({ type: "timer.fired", data: { id: happening.slice(6) } } as const)
         : settled(happening ?? "", open[happening ?? ""]?.task.input, world);
@@ -310,8 +312,10 @@ function run(definition: WorkflowDefinition, { world, random, reused = [], isWil
   return { journal, asked };
 }
 
+/** A host passes over a second cancel without force. */
 const WILD: readonly FactBody[] = [
   { type: "run.cancelling", data: { reason: "enough" } },
+  { type: "run.cancelling", data: {} },
   { type: "run.cancelling", data: { force: true } },
   { type: "run.cancelling", data: { force: true } },
   { type: "run.exceeded", data: { limit: "events", most: 9, got: 10 } },
