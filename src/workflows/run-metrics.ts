@@ -1,9 +1,12 @@
 /**
  * What a run took, in sum and by step: time, attempts, model calls, tokens, tool calls. Folded from the journal, never stored.
  */
+
 import type { TaskUsage } from "../actors/task.ts";
+import { COMPENSATE } from "./debt.ts";
 import type { RunEvent } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStatus } from "./run-status.ts";
+import { CANCEL_TIMER } from "./supervisor-machine.ts";
 
 /** What something took that tasks were sent for. */
 type Taken = {
@@ -115,6 +118,20 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
       case "step.completed":
       case "step.failed":
         end(event.data.step, atMs);
+        break;
+      case "step.cancelled": {
+        const { step, taskId } = event.data;
+        // Nobody hears any more of what it takes.
+        if (taskId !== undefined) settle(taskId, undefined, atMs);
+        end(step, atMs);
+        break;
+      }
+      case "compensation.completed":
+      case "compensation.failed":
+        end(event.data.step + COMPENSATE, atMs);
+        break;
+      case "timer.fired":
+        if (event.data.id === CANCEL_TIMER) for (const taskId of [...open.keys()]) settle(taskId, undefined, atMs);
         break;
       default:
         break;

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { defineWorkflow, type StepOptions } from "../../src/workflows/define-workflow.ts";
 import { reusedSteps } from "../../src/workflows/reused-steps.ts";
+import { applyEvents } from "../../src/workflows/run-record.ts";
 import { decide, fold, restore, save } from "../../src/workflows/supervisor.ts";
 import { RUN_START, type SupervisedRun, superviseRun } from "../helpers/supervised-run.ts";
 
@@ -60,6 +61,66 @@ describe("a group", () => {
     const run = superviseRun(definition, { notBefore: secondsIn(3_600) });
     const fired = { type: "timer.fired", data: { id: "start" }, at: secondsIn(3_601) } as const;
     expect(decide(run.snapshot, fired).snapshot.context.timers).toEqual({ "timeout.g": secondsIn(3_602) });
+  });
+});
+
+describe("the steps in onFailure", () => {
+  test("are no part of the progress of what failed, whatever groups and items they have", () => {
+    const definition = defineWorkflow({
+      name: "w",
+      steps: [
+        { id: "a", agent: "x" },
+        { id: "b", agent: "x", after: "a" },
+      ],
+      onFailure: [
+        {
+          id: "tell",
+          onError: "continue",
+          steps: [
+            { id: "each", agent: "x", forEach: "[1, 2, 3]" },
+            { id: "again", steps: [{ id: "c", agent: "x" }], repeat: { until: "false", max: 2 } },
+          ],
+        },
+        { id: "end", agent: "x", after: "tell", needs: "always" },
+      ],
+    });
+    const run = superviseRun(definition);
+    const progress = () => applyEvents(undefined, run.journal.flat()).progress;
+    run.completes("a-1");
+    run.fails("b-1");
+    const before = progress();
+    run.completes("onFailure/tell/again/0/c-1");
+    run.fails("onFailure/tell/each/1-1");
+    run.completes("onFailure/end-1");
+    expect(run.end()?.type).toBe("run.failed");
+    expect(progress()).toEqual({ ...before, completed: 1 });
+  });
+});
+
+describe("a task of a group that was called off while the run goes on", () => {
+  test("is nobody's any more: what it does all the same is not undone when the run fails later", () => {
+    const definition = graph(
+      {
+        id: "g",
+        onError: "continue",
+        steps: [
+          { id: "a", agent: "x", ...undo },
+          { id: "b", agent: "x", ...undo },
+          { id: "c", agent: "x" },
+        ],
+      },
+      { id: "pay", agent: "x", after: "g", needs: "always" },
+    );
+    const run = superviseRun(definition);
+    run.completes("g/a-1", "A");
+    run.fails("g/c-1");
+    run.completes("g/b-1", "too late");
+    expect(run.decisions).toEqual([]);
+    run.fails("pay-1");
+    expect(run.open()).toEqual(["g/a/compensate-1"]);
+    expect(run.task("g/a/compensate-1").input).toBe("A");
+    run.completes("g/a/compensate-1");
+    expect(run.end()?.type).toBe("run.failed");
   });
 });
 
