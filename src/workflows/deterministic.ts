@@ -101,7 +101,8 @@ export function deterministicPlan(
       making.states = { ...making.states, due: withLast(making.states.due, path) };
     }
     const isDue = !isEmptyLine(making.states.due);
-    if (mayDecide && isDue) moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
+    // Also where there was no more room in the entry for what there is room for in the run: nothing else may be open any more.
+    if ((mayDecide && isDue) || hasRoom(making)) moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
     if (!isDue && making.states.reused) {
       const { reused: _decided, ...states } = making.states;
       making.states = states;
@@ -116,11 +117,16 @@ export function deterministicPlan(
     return instanceOf(graph, path);
   }
 
+  /** Whether somebody waits for a task to end although there is room. */
+  function hasRoom({ states: { open, line } }: Making): boolean {
+    return open < mostOpen && !isEmptyLine(line);
+  }
+
   /** Asks for what waits longest, where there is room. False where there is none, or nobody waits. */
   function fillRoom(making: Making): boolean {
-    const { open, line } = making.states;
+    const { line } = making.states;
     const path = headOf(line);
-    if (path === undefined || open >= mostOpen) return false;
+    if (path === undefined || !hasRoom(making)) return false;
     making.states = { ...making.states, line: withoutHead(line) };
     const instance = instanceOf(graph, path);
     const body = bodyOf(making.states, instance);

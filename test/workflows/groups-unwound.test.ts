@@ -97,6 +97,39 @@ describe("the steps in onFailure", () => {
   });
 });
 
+describe("a group of which so much is called off that the entry has no room for more", () => {
+  test("leaves what waits for room to be asked at once", () => {
+    const many = 600;
+    const definition = graph(
+      { id: "a", agent: "x" },
+      {
+        id: "g",
+        onError: "continue",
+        steps: [
+          { id: "boom", agent: "x" },
+          { id: "each", agent: "x", forEach: "input", concurrency: 500 },
+        ],
+      },
+      { id: "h", agent: "x", after: "a" },
+    );
+    const run = superviseRun(definition, { input: Array.from({ length: many }, (_, i) => i) });
+    const goOn = () => {
+      while (timersOf(run)["go-on"] !== undefined) run.fires("go-on");
+    };
+    goOn();
+    run.completes("a-1");
+    goOn();
+    expect(run.open()).toHaveLength(500);
+    run.fails("g/boom-1");
+    expect(run.open()).toEqual([]);
+    run.fires("go-on");
+    expect(run.open()).toEqual(["h-1"]);
+    expect(fold(definition, run.journal.flat()).context.timers).toEqual({});
+    run.completes("h-1", "H");
+    expect(run.end()).toMatchObject({ type: "run.completed", data: { output: { h: "H" } } });
+  });
+});
+
 describe("a task of a group that was called off while the run goes on", () => {
   test("is nobody's any more: what it does all the same is not undone when the run fails later", () => {
     const definition = graph(
