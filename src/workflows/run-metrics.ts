@@ -1,7 +1,6 @@
 /**
  * What a run took, in sum and by step: time, attempts, model calls, tokens, tool calls. Folded from the journal, never stored.
  */
-
 import type { TaskUsage } from "../actors/task.ts";
 import { COMPENSATE } from "./debt.ts";
 import type { RunEvent } from "./run-events.ts";
