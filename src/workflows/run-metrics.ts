@@ -3,8 +3,10 @@
  */
 import type { TaskUsage } from "../actors/task.ts";
 import { sumUsage } from "../actors/usage.ts";
+import { COMPENSATE } from "./debt.ts";
 import type { RunEvent, StepWorker } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStatus } from "./run-status.ts";
+import { CANCEL_TIMER } from "./supervisor-machine.ts";
 
 /** What something took that tasks were sent for. */
 type Taken = TaskUsage & {
@@ -115,8 +117,19 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
         break;
       case "step.completed":
       case "step.failed":
-      case "step.cancelled":
-        end(event.data.step, atMs);
+      case "step.cancelled": {
+        const { step, taskId } = event.data;
+        // Nobody hears any more of what it takes.
+        if (taskId !== undefined) settle(taskId, undefined, atMs);
+        end(step, atMs);
+        break;
+      }
+      case "compensation.completed":
+      case "compensation.failed":
+        end(event.data.step + COMPENSATE, atMs);
+        break;
+      case "timer.fired":
+        if (event.data.id === CANCEL_TIMER) for (const taskId of [...open.keys()]) settle(taskId, undefined, atMs);
         break;
       default:
         break;

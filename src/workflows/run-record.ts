@@ -232,12 +232,12 @@ function take(to: Unfolded, event: RunEvent): void {
     case "step.failed": {
       const { step, error, continued } = event.data;
       finish(to, step, { status: "failed", at: event.at, error, ...given({ continued }) });
-      if (continued) run.progress.completed += unfinishedIn(run.steps, step);
+      if (continued && !isOfOnFailure(step)) run.progress.completed += unfinishedIn(run.steps, step);
       break;
     }
     case "step.cancelled":
       finish(to, event.data.step, { status: "cancelled", at: event.at });
-      run.progress.completed += 1;
+      if (!isOfOnFailure(event.data.step)) run.progress.completed += 1;
       break;
     case "step.skipped": {
       const { step, agent, kind, reason } = event.data;
@@ -289,6 +289,8 @@ function begin(to: Unfolded, { data, at }: Extract<RunEvent, { type: "step.start
   const { step, group } = data;
   start(to, step, data, at);
   const { run } = to;
+  // What runs because the run failed is no part of what it had to do.
+  if (isOfOnFailure(step)) return;
   if (group && group.type !== "repeat") run.progress.total += group.size;
   // How many iterations there will be is known when there are.
   const isIteration =
