@@ -120,6 +120,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const backlog = watchBacklog(bus, () => looking.soon());
   const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
+  /** Tasks that are being looked up by themselves. */
+  const reviewed = new Set<TaskWork>();
   let draining = false;
 
   const delivery = {
@@ -200,8 +202,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
-  // It fails only where the host stops.
-  const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
+  const looking = sweepEvery(
+    workingEveryMs,
+    async () => reviewTasks(),
+    () => {},
+  );
   const stopListening = bus.onRestored(() => looking.soon());
 
   return { load, taskIds, drain, stop, [Symbol.asyncDispose]: stop };
@@ -280,10 +285,20 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   /** W3 of `standing.ts` */
-  async function reviewTasks(): Promise<void> {
+  function reviewTasks(): void {
     for (const work of registry.all()) {
-      if (!isTaken(work) || standing.isSure(work)) continue;
+      if (!isTaken(work) || standing.isSure(work) || reviewed.has(work)) continue;
+      reviewed.add(work);
+      void review(work).finally(() => reviewed.delete(work));
+    }
+  }
+
+  /** Each by itself: one that cannot be looked up yet does not keep the others. */
+  async function review(work: TaskWork): Promise<void> {
+    try {
       if ((await standing.lookUp(work, stopping.signal)) === "over") abandon(work, "nobody waits for it any more");
+    } catch {
+      // The host stops.
     }
   }
 
