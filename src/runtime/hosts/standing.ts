@@ -39,8 +39,8 @@ export type StandingOptions = {
 export type Standing = {
   /** Whether nothing has to be looked up. */
   isSure(work: TaskWork): boolean;
-  /** The owner has just said that it counts on this worker. */
-  assure(work: TaskWork): void;
+  /** The owner has just said that it counts on this worker, also for a later `delivery` than the one that is here. */
+  assure(work: TaskWork, delivery?: number): void;
   /** Looks the task up, until it is known. Rejects when `signal` aborts. */
   lookUp(work: TaskWork, signal: AbortSignal): Promise<Stand>;
 };
@@ -66,13 +66,18 @@ type News = { seq: number; events: readonly RunEvent[]; isAnew: boolean };
 export function openStanding({ bus, backlog, runs, tasks, subjects, here }: StandingOptions): Standing {
   /** When each task was last known to be here, where that was later than its arrival. */
   const sureAt = new WeakMap<TaskWork, number>();
+  /** The delivery that each task counts as, where that is a later one than came. */
+  const keptFor = new WeakMap<TaskWork, number>();
   const seen = new WeakMap<TaskWork, Seen>();
   /** W4: by run and where they begin. */
   const readings = new Map<string, Reading>();
   const questions = openSlots(MOST_QUESTIONS);
   return {
     isSure: (work) => !backlog.missedSince(sureAt.get(work) ?? work.startedAt),
-    assure: (work) => void sureAt.set(work, bus.heardAt()),
+    assure(work, delivery = 0) {
+      sureAt.set(work, bus.heardAt());
+      if (delivery > work.delivery) keptFor.set(work, delivery);
+    },
     async lookUp(work, signal) {
       for (;;) {
         signal.throwIfAborted();
@@ -104,7 +109,7 @@ export function openStanding({ bus, backlog, runs, tasks, subjects, here }: Stan
     const now = seenAfter(found.isAnew ? NOTHING_SEEN : before, found, taskId);
     seen.set(work, now);
     if (now.isOver) return { stand: "over", since };
-    if (now.delivery > work.delivery) return { stand: "elsewhere", since };
+    if (now.delivery > Math.max(work.delivery, keptFor.get(work) ?? 0)) return { stand: "elsewhere", since };
     const last = await overThisConnection(() => tasks.last(subjects.task(runId, taskId)), signal);
     // What this worker was just writing is not another one's.
     await work.journal.settled();

@@ -42,6 +42,16 @@ test("a worker that did not run for a while does not try a call again that is an
   expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
 });
 
+test("but one that its owner found here all the same is gone on with, also after it did not run once more", async () => {
+  const { host, owner } = await failOnce();
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
+  owner.tell({ type: "known", taskId: "t1", delivery: 2 });
+  await bench.bus.nc.flush();
+  block();
+  expect(await owner.outcome("t1")).toMatchObject({ output: "at last" });
+  expect(host.calls).toHaveLength(2);
+});
+
 test("nor one that another worker has begun, of which the run's journal says nothing", async () => {
   const { host, owner } = await failOnce();
   await bench.journals.append(bench.subjects.task(task.runId, "t1"), Buffer.from(JSON.stringify(begunElsewhere)), {
