@@ -213,6 +213,23 @@ test("a paused schedule fires nothing, and what was due meanwhile is not made up
   expect(troupe.asked).toEqual([minute(4)]);
 });
 
+test("a schedule that is paused while much of it is made up for fires nothing from then on", async () => {
+  const troupe = await openTroupe();
+  await troupe.put({ ...minutely, missed: "all" });
+  troupe.clock.set(NOON + 500 * MINUTE_MS + 500);
+  await troupe.daemon("a");
+  await until("it fires", () => troupe.asked.length > 5);
+  await troupe.put({ ...minutely, missed: "all", paused: true });
+  const asked = troupe.asked.length;
+  await until("nothing is under way", async () => {
+    const before = troupe.asked.length;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return troupe.asked.length === before;
+  });
+  // One may have been asked for by then.
+  expect(troupe.asked.length).toBeLessThanOrEqual(asked + 1);
+});
+
 test("a declared schedule fires where a daemon that declares it lives, and nowhere else", async () => {
   const troupe = await openTroupe();
   const { store } = await troupe.daemon("a");
