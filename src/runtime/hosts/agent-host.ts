@@ -304,18 +304,26 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 
   /** Another worker has the task, or this host stops: not a word more. */
   function abandon(work: TaskWork, reason: string): void {
-    if (registry.byId(work.id) !== work || work.phase === "reporting") return;
+    if (!isHere(work)) return;
     loggerFor(work).info(`abandoned: ${reason}`);
     registry.remove(work, "discard");
     tell(work, { type: "forget", id: work.id });
   }
 
+  /** Whether it is this host's, and has no outcome yet. */
+  function isHere(work: TaskWork): boolean {
+    return registry.byId(work.id) === work && work.phase !== "reporting";
+  }
+
   /** Another worker was quicker to write. If the run counts on this one all the same, it is given back to be gone on with. */
   function fenced(work: TaskWork, reason: string): void {
+    // Tools of one turn find out together, and it is given back once: by then it may have come again.
+    if (!isHere(work)) return;
     abandon(work, reason);
     standing.lookUp(work, stopping.signal).then(
       (stand) => {
-        if (stand === "here" || stand === "contested") giveBack(work);
+        // It may have come again meanwhile.
+        if ((stand === "here" || stand === "contested") && !registry.byKey(work.key)) giveBack(work);
       },
       // Stopping: nobody is waited for.
       () => {},

@@ -321,6 +321,29 @@ test("who is not the one writer of the journal does not execute a tool that is t
   expect(await entries()).toEqual([other]);
 });
 
+test("a task that another worker has written to is given back once, however many of its tools find out", async () => {
+  const gate = Promise.withResolvers<void>();
+  const { tool, seen } = counted(() => gate.promise);
+  const { given, owner, host, send } = await setting([tool], [{ name: "act" }, { name: "act" }, { name: "act" }]);
+  const worker = await host();
+  send();
+  await until("the tools are at work", () => seen.length === 3);
+  const subject = bench.subjects.task(given.runId, given.taskId);
+  const begun = { v: 1, id: "elsewhere", at: "", type: "begun", delivery: 1, worker: "another/1" };
+  await bench.bus.js.publish(subject, JSON.stringify(begun));
+  gate.resolve();
+  await owner.hears("t1", "busy");
+  // Whatever else it has to say it has said by the time it answers this.
+  const notice = { v: 1, runId: given.runId, tasks: ["t1"], reply: owner.reply };
+  await until("all three have found out", async () => {
+    bench.bus.nc.publish(bench.subjects.owners, JSON.stringify(notice));
+    await bench.bus.nc.flush();
+    return owner.heard.filter(({ type }) => type === "unknown").length > 20;
+  });
+  expect(worker.taskIds()).toEqual([]);
+  expect(owner.heard.filter(({ type }) => type === "busy")).toHaveLength(1);
+});
+
 test("a task that is stopped while the mark of a tool is written does not execute it", async () => {
   const { tool, seen } = counted(() => "done", { effect: "once" });
   const stopping = new AbortController();
