@@ -237,6 +237,15 @@ test("a worker that lost its connection goes on with what is still its own as so
   await bus.close();
 });
 
+test("a worker whose broker is slow to answer goes on with what is its own", async () => {
+  await using cable = await startCable(bench.nats.port);
+  const { host, bus } = await failOnceOver(cable);
+  cable.slow(300);
+  await sleep(RETRY_MS * 1.25);
+  await until("the call is tried again", () => host.calls.length === 2, { withinMs: 10_000 });
+  await bus.close();
+}, 30_000);
+
 test("what came for it meanwhile does not make the task its own again", async () => {
   // First, for it takes longer than the pause before the call is tried again.
   await using elsewhere = await connectElsewhere();
