@@ -309,3 +309,12 @@ test("what somebody else wrote in the place of a schedule is none, and can be pu
   await troupe.put(minutely);
   expect((await store.read("tick"))?.schedule.workflow).toBe("report");
 });
+
+test("nor is what stood there before followed any more", async () => {
+  const troupe = await openTroupe();
+  const { store } = await troupe.daemon("a");
+  await troupe.put(minutely);
+  await until("it is followed", () => store.all().length === 1);
+  await bus.js.publish(troupe.subjectOf("tick"), "no schedule");
+  await until("it is not followed any more", () => store.all().length === 0);
+});
