@@ -109,8 +109,11 @@ export type TaskAnswer =
 export type TaskControl =
   /** Stop it: abort its model calls and tools, then send the outcome `failed` with code `cancelled`. */
   | { type: "cancel"; taskId: string; reason: string }
-  /** The journal knows this task; said for forwarded tasks, which may arrive before their journal entry. */
-  | { type: "known"; taskId: string };
+  /**
+   * The journal knows this task; said for forwarded tasks, which may arrive before their journal entry, and for those that were
+   * found: whatever the journal says up to this delivery, the owner counts on this worker.
+   */
+  | { type: "known"; taskId: string; delivery?: number };
 
 /** How an owner answers an outcome; no answer means: ask again, then store it in the task's journal. */
 export type OutcomeReceipt = { type: "recorded" } | { type: "superseded" };

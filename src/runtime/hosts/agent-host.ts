@@ -145,6 +145,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const backlog = watchBacklog(bus, () => looking.soon());
   const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
+  /** Tasks that are being looked up by themselves. */
+  const reviewed = new Set<TaskWork>();
   let draining = false;
 
   const delivery = {
@@ -230,8 +232,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
-  // It fails only where the host stops.
-  const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
+  const looking = sweepEvery(
+    workingEveryMs,
+    async () => reviewTasks(),
+    () => {},
+  );
   const stopListening = bus.onRestored(() => looking.soon());
 
   const hosted = (kind?: "tool") => [...mailboxes.values()].flatMap((one) => (one.kind === kind ? one.agent.name : []));
@@ -396,27 +401,45 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   /** W3 of `standing.ts` */
-  async function reviewTasks(): Promise<void> {
+  function reviewTasks(): void {
     for (const work of registry.all()) {
-      if (!isTaken(work) || standing.isSure(work)) continue;
+      if (!isTaken(work) || standing.isSure(work) || reviewed.has(work)) continue;
+      reviewed.add(work);
+      void review(work).finally(() => reviewed.delete(work));
+    }
+  }
+
+  /** Each by itself: one that cannot be looked up yet does not keep the others. */
+  async function review(work: TaskWork): Promise<void> {
+    try {
       if ((await standing.lookUp(work, stopping.signal)) === "over") abandon(work, "nobody waits for it any more");
+    } catch {
+      // The host stops.
     }
   }
 
   /** Another worker has the task, or this host stops: not a word more. */
   function abandon(work: TaskWork, reason: string): void {
-    if (registry.byId(work.id) !== work || work.phase === "reporting") return;
+    if (!isHere(work)) return;
     loggerFor(work).info(`abandoned: ${reason}`);
     registry.remove(work, "discard");
     tell(work, { type: "forget", id: work.id });
   }
 
+  /** Whether it is this host's, and has no outcome yet. */
+  function isHere(work: TaskWork): boolean {
+    return registry.byId(work.id) === work && work.phase !== "reporting";
+  }
+
   /** Another worker was quicker to write. If the run counts on this one all the same, it is given back to be gone on with. */
   function fenced(work: TaskWork, reason: string): void {
+    // Tools of one turn find out together, and it is given back once: by then it may have come again.
+    if (!isHere(work)) return;
     abandon(work, reason);
     standing.lookUp(work, stopping.signal).then(
       (stand) => {
-        if (stand === "here" || stand === "contested") giveBack(work);
+        // It may have come again meanwhile.
+        if ((stand === "here" || stand === "contested") && !registry.byKey(work.key)) giveBack(work);
       },
       // Stopping: nobody is waited for.
       () => {},

@@ -155,6 +155,8 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       happen({ type: "fact", body: taskFailed(taskId, task.agent, record) });
     },
     stray(taskId, holder) {
+      // It was taken for lost, and is about to be sent again: whoever takes it then goes on from what is on record.
+      if (openTask(taskId) && !isCalledOff()) return;
       if (isAhead(definition, snapshot(), taskId) && !isCalledOff()) early.set(taskId, holder);
       else desk.tellHolder(holder, notWaitedFor(taskId));
     },
