@@ -55,7 +55,11 @@ export const WORKFLOW_WORDS: Words = {
 
 export const STEP_WORDS: Words = {
   id: "What the step is called.",
-  agent: "Who does it.",
+  agent: "The agent that is asked.",
+  tool: "The tool that is run, without a model.",
+  approval: "What a person is to decide.",
+  wait: "What is waited for: a duration, an instant or a signal.",
+  workflow: "The workflow of which a run is started and waited for.",
   after: "The steps that must have ended before.",
   when: "A condition in CEL; where it is false the step is skipped.",
   needs: "What the steps in `after` must have come to.",
