@@ -51,7 +51,7 @@ function doneOf({ group, status, exhausted }: StepRecord, ended: number): string
 }
 
 function isEnded({ status }: StepRecord): boolean {
-  return status !== "running" && status !== "retrying";
+  return status !== "running" && status !== "waiting" && status !== "retrying";
 }
 
 function parentOf(path: string): string {

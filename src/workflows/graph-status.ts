@@ -11,7 +11,15 @@ export type NodeStanding = {
 };
 
 /** What one of many says of all of them: the first that any of them has. */
-const WEIGHT: readonly StepRecord["status"][] = ["failed", "running", "retrying", "cancelled", "completed", "skipped"];
+const WEIGHT: readonly StepRecord["status"][] = [
+  "failed",
+  "running",
+  "waiting",
+  "retrying",
+  "cancelled",
+  "completed",
+  "skipped",
+];
 
 /** A step of a run on a node: itself, or one item or iteration of it. */
 type Row = { path: string; isOneOfMany: boolean; status: StepRecord["status"] };

@@ -60,3 +60,12 @@ test("of a long list there are what failed and what is at work, and of both not 
     "  reviews/3003 running",
   ]);
 });
+
+test("what waits for somebody has not ended", () => {
+  const definition = defineWorkflow({ name: "w", steps: [{ id: "ok", forEach: "input", approval: { title: "?" } }] });
+  const run = superviseRun(definition, { input: [1, 2] });
+  const payload = { step: "ok/1", choice: "approve" };
+  run.fact({ type: "signal.received", data: { seq: 1, kind: "signal", id: "s", name: "approval", payload } });
+  const record = applyEvents(undefined, run.journal.flat());
+  expect(drawn(record)).toEqual(["ok running 1/2", "  ok/0 waiting", "  ok/1 completed"]);
+});
