@@ -10,7 +10,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 30_000,
     pool: "forks",
-    // Each worker drives servers of its own: more of them than cores only makes timing tests flaky.
-    maxWorkers: 2,
+    // Each worker drives servers of its own, and spends much of its time waiting for them; many more than cores make timing tests flaky.
+    maxWorkers: 3,
   },
 });

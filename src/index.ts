@@ -13,12 +13,14 @@ export type {
   JsonSchema,
   Model,
   ModelCallContext,
+  ModelName,
   ModelReply,
   ModelRequest,
   ModelSettings,
   ToolSpec,
   Usage,
 } from "./actors/model.ts";
+export type { ModelOptions, ModelsOption } from "./actors/model-choices.ts";
 export type {
   FoundOut,
   Tool,
@@ -86,7 +88,9 @@ export type { LogLine } from "./runtime/hosts/run-logs.ts";
 export type { McpHttpOptions, McpProcessOptions, McpServerOptions, McpToolSettings } from "./runtime/mcp/mcp-config.ts";
 export type { OpenAIModelOptions } from "./runtime/models/openai.ts";
 export { openaiModel } from "./runtime/models/openai.ts";
-export type { EndpointConfig, ModuleConfig } from "./runtime/models/providers.ts";
+export type { Price, Prices } from "./runtime/models/prices.ts";
+export type { EndpointConfig, ModelConfig, ModuleConfig, ProviderConfig } from "./runtime/models/provider-config.ts";
+export { openaiProvider } from "./runtime/models/provider-config.ts";
 export type {
   ApprovalOptions,
   DeterministicWorkflowOptions,

@@ -2,10 +2,16 @@
  * An agent as a long-lived actor of its daemon.
  *
  *   starting ──▶ ready ⇄ busy ──drain──▶ draining ──▶ stopped
+ *                  └──┬───┘                 ▲
+ *                trip │ ▲ resume            │
+ *                     ▼ │                   │
+ *                   tripped ──────drain─────┘
  *
  * - starting: its mailbox is not subscribed yet; nothing comes
  * - ready:    there is room to begin a task at once
  * - busy:     `concurrency` tasks are at work; up to `maxWaiting` more wait, the rest is refused
+ * - tripped:  none of its models can be had; what waits goes on waiting and new tasks are refused, so that they wait with their
+ *             owner or go to a daemon whose provider is there; what is at work may go on, as soon as it can
  * - draining: nothing new is taken and nothing waits; what is at work may finish
  * - stopped:  no task is left
  *
@@ -36,6 +42,10 @@ export type AgentEvent =
   | { type: "stopTask"; id: string; error: ErrorRecord }
   /** Drops a task without an outcome. */
   | { type: "forget"; id: string }
+  /** The providers of all its models are down. */
+  | { type: "trip" }
+  /** One of them is back. */
+  | { type: "resume" }
   | { type: "drain" }
   | TaskDone
   | TaskBroken;
@@ -153,15 +163,23 @@ export const agentMachine = agentSetup.createMachine({
   states: {
     starting: { on: { started: "ready" } },
     ready: {
-      on: { task: [{ guard: "isLastPlace", target: "busy", actions: take }, { actions: take }] },
+      on: {
+        trip: "tripped",
+        task: [{ guard: "isLastPlace", target: "busy", actions: take }, { actions: take }],
+      },
     },
     busy: {
-      on: { task: [{ guard: "mayWait", actions: "letWait" }, { actions: "refuseIt" }] },
+      on: {
+        trip: "tripped",
+        task: [{ guard: "mayWait", actions: "letWait" }, { actions: "refuseIt" }],
+      },
       always: [
         { guard: "mayBegin", actions: "beginWaiting" },
         { guard: "hasRoom", target: "ready" },
       ],
     },
+    // Out by `busy`, which begins what waits as far as there is room, and leaves at once where there is more.
+    tripped: { on: { resume: "busy" } },
     draining: {
       entry: "refuseWaiting",
       // A second drain changes nothing.

@@ -5,6 +5,7 @@ import { isTool } from "./define-tool.ts";
 import { durationSchema } from "./durations.ts";
 import { mcpReferenceSchema } from "./mcp-reference.ts";
 import type { JsonSchema } from "./model.ts";
+import { modelsSchema, settingsSchema } from "./model-choices.ts";
 import { nameSchema } from "./names.ts";
 import { strict } from "./strict.ts";
 import type { Tool } from "./tool.ts";
@@ -55,14 +56,11 @@ export const agentSchema = strict({
   name: nameSchema,
   description: z.string().optional(),
   instructions: z.string().optional(),
-  model: z.string({ error: "expected the name of one model" }).optional(),
+  model: modelsSchema.optional(),
   provider: nameSchema.default("openai"),
   baseURL: z.url({ error: "expected a URL" }).optional(),
   apiKey: z.string().min(1).optional(),
-  settings: strict({
-    temperature: z.number().min(0).optional(),
-    maxTokens: z.number().int().min(1).optional(),
-  }).default({}),
+  settings: settingsSchema.default({}),
   tools: toolsSchema.default([]),
   mcp: z.array(mcpReferenceSchema).default([]),
   handoffs: z.array(targetSchema).default([]),

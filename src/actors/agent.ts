@@ -2,6 +2,7 @@
 import type { z } from "zod";
 import type { Message } from "./conversation.ts";
 import type { JsonSchema, ModelSettings } from "./model.ts";
+import type { ModelsOption } from "./model-choices.ts";
 import type { HandoffContext } from "./task.ts";
 import type { Tool } from "./tool.ts";
 
@@ -31,13 +32,14 @@ export type Agent = {
   readonly description?: string;
   /** The system message. */
   readonly instructions: string;
-  /** The model's name as the provider knows it. */
-  readonly model: string;
-  /** A name from the configuration's `providers`. @default "openai" */
+  /** A model by its name as the provider knows it, or several in the order to try them; see `modelsOf`. */
+  readonly model: ModelsOption;
+  /** Where the models are that name none: a name from the configuration's `providers`. @default "openai" */
   readonly provider: string;
   /** An OpenAI-compatible endpoint for this agent alone. */
   readonly baseURL?: string;
   readonly apiKey?: string;
+  /** Of the models that have none of their own. */
   readonly settings: ModelSettings;
   readonly tools: readonly Tool[];
   /** Tools of MCP servers from the configuration's `mcpServers`: `files`, `files.read`, `files.read_*`. */

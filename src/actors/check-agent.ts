@@ -9,7 +9,7 @@ import { assertSupported, isZodSchema, toJsonSchema } from "./schemas.ts";
 
 type Draft = Pick<Agent, "name" | "remote" | "tools" | "handoffs"> & {
   instructions?: string | undefined;
-  model?: string | undefined;
+  model?: unknown;
   output?: Agent["output"] | undefined;
 };
 

@@ -1,4 +1,5 @@
 /** Outcomes come from workers in any language; what is not one becomes a failure that says what is wrong with it. */
+import type { ModelName } from "./model.ts";
 import type { OutcomeMessage } from "./task.ts";
 
 /** The outcome itself where it is well-formed, else a failed one with code `bad_outcome`. */
@@ -21,6 +22,9 @@ function problemOf(message: OutcomeMessage): string | undefined {
   const { usage } = message;
   if (usage !== undefined && !isUsage(usage)) {
     return `usage: expected {inputTokens, outputTokens, modelCalls} as numbers, got ${shown(usage)}`;
+  }
+  if (usage?.models !== undefined && !areModels(usage.models)) {
+    return `usage.models: expected a list of {provider, model, modelCalls}, got ${shown(usage.models)}`;
   }
   switch (message.type) {
     case "completed":
@@ -48,8 +52,19 @@ function problemOfHandoff({ to, next, transcript }: OutcomeMessage & { type: "ha
 }
 
 function isUsage(usage: object): boolean {
-  const { inputTokens, outputTokens, modelCalls, toolCalls = 0 } = usage as { [key: string]: unknown };
-  return [inputTokens, outputTokens, modelCalls, toolCalls].every((count) => Number.isFinite(count));
+  const given = usage as { [key: string]: unknown };
+  const { inputTokens, outputTokens, modelCalls } = given;
+  const { toolCalls = 0, cachedTokens = 0, reasoningTokens = 0, cost = 0 } = given;
+  const figures = [inputTokens, outputTokens, modelCalls, toolCalls, cachedTokens, reasoningTokens, cost];
+  return figures.every(Number.isFinite);
+}
+
+function areModels(models: unknown): boolean {
+  if (!Array.isArray(models)) return false;
+  return models.every(
+    (use: Partial<ModelName & { modelCalls: number }> | null) =>
+      typeof use?.provider === "string" && typeof use.model === "string" && Number.isFinite(use.modelCalls),
+  );
 }
 
 function shown(value: unknown): string {

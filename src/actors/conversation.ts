@@ -6,10 +6,16 @@
 /** A call of a tool as the model wrote it; `arguments` is JSON text that may be malformed. */
 export type ToolCall = { id: string; name: string; arguments: string };
 
+/**
+ * What a provider keeps no record of and wants to see again with an assistant's message, such as encrypted reasoning. Only whoever
+ * made it, `by`, can read it; to anybody else it is not sent.
+ */
+export type ProviderState = { by: string; items: unknown[] };
+
 export type Message =
   | { role: "user"; content: string }
   /** `name` is the agent that said it. */
-  | { role: "assistant"; content: string | null; toolCalls?: ToolCall[]; name?: string }
+  | { role: "assistant"; content: string | null; toolCalls?: ToolCall[]; name?: string; providerState?: ProviderState }
   | { role: "tool"; toolCallId: string; content: string };
 
 /**
@@ -61,6 +67,16 @@ export function closeOpenCalls(messages: readonly Message[], why: string): Messa
     closed.push(message);
   }
   return [...closed, ...answersTo(open, why)];
+}
+
+/** A conversation as it leaves its task: what a provider wants back is of use only while its task goes on. */
+export function withoutState(messages: readonly Message[]): readonly Message[] {
+  if (!messages.some((message) => "providerState" in message)) return messages;
+  return messages.map((message) => {
+    if (message.role !== "assistant") return message;
+    const { providerState: _, ...rest } = message;
+    return rest;
+  });
 }
 
 function answersTo(callIds: readonly string[], content: string): Message[] {

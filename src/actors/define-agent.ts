@@ -6,6 +6,7 @@ import { type AgentDraft, agentSchema, type EdgeOptions } from "./agent-schema.t
 import { problemsOfAgent } from "./check-agent.ts";
 import { handoff } from "./handoff.ts";
 import type { JsonSchema, ModelSettings } from "./model.ts";
+import type { ModelDraft, ModelOptions, ModelsOption } from "./model-choices.ts";
 import { type Read, readBySchema } from "./read-by-schema.ts";
 import { joinPath, oneOf, type Place, placeAt, problemAt, showValue } from "./schema-problems.ts";
 import type { Tool } from "./tool.ts";
@@ -16,11 +17,13 @@ export type AgentOptions = {
   description?: string;
   /** The system message. Only a remote agent may leave it out. */
   instructions?: string;
-  /** The model's name as the provider knows it. Only a remote agent may leave it out. */
-  model?: string;
+  /** A model by its name as the provider knows it, or several in the order to try them. Only a remote agent may leave it out. */
+  model?: ModelsOption;
+  /** Of the models that name none. */
   provider?: string;
   baseURL?: string;
   apiKey?: string;
+  /** Of the models that have none of their own. */
   settings?: ModelSettings;
   tools?: readonly Tool[];
   /** Tools of MCP servers: `files` for all of a server, `files.read` or `files.read_*` for some. */
@@ -74,8 +77,13 @@ function finish({ tools: references, handoffs: targets, ...rest }: AgentDraft, s
   problems.push(...problemsOfAgent({ ...rest, tools, handoffs }, placeAt(sources)));
   if (problems.length > 0) return { problems };
   const settings = present(rest.settings);
-  const { instructions = "", model = "" } = rest;
+  const { instructions = "", model: written = "" } = rest;
+  const model = Array.isArray(written) ? Object.freeze(written.map(freezeModel)) : freezeModel(written);
   return { value: freeze({ ...present(rest), instructions, model, settings, tools, handoffs }), problems: [] };
+}
+
+function freezeModel(model: string | ModelDraft): string | ModelOptions {
+  return typeof model === "string" ? model : Object.freeze(present(model));
 }
 
 function resolveTools(refs: readonly (Tool | string)[], sources: AgentSources, problems: Problem[]): Tool[] {

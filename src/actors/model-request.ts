@@ -1,6 +1,7 @@
 /** What an agent's model is asked, made from where its task stands. */
 import type { Agent } from "./agent.ts";
 import type { ModelRequest, ToolSpec } from "./model.ts";
+import { modelsOf } from "./model-choices.ts";
 import { toJsonSchema } from "./schemas.ts";
 import type { TaskState } from "./task-state.ts";
 import { transferTools } from "./transfer-tools.ts";
@@ -11,7 +12,7 @@ type Fixed = { tools: readonly ToolSpec[]; rest: Pick<ModelRequest, "model" | "i
 /** Turning schemas into JSON Schema costs more than all the rest of a call. */
 const fixed = new WeakMap<Agent, Fixed>();
 
-/** The request of the turn at work; `foreign` are the tools of MCP servers. */
+/** The request of the turn at work, to the agent's first model; `foreign` are the tools of MCP servers. */
 export function modelRequest(state: TaskState, foreign: readonly ToolSpec[] = []): ModelRequest {
   const agent = state.agent();
   const { tools, rest } = fixedParts(agent);
@@ -27,7 +28,8 @@ export function modelRequest(state: TaskState, foreign: readonly ToolSpec[] = []
 function fixedParts(agent: Agent): Fixed {
   let parts = fixed.get(agent);
   if (!parts) {
-    const { model, instructions, settings, output, name } = agent;
+    const { instructions, output, name } = agent;
+    const [{ model, settings }] = modelsOf(agent);
     parts = {
       tools: agent.tools.map((tool) => ({
         name: tool.name,

@@ -9,7 +9,7 @@
  */
 import type { ErrorRecord } from "../errors.ts";
 import type { Agent } from "./agent.ts";
-import { checkConversation, closeOpenCalls, type Message, type ToolCall } from "./conversation.ts";
+import { checkConversation, closeOpenCalls, type Message, type ToolCall, withoutState } from "./conversation.ts";
 import type { ModelReply } from "./model.ts";
 import { readOutput, repairRequest } from "./output.ts";
 import type { Outcome, Task, TaskUsage } from "./task.ts";
@@ -18,6 +18,7 @@ import { readCall } from "./tool-calls.ts";
 import { runOf, toolOutcome } from "./tool-task.ts";
 import { openingMessages } from "./transfer.ts";
 import { isTransferTool, readTransfer, type Transfer } from "./transfer-tools.ts";
+import { withReply } from "./usage.ts";
 
 /**
  * One call of a tool that is to be made. Without `tool` it is one of an MCP server, which only the host can reach, and the
@@ -81,14 +82,14 @@ export function afterOnlyTool(state: TaskState, result: Parameters<typeof toolOu
 
 /** Takes in the model's reply: the end, tools to run, or another turn. */
 export function afterReply(before: TaskState, reply: ModelReply): TaskState {
-  const state = { ...before, usage: addUsage(before.usage, reply) };
+  const state = { ...before, usage: withReply(before.usage, reply) };
   if (reply.finishReason === "length") {
     return failed(state, "output_truncated", "the model's answer was cut off at its token limit");
   }
   if (reply.finishReason === "content_filter") {
     return failed(state, "content_filtered", "the provider's content filter stopped the model's answer");
   }
-  if (reply.toolCalls.length > 0) return afterCalls(state, reply.content, withOwnIds(reply.toolCalls, state.turn));
+  if (reply.toolCalls.length > 0) return afterCalls(state, reply, withOwnIds(reply.toolCalls, state.turn));
   return afterWords(state, reply.content ?? "");
 }
 
@@ -141,9 +142,10 @@ function afterWords(state: TaskState, content: string): TaskState {
   return nextTurn({ ...said, repaired: true }, [{ role: "user", content: repairRequest(read.problems) }]);
 }
 
-function afterCalls(state: TaskState, content: string | null, calls: readonly ToolCall[]): TaskState {
+function afterCalls(state: TaskState, { content, providerState }: ModelReply, calls: readonly ToolCall[]): TaskState {
   const agent = state.agent();
-  const said = { ...state, transcript: [...state.transcript, assistant(state, content, calls)] };
+  const message = { ...assistant(state, content, calls), ...(providerState && { providerState }) };
+  const said = { ...state, transcript: [...state.transcript, message] };
   const answers: { [callId: string]: string } = {};
   const runs: ToolRun[] = [];
   const refused = new Set<string>();
@@ -181,7 +183,7 @@ function handedOver(state: TaskState, calls: readonly ToolCall[], transfer: Tran
     const content = call.id === callId ? `control passed to ${to}` : `not executed: control passed to ${to}`;
     return { role: "tool", toolCallId: call.id, content };
   });
-  const transcript = [...state.transcript, ...answers];
+  const transcript = [...withoutState(state.transcript), ...answers];
   const view = viewByFunction(state, transcript, transfer);
   if (view.type === "problem") return failed({ ...state, transcript }, "handoff_context_failed", view.message);
   const outcome: Outcome = {
@@ -246,7 +248,7 @@ function checked(state: TaskState): TaskState {
 function completed(state: TaskState, output: unknown): TaskState {
   const { usage, transcript, task } = state;
   // Only a session goes on from the transcript; elsewhere it would store the output twice.
-  const kept = task.sessionId === undefined ? {} : { transcript: [...transcript] };
+  const kept = task.sessionId === undefined ? {} : { transcript: [...withoutState(transcript)] };
   return { ...state, outcome: { type: "completed", output, usage, ...kept } };
 }
 
@@ -261,15 +263,6 @@ function assistant(state: TaskState, content: string | null, calls: readonly Too
 
 function answersInOrder(calls: readonly ToolCall[], answers: { readonly [callId: string]: string }): Message[] {
   return calls.map((call) => ({ role: "tool", toolCallId: call.id, content: answers[call.id] ?? "" }));
-}
-
-function addUsage(usage: TaskUsage, { usage: added }: ModelReply): TaskUsage {
-  return {
-    ...usage,
-    inputTokens: usage.inputTokens + added.inputTokens,
-    outputTokens: usage.outputTokens + added.outputTokens,
-    modelCalls: usage.modelCalls + 1,
-  };
 }
 
 /** Providers promise ids; some servers send none, or the same for each call. */

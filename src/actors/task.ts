@@ -4,7 +4,7 @@
  */
 import type { ErrorRecord } from "../errors.ts";
 import type { Message } from "./conversation.ts";
-import type { JsonSchema, ModelReply, Usage } from "./model.ts";
+import type { JsonSchema, ModelName, ModelReply, Usage } from "./model.ts";
 import type { WithRefs } from "./value-ref.ts";
 
 /** What the next agent sees of the conversation so far. */
@@ -69,6 +69,8 @@ export type TaskUsage = Usage & {
   modelCalls: number;
   /** Tools that were executed and answered; absent means none, or a worker that does not count them. */
   toolCalls?: number;
+  /** Which models answered how often, where an agent has several. */
+  models?: (ModelName & { modelCalls: number })[];
 };
 
 /** How a task ended. The optional parts of a handoff are for workers of Troupe itself; a foreign worker leaves them out. */
@@ -107,8 +109,11 @@ export type TaskAnswer =
 export type TaskControl =
   /** Stop it: abort its model calls and tools, then send the outcome `failed` with code `cancelled`. */
   | { type: "cancel"; taskId: string; reason: string }
-  /** The journal knows this task; said for forwarded tasks, which may arrive before their journal entry. */
-  | { type: "known"; taskId: string };
+  /**
+   * The journal knows this task; said for forwarded tasks, which may arrive before their journal entry, and for those that were
+   * found: whatever the journal says up to this delivery, the owner counts on this worker.
+   */
+  | { type: "known"; taskId: string; delivery?: number };
 
 /** How an owner answers an outcome; no answer means: ask again, then store it in the task's journal. */
 export type OutcomeReceipt = { type: "recorded" } | { type: "superseded" };

@@ -39,10 +39,14 @@ async function listAgents(given: Asked): Promise<void> {
   const agents = await withClient(given, (client) => client.agents());
   if (given.json) return printJson(agents);
   if (agents.length === 0) return print("No agents.");
-  const rows = agents.map(({ name, model, hosts, tools, mcp = [], handoffs, remote, description }) => [
+  const rows = agents.map(({ name, model, hosts, tools, mcp = [], handoffs, remote, description, tripped }) => [
     bold(name),
     model ?? "",
-    hosts.length > 0 ? hosts.join(", ") : remote ? dim("a worker of its own") : yellow("nobody"),
+    hosts.length > 0
+      ? hosts.map((host) => (tripped?.includes(host) ? `${host} ${yellow("(tripped)")}` : host)).join(", ")
+      : remote
+        ? dim("a worker of its own")
+        : yellow("nobody"),
     [...(tools ?? []), ...mcp.map((reference) => `${reference} (MCP)`)].join(", "),
     handoffs?.join(", ") ?? "",
     cut(inline(description ?? ""), 60),

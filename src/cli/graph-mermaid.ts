@@ -24,8 +24,8 @@ const ARROWS: { readonly [Kind in GraphEdge["kind"]]: string } = {
 
 const COLOURS: { readonly [Status in NodeStatus]: string } = {
   pending: "fill:#f4f4f5,stroke:#a1a1aa,color:#52525b",
+  waiting: "fill:#ede9fe,stroke:#7c3aed,color:#4c1d95",
   running: "fill:#dbeafe,stroke:#2563eb,color:#1e3a8a",
-  waiting: "fill:#fef9c3,stroke:#ca8a04,color:#713f12",
   retrying: "fill:#fef3c7,stroke:#d97706,color:#78350f",
   completed: "fill:#dcfce7,stroke:#16a34a,color:#14532d",
   failed: "fill:#fee2e2,stroke:#dc2626,color:#7f1d1d",

@@ -91,6 +91,8 @@ function describeMetrics(run: RunMetrics): string {
     ["handoffs", handoffs > 0 ? String(handoffs) : undefined],
     ["takeovers", takeovers > 0 ? String(takeovers) : undefined],
     ["used", `${count(run.modelCalls, "model call")}, ${tokens(run)}, ${count(run.toolCalls, "tool call")}`],
+    ["cost", run.cost === undefined ? undefined : String(run.cost)],
+    ["models", run.models?.map(({ provider, model, modelCalls }) => `${provider}/${model} (${modelCalls})`).join(", ")],
   ]);
   if (run.steps.length === 0) return facts;
   const head = ["STEP", "AGENT", "TOOK", "AT WORK", "ATTEMPTS", "MODEL CALLS", "TOKENS", "TOOL CALLS"];

@@ -189,6 +189,10 @@ function tellLive({ type, data }: LiveEvent): Told | undefined {
         : { word: "log", paint: dim, about: `${data.agent}: ${inline(data.message)}` };
     case "model.restarted":
       return { word: "restarted", paint: yellow, about: `${data.agent} begins its answer anew` };
+    case "model.fallback":
+      return { word: "fallback", paint: yellow, about: `${data.agent} asks the next model: ${inline(data.error)}` };
+    case "model.waiting":
+      return { word: "waiting", paint: yellow, about: `${data.agent} waits for a provider: ${inline(data.reason)}` };
     default:
       return undefined;
   }

@@ -7,7 +7,13 @@ import { type ErrorRecord, UsageError } from "../errors.ts";
 import { hideSecrets, type Secrets } from "./hide-secrets.ts";
 
 /** One call and what became of it. */
-export type CassetteCall = { agent: string; request: ModelRequest } & ({ reply: ModelReply } | { error: ErrorRecord });
+export type CassetteCall = { agent: string; request: ModelRequest } & (
+  | { reply: ModelReply }
+  | { error: CassetteError }
+);
+
+/** `retryAfterMs` is how long the provider asked to wait, in milliseconds. */
+export type CassetteError = ErrorRecord & { retryAfterMs?: number };
 
 export type Cassette = {
   cassette: 1;

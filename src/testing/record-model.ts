@@ -8,8 +8,15 @@
  */
 import { existsSync } from "node:fs";
 import type { Model, ModelReply } from "../actors/model.ts";
-import { type ErrorRecord, toErrorRecord } from "../errors.ts";
-import { type CassetteCall, type CassetteOptions, plainWith, readCassette, writeCassette } from "./cassette.ts";
+import { ModelError, toErrorRecord } from "../errors.ts";
+import {
+  type CassetteCall,
+  type CassetteError,
+  type CassetteOptions,
+  plainWith,
+  readCassette,
+  writeCassette,
+} from "./cassette.ts";
 
 export type RecordOptions = CassetteOptions & {
   /** Whether calls are added to those in the file, as where a daemon is killed while it records. @default false */
@@ -36,7 +43,7 @@ export function recordModel(model: Model, file: string, options: RecordOptions =
       const asked = plain({ agent: context.agent, request });
       // 2
       const place = calls.push(undefined) - 1;
-      const note = (answer: { reply: ModelReply } | { error: ErrorRecord }) => {
+      const note = (answer: { reply: ModelReply } | { error: CassetteError }) => {
         calls[place] = { ...asked, ...plain(answer) };
         const made = calls.filter((call) => call !== undefined);
         writeCassette(file, { cassette: 1, provider, calls: made });
@@ -46,7 +53,7 @@ export function recordModel(model: Model, file: string, options: RecordOptions =
         reply = await model.call(request, context);
       } catch (error) {
         // 4
-        if (!context.signal.aborted) note({ error: toErrorRecord(error, "model_failed") });
+        if (!context.signal.aborted) note({ error: errorOf(error) });
         throw error;
       }
       // 3
@@ -54,4 +61,9 @@ export function recordModel(model: Model, file: string, options: RecordOptions =
       return reply;
     },
   };
+}
+
+function errorOf(error: unknown): CassetteError {
+  const retryAfterMs = error instanceof ModelError ? error.retryAfterMs : undefined;
+  return { ...toErrorRecord(error, "model_failed"), ...(retryAfterMs !== undefined && { retryAfterMs }) };
 }

@@ -10,6 +10,7 @@
  */
 import type { Model, ModelCallContext, ModelReply, ModelRequest } from "../actors/model.ts";
 import { ModelError, TroupeError } from "../errors.ts";
+import { LONG_RETRY_AFTER_MS } from "../runtime/models/breaker.ts";
 import { type CassetteCall, type CassetteOptions, plainWith, readCassette } from "./cassette.ts";
 import { describeDifference, nearest } from "./nearest-call.ts";
 import { toPieces } from "./replies.ts";
@@ -110,8 +111,10 @@ export function replayModel(file: string, options: ReplayOptions = {}): Replayed
 
 function answer(call: CassetteCall, { onDelta }: ModelCallContext): ModelReply {
   if ("error" in call) {
-    const { code, message, retryable = false } = call.error;
-    throw new ModelError(code, message, { retryable });
+    const { code, message, retryable = false, retryAfterMs = 0 } = call.error;
+    // Only a long one is worth its time: with it another model is asked, by a short one the same again.
+    const later = retryAfterMs > LONG_RETRY_AFTER_MS && { retryAfterMs };
+    throw new ModelError(code, message, { retryable, ...later });
   }
   const { reply } = call;
   if (reply.content !== null) for (const piece of toPieces(reply.content)) onDelta?.(piece);

@@ -14,6 +14,7 @@ import { resolveOptions } from "../runtime/config/resolve-options.ts";
 import { type Client, connect } from "../runtime/edges/client.ts";
 import type { Daemon } from "../runtime/edges/daemon.ts";
 import { serveConfig } from "../runtime/edges/serve.ts";
+import { withPrices } from "../runtime/models/prices.ts";
 import type { WorkflowDefinition } from "../workflows/definition.ts";
 
 export type TestDaemonOptions = {
@@ -25,6 +26,8 @@ export type TestDaemonOptions = {
   providers?: NonNullable<TroupeConfig["providers"]>;
   /** As in `troupe.ts`. */
   mcpServers?: NonNullable<TroupeConfig["mcpServers"]>;
+  /** What models cost, as in `troupe.ts`; the one in `model` too. */
+  prices?: NonNullable<TroupeConfig["prices"]>;
   /** A NATS to use instead of an own server; it keeps what the test wrote. */
   nats?: string;
   /** Options of the daemon. @default as documented, but for a free HTTP port, no log, and a second to drain */
@@ -59,18 +62,19 @@ const QUIET = { httpPort: 0, logLevel: "silent", drainTimeoutMs: 1_000 } as cons
  * @throws DefinitionError with everything that is wrong; UsageError when there is no nats-server to run.
  */
 export async function startTestDaemon(test: TestDaemonOptions): Promise<TestDaemon> {
-  const { agents, workflows, model, providers = {}, mcpServers = {}, nats } = test;
+  const { agents, workflows, model, providers = {}, mcpServers = {}, prices = {}, nats } = test;
   const data = await mkdtemp(join(tmpdir(), "troupe-test-"));
   const discard = () => rm(data, { recursive: true, force: true });
   try {
     const daemon = { ...QUIET, data, ...(nats !== undefined && { nats: [nats] }), ...test.options };
     const config = await checkConfig(
-      { agents, workflows, providers, mcpServers, daemon },
+      { agents, workflows, providers, mcpServers, prices, daemon },
       { fileName: "startTestDaemon", dir: process.cwd() },
     );
     const { options } = resolveOptions({ file: config.daemon, fileName: config.fileName });
+    const spoken = model && withPrices(model, model.provider, prices);
     const running = await serveConfig({
-      config: model ? { ...config, modelOf: () => model } : config,
+      config: spoken ? { ...config, modelOf: () => spoken } : config,
       options,
       logger: pino({ level: options.logLevel }),
       telemetry: false,

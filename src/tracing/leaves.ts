@@ -23,6 +23,7 @@ import { setContent, toParts, toReplyParts } from "./content.ts";
 import { FinishedSpan, toHrTime } from "./finished-span.ts";
 import type { HeldLeaves } from "./held-leaves.ts";
 import * as name from "./semconv.ts";
+import { setUsage } from "./set-usage.ts";
 import type { ChatStart, Leaf, LeafResult, SegmentContext, ToolStart } from "./tracing.ts";
 
 /** The id of the segment a span hangs in, however deep. */
@@ -138,10 +139,7 @@ function chatAttributes(start: ChatStart, result: LeafResult, captureContent: bo
   if (responseModel !== undefined) attributes[name.RESPONSE_MODEL] = responseModel;
   if (responseId !== undefined) attributes[name.RESPONSE_ID] = responseId;
   if (finishReason !== undefined) attributes[name.FINISH_REASONS] = [finishReason];
-  if (usage) {
-    attributes[name.INPUT_TOKENS] = usage.inputTokens;
-    attributes[name.OUTPUT_TOKENS] = usage.outputTokens;
-  }
+  if (usage) setUsage(attributes, usage);
   if (firstChunkMs !== undefined) {
     attributes[name.REQUEST_STREAM] = true;
     attributes[name.TIME_TO_FIRST_CHUNK] = firstChunkMs / 1_000;

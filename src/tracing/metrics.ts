@@ -4,6 +4,7 @@
  *
  * Never in a label: run ids, task ids, session or user ids, error messages. Error codes are few, so they may.
  */
+import type { Usage } from "../actors/model.ts";
 
 /** What ended, and how long it took. */
 type RunEnded = {
@@ -27,11 +28,14 @@ export type ModelCalled = {
   seconds: number;
   responseModel?: string;
   serverAddress?: string;
-  usage?: { inputTokens: number; outputTokens: number };
+  usage?: Usage;
   /** Until the first piece of a streamed reply. */
   firstChunkSeconds?: number;
   error?: string;
 };
+
+/** A call that had to wait for its provider: for its limits, or because it was down. */
+type ModelWaited = { provider: string; seconds: number; why: "limits" | "down" };
 
 type ToolCalled = { tool: string; agent: string; seconds: number; error?: string };
 
@@ -52,6 +56,7 @@ export type Metrics = {
   stepEnded(step: StepEnded): void;
   taskEnded(task: TaskEnded): void;
   modelCall(call: ModelCalled): void;
+  modelWaited(wait: ModelWaited): void;
   toolCall(call: ToolCalled): void;
   /** A task was sent again because its worker was lost. */
   segmentLost(agent: string): void;
@@ -69,6 +74,10 @@ export type Metrics = {
   observeRestingRuns(observe: Observe): () => void;
   /** Says how many messages wait in each queue (the door, a mailbox); gives back what unregisters it. */
   observeQueueDepth(observe: Observe): () => void;
+  /** Says which providers are down (1) and which are not (0); gives back what unregisters it. */
+  observeProvidersDown(observe: Observe): () => void;
+  /** Says how many calls wait for the limits of their provider; gives back what unregisters it. */
+  observeModelQueue(observe: Observe): () => void;
   /** Everything in the Prometheus text format, version 0.0.4. */
   render(): Promise<string>;
   stop(): Promise<void>;
@@ -83,6 +92,7 @@ export const noMetrics: Metrics = {
   stepEnded: nothing,
   taskEnded: nothing,
   modelCall: nothing,
+  modelWaited: nothing,
   toolCall: nothing,
   segmentLost: nothing,
   scheduleDue: nothing,
@@ -92,6 +102,8 @@ export const noMetrics: Metrics = {
   observeActiveRuns: () => nothing,
   observeRestingRuns: () => nothing,
   observeQueueDepth: () => nothing,
+  observeProvidersDown: () => nothing,
+  observeModelQueue: () => nothing,
   render: () => Promise.resolve(""),
   stop: () => Promise.resolve(),
 };

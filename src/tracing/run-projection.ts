@@ -16,6 +16,7 @@ import type { TaskUsage } from "../actors/task.ts";
 import type { NamedKind, RunEvent, RunTrace } from "../workflows/run-events.ts";
 import { FinishedSpan, toHrTime } from "./finished-span.ts";
 import * as name from "./semconv.ts";
+import { addUsage, setUsage } from "./set-usage.ts";
 import { endSpanId, rootSpanId, segmentSpanId } from "./trace-ids.ts";
 import type { SegmentContext } from "./tracing.ts";
 
@@ -288,8 +289,7 @@ export class StructuralFold {
     if (!segment) return; // R3
     this.#open.delete(taskId);
     if (ending.usage) {
-      this.#usage.inputTokens += ending.usage.inputTokens;
-      this.#usage.outputTokens += ending.usage.outputTokens;
+      addUsage(this.#usage, ending.usage);
       this.#usage.modelCalls += ending.usage.modelCalls;
     }
     this.#made.push(this.#segmentSpan(segment, ending));
@@ -307,7 +307,7 @@ export class StructuralFold {
     if (sessionId !== undefined) attributes[name.CONVERSATION_ID] = sessionId;
     if (segment.step !== undefined) attributes[name.STEP_ID] = segment.step;
     if (worker !== undefined) attributes[name.WORKER] = worker;
-    if (usage) addUsage(attributes, usage, name.TASK_MODEL_CALLS);
+    if (usage) setTaskUsage(attributes, usage, name.TASK_MODEL_CALLS);
     // Jaeger does not show the attributes of links, so a handoff is told on both spans as well.
     if (source) attributes[name.HANDOFF_FROM] = source.agent;
     if (to !== undefined) attributes[name.HANDOFF_TO] = to;
@@ -340,7 +340,7 @@ export class StructuralFold {
     attributes[name.RUN_OUTCOME] = outcome;
     attributes[name.RUN_HANDOFFS] = this.#handoffCount;
     if (this.#stepsSkipped > 0) attributes[name.RUN_STEPS_SKIPPED] = this.#stepsSkipped;
-    addUsage(attributes, this.#usage, name.RUN_MODEL_CALLS);
+    setTaskUsage(attributes, this.#usage, name.RUN_MODEL_CALLS);
     if (error) attributes[name.ERROR_TYPE] = error.code;
     this.#made.push(
       new FinishedSpan({
@@ -413,9 +413,8 @@ function attributesOfKind({
   }
 }
 
-function addUsage(attributes: Attributes, usage: TaskUsage, modelCalls: string): void {
-  attributes[name.INPUT_TOKENS] = usage.inputTokens;
-  attributes[name.OUTPUT_TOKENS] = usage.outputTokens;
+function setTaskUsage(attributes: Attributes, usage: TaskUsage, modelCalls: string): void {
+  setUsage(attributes, usage);
   attributes[modelCalls] = usage.modelCalls;
 }
 

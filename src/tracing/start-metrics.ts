@@ -64,6 +64,18 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
   );
   const inputTokens = counter("gen_ai.client.inference.usage.input_tokens", "Tokens sent to models", "{token}");
   const outputTokens = counter("gen_ai.client.inference.usage.output_tokens", "Tokens models answered with", "{token}");
+  const cachedTokens = counter(
+    "gen_ai.client.inference.usage.cache_read.input_tokens",
+    "Tokens sent to models that their providers had in a cache",
+    "{token}",
+  );
+  const reasoningTokens = counter(
+    "gen_ai.client.inference.usage.reasoning.output_tokens",
+    "Tokens models answered with that went into reasoning",
+    "{token}",
+  );
+  const cost = counter("troupe.model.cost", "What model calls cost, by the configuration's prices", "{currency}");
+  const modelWait = seconds("troupe.model.wait", "How long model calls waited for their provider", CALL_SECONDS);
   const lost = counter("troupe.segment.lost", "Tasks sent again because their worker was lost", "{segment}");
   const dead = counter("troupe.dead_letters", "Messages given up", "{message}");
   const due = counter("troupe.schedule.firings", "Instants of schedules that came, by outcome", "{firing}");
@@ -83,6 +95,14 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
     unit: "{message}",
   });
 
+  const providersDown = meter.createObservableGauge("troupe.provider.down", {
+    description: "1 for a provider that is not asked because it is down",
+  });
+  const modelQueue = meter.createObservableGauge("troupe.provider.waiting", {
+    description: "Model calls that wait for the limits of their provider",
+    unit: "{call}",
+  });
+
   function modelCall(call: ModelCalled): void {
     const what: Attributes = {
       [name.OPERATION]: "chat",
@@ -92,6 +112,9 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
     if (call.usage) {
       inputTokens.add(call.usage.inputTokens, what);
       outputTokens.add(call.usage.outputTokens, what);
+      if (call.usage.cachedTokens) cachedTokens.add(call.usage.cachedTokens, what);
+      if (call.usage.reasoningTokens) reasoningTokens.add(call.usage.reasoningTokens, what);
+      if (call.usage.cost) cost.add(call.usage.cost, what);
     }
     const whole = { ...what };
     if (call.responseModel !== undefined) whole[name.RESPONSE_MODEL] = call.responseModel;
@@ -119,6 +142,7 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
       invokeAgent.record(task.seconds, withError({ ...agent }, task.error));
     },
     modelCall,
+    modelWaited: ({ provider: asked, seconds: took, why }) => modelWait.record(took, { provider: asked, why }),
     toolCall({ tool, agent, seconds: took, error }) {
       executeTool.record(took, withError({ [name.TOOL_NAME]: tool, [name.AGENT_NAME]: agent }, error));
     },
@@ -133,6 +157,8 @@ export function startMetrics({ serviceName, instance }: MetricsOptions = {}): Me
     observeActiveRuns: (observe) => register(activeRuns, "workflow", observe),
     observeRestingRuns: (observe) => register(restingRuns, "workflow", observe),
     observeQueueDepth: (observe) => register(queueDepth, "queue", observe),
+    observeProvidersDown: (observe) => register(providersDown, "provider", observe),
+    observeModelQueue: (observe) => register(modelQueue, "provider", observe),
     async render() {
       const { resourceMetrics } = await exporter.collect();
       return serializer.serialize(resourceMetrics);

@@ -8,6 +8,7 @@
  * - leaves (`chat`, `execute_tool`) are ordinary spans of the process that does the work; they are never anybody's parent.
  */
 import type { Message } from "../actors/conversation.ts";
+import type { Usage } from "../actors/model.ts";
 import type { RunEvent, RunTrace } from "../workflows/run-events.ts";
 import type { SavedProjection } from "./run-projection.ts";
 
@@ -24,7 +25,7 @@ export type Leaf = {
 
 export type LeafResult = {
   error?: { code: string; message: string };
-  usage?: { inputTokens: number; outputTokens: number };
+  usage?: Usage;
   responseModel?: string;
   responseId?: string;
   finishReason?: string;

@@ -58,7 +58,9 @@ export function deterministicPlan(
   const signalSteps = signalStepsOf(definition);
   return {
     begin(setup, at) {
-      const making = makingOf(setup, at, beforeAll(definition.steps.length, setup.kept ?? []));
+      const { reused, kept = [] } = setup;
+      const states = beforeAll(definition.steps.length, kept);
+      const making = makingOf(setup, at, reused ? { ...states, reused: Object.fromEntries(reused) } : states);
       for (const node of graph.first) making.ready.push(instanceIn(undefined, node));
       return goOn(making, false);
     },
@@ -108,8 +110,13 @@ export function deterministicPlan(
     for (const { path } of ready.slice(next)) {
       making.states = { ...making.states, due: withLast(making.states.due, path) };
     }
-    const isSet = !mayDecide;
-    if (!isSet && !isEmptyLine(making.states.due)) moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
+    const isDue = !isEmptyLine(making.states.due);
+    // Also where there was no more room in the entry for what there is room for in the run: nothing else may be open any more.
+    if ((mayDecide && isDue) || hasRoom(making)) moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
+    if (!isDue && making.states.reused) {
+      const { reused: _decided, ...states } = making.states;
+      making.states = states;
+    }
     return { state: making.states, moves };
   }
 
@@ -120,11 +127,16 @@ export function deterministicPlan(
     return instanceOf(graph, path);
   }
 
+  /** Whether somebody waits for a task to end although there is room. */
+  function hasRoom({ states: { open, line } }: Making): boolean {
+    return open < mostOpen && !isEmptyLine(line);
+  }
+
   /** Asks for what waits longest, where there is room. False where there is none, or nobody waits. */
   function fillRoom(making: Making): boolean {
-    const { open, line } = making.states;
+    const { line } = making.states;
     const path = headOf(line);
-    if (path === undefined || open >= mostOpen) return false;
+    if (path === undefined || !hasRoom(making)) return false;
     making.states = { ...making.states, line: withoutHead(line) };
     const instance = instanceOf(graph, path);
     const body = bodyOf(making.states, instance);
@@ -153,7 +165,8 @@ export function deterministicPlan(
     if (!frame) return;
     const verdict = judge(node, frame, pointAt(making, instance));
     if (verdict.type === "start") {
-      const known = making.setup.reused?.get(path);
+      const { reused } = making.states;
+      const known = reused && Object.hasOwn(reused, path) ? reused[path] : undefined;
       if (!known) return begin(making, instance);
       // Another run has done it, and that is on record.
       const { output, exhausted = false } = known;

@@ -15,6 +15,7 @@ import { FAILURE_AROUND } from "./step-surroundings.ts";
 const PREFIX = "onFailure/";
 
 export type OnFailure = {
+  /** `at` is when it begins, ISO 8601. */
   begin(setup: RunSetup, failure: FailureInScope, at: string): OnFailureProgress;
   proceed(setup: RunSetup, failure: FailureInScope, state: StepStates, ...about: About): OnFailureProgress;
 };
@@ -25,7 +26,7 @@ export type About = Parameters<Plan["proceed"]> extends [unknown, unknown, ...in
 /** `isOver`: all its steps have ended, or one of them failed. */
 type OnFailureProgress = { state: StepStates; moves: Move[]; isOver: boolean };
 
-/** Whether a path or a timer is of these steps. */
+/** Whether a path or a timer is of these steps; a group of another name may end in `onFailure` as well. */
 export function isOfOnFailure(name: string): boolean {
   return name.startsWith(PREFIX) || name.includes(`.${PREFIX}`);
 }

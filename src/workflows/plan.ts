@@ -8,6 +8,7 @@ import type { Debt } from "./debt.ts";
 import type { FailureInScope } from "./expressions.ts";
 import type { KeptSignal } from "./outside-waits.ts";
 import type { Fact, RunEventBody, RunRequest } from "./run-events.ts";
+import type { ReusedOutput } from "./step-states.ts";
 
 /** What a supervisor knows of its run from the start. */
 export type RunSetup = {
@@ -16,7 +17,7 @@ export type RunSetup = {
   /** When the run was accepted, as an ISO 8601 instant. */
   acceptedAt: string;
   /** What steps gave that another run had done, by step; told only for the beginning. */
-  reused?: ReadonlyMap<string, { readonly output: unknown; readonly exhausted?: true }>;
+  reused?: ReadonlyMap<string, ReusedOutput>;
   /** What the run has failed with, for the steps that run because of it. */
   failure?: FailureInScope;
   /** Signals that nothing has asked for before these steps; told only for the beginning. */
@@ -87,7 +88,7 @@ type PlanFact = Extract<Fact, { type: "task.settled" | "agent.handoff" | "timer.
 
 /** `State` is plain data: it is folded from the journal, and stored as JSON where a journal is long (`save` in `supervisor.ts`). */
 export type Plan<State = unknown> = {
-  /** `at` is when it begins, an ISO 8601 instant. */
+  /** `at` is when it begins, ISO 8601: not the instant of acceptance where the run had to wait for its time. */
   begin(setup: RunSetup, at: string): { state: State; moves: Move[] };
   /** `open` is the task the fact is about, for facts about a task. */
   proceed(setup: RunSetup, state: State, fact: PlanFact, open: OpenTask | undefined): { state: State; moves: Move[] };

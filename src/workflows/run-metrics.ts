@@ -1,12 +1,15 @@
 /**
- * What a run took, in sum and by step: time, attempts, model calls, tokens, tool calls. Folded from the journal, never stored.
+ * What a run took, in sum and by step: time, attempts, model calls, tokens, tool calls, money. Folded from the journal, never stored.
  */
 import type { TaskUsage } from "../actors/task.ts";
+import { sumUsage } from "../actors/usage.ts";
+import { COMPENSATE } from "./debt.ts";
 import type { RunEvent, StepWorker } from "./run-events.ts";
 import { advanceStanding, initialStanding, type RunStatus } from "./run-status.ts";
+import { CANCEL_TIMER } from "./supervisor-machine.ts";
 
 /** What something took that tasks were sent for. */
-type Taken = {
+type Taken = TaskUsage & {
   /** Attempts begun. */
   attempts: number;
   /** Attempts after a failed one. */
@@ -15,10 +18,7 @@ type Taken = {
   lost: number;
   /** How long tasks were out, in milliseconds; those side by side count each. */
   workMs: number;
-  modelCalls: number;
   toolCalls: number;
-  inputTokens: number;
-  outputTokens: number;
   totalTokens: number;
 };
 
@@ -117,8 +117,19 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
         break;
       case "step.completed":
       case "step.failed":
-      case "step.cancelled":
-        end(event.data.step, atMs);
+      case "step.cancelled": {
+        const { step, taskId } = event.data;
+        // Nobody hears any more of what it takes.
+        if (taskId !== undefined) settle(taskId, undefined, atMs);
+        end(step, atMs);
+        break;
+      }
+      case "compensation.completed":
+      case "compensation.failed":
+        end(event.data.step + COMPENSATE, atMs);
+        break;
+      case "timer.fired":
+        if (event.data.id === CANCEL_TIMER) for (const taskId of [...open.keys()]) settle(taskId, undefined, atMs);
         break;
       default:
         break;
@@ -155,10 +166,7 @@ export function runMetrics(events: readonly RunEvent[]): RunMetrics | undefined 
   }
 }
 
-function count(taken: Taken, { inputTokens, outputTokens, modelCalls, toolCalls = 0 }: TaskUsage) {
-  taken.inputTokens += inputTokens;
-  taken.outputTokens += outputTokens;
-  taken.totalTokens += inputTokens + outputTokens;
-  taken.modelCalls += modelCalls;
-  taken.toolCalls += toolCalls;
+function count(taken: Taken, usage: TaskUsage) {
+  Object.assign(taken, sumUsage(taken, usage));
+  taken.totalTokens += usage.inputTokens + usage.outputTokens;
 }

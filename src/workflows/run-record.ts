@@ -5,6 +5,7 @@
  * one shares with it what the events do not touch.
  */
 import type { TaskUsage } from "../actors/task.ts";
+import { sumUsage } from "../actors/usage.ts";
 import { refsUnder, type WithRefs } from "../actors/value-ref.ts";
 import { type ErrorRecord, TroupeError } from "../errors.ts";
 import { isOfOnFailure } from "./on-failure.ts";
@@ -43,6 +44,8 @@ export type StepRecord = {
   reused?: true;
   /** Why it was skipped, in words. */
   reason?: string;
+  /** Which models answered in the last attempt, where its agent has several. */
+  models?: NonNullable<TaskUsage["models"]>;
 };
 
 export type RunUsage = TaskUsage & { totalTokens: number };
@@ -229,12 +232,12 @@ function take(to: Unfolded, event: RunEvent): void {
     case "step.failed": {
       const { step, error, continued } = event.data;
       finish(to, step, { status: "failed", at: event.at, error, ...given({ continued }) });
-      if (continued) run.progress.completed += unfinishedIn(run.steps, step);
+      if (continued && !isOfOnFailure(step)) run.progress.completed += unfinishedIn(run.steps, step);
       break;
     }
     case "step.cancelled":
       finish(to, event.data.step, { status: "cancelled", at: event.at });
-      run.progress.completed += 1;
+      if (!isOfOnFailure(event.data.step)) run.progress.completed += 1;
       break;
     case "step.skipped": {
       const { step, agent, kind, reason } = event.data;
@@ -286,6 +289,8 @@ function begin(to: Unfolded, { data, at }: Extract<RunEvent, { type: "step.start
   const { step, group } = data;
   start(to, step, data, at);
   const { run } = to;
+  // What runs because the run failed is no part of what it had to do.
+  if (isOfOnFailure(step)) return;
   if (group && group.type !== "repeat") run.progress.total += group.size;
   // How many iterations there will be is known when there are.
   const isIteration =
@@ -335,6 +340,7 @@ function settle(to: Unfolded, { data: { taskId, outcome }, at }: Settled): void 
   const task = to.run.current.find((open) => open.taskId === taskId);
   const id = task?.step ?? taskId;
   const row = to.row(id);
+  if (row && outcome.usage?.models) row.models = outcome.usage.models;
   if (row && outcome.type === "completed") {
     row.output = outcome.output;
     delete row.error;
@@ -346,6 +352,8 @@ function settle(to: Unfolded, { data: { taskId, outcome }, at }: Settled): void 
 
 function handOver(to: Unfolded, { data, at }: Extract<RunEvent, { type: "agent.handoff" }>): void {
   count(to.run.usage, data.usage);
+  const row = to.row(data.taskId);
+  if (row && data.usage?.models) row.models = data.usage.models;
   finish(to, data.taskId, { status: "completed", at });
   to.run.handoffs.push({ from: data.from, to: data.to, at, ...given({ reason: data.reason }) });
 }
@@ -378,10 +386,8 @@ function isOpen({ status }: Pick<StepRecord, "status">): boolean {
 
 function count(total: RunUsage, usage: TaskUsage | undefined): void {
   if (!usage) return;
-  total.inputTokens += usage.inputTokens;
-  total.outputTokens += usage.outputTokens;
+  Object.assign(total, sumUsage(total, usage));
   total.totalTokens += usage.inputTokens + usage.outputTokens;
-  total.modelCalls += usage.modelCalls;
 }
 
 /** Of a deterministic run `completed` was counted on the way. */

@@ -159,7 +159,7 @@ function take(standing: RunStanding, event: RunEvent): void {
       if (standing.timers.length > 0) {
         standing.timers = standing.timers.filter(({ id }) => id !== `${GROUP_TIMER}${event.data.step}`);
       }
-      // What waits from outside ends with its step, the others with their task.
+      // The others end with their task.
       if (standing.current.some((open) => isWaitOf(open, event.data.step)))
         standing.current = standing.current.filter((open) => !isWaitOf(open, event.data.step));
       break;

@@ -3,7 +3,7 @@
  * in which things happened to come, so that the same run told twice is the same text.
  */
 import type { Message, ToolCall } from "../actors/conversation.ts";
-import type { TaskEntry } from "../actors/task.ts";
+import type { TaskEntry, TaskUsage } from "../actors/task.ts";
 import { isTransferTool } from "../actors/transfer-tools.ts";
 import type { ErrorRecord } from "../errors.ts";
 import type { RunEvent } from "./run-events.ts";
@@ -64,10 +64,11 @@ function take(telling: Telling, event: RunEvent): void {
       takeSettled(telling, event.data);
       return;
     case "agent.handoff": {
-      const { taskId, from, to, reason, input, transcript } = event.data;
+      const { taskId, from, to, reason, input, transcript, usage } = event.data;
       const { lines } = partOfTask.get(taskId) ?? partOf(parts, undefined, from);
       lines.push(...tellMessages(transcript), tell(`hands over to ${to}`, reason));
       if (input !== undefined) lines.push(tell("with", input));
+      lines.push(...tellModels(usage));
       return;
     }
     case "step.skipped":
@@ -100,6 +101,7 @@ function takeSettled(
   // The last of what is kept is the output.
   lines.push(...tellMessages(kept?.slice(0, -1) ?? messagesOf(entriesOf(taskId))));
   lines.push(outcome.type === "completed" ? tell("says", outcome.output) : tellError("fails", outcome.error));
+  lines.push(...tellModels(outcome.usage));
 }
 
 function takeStepFailed(parts: Part[], data: Extract<RunEvent, { type: "step.failed" }>["data"]): void {
@@ -189,6 +191,13 @@ function tellMessages(messages: readonly Message[]): string[] {
 
 function tellCall({ name, arguments: args }: ToolCall): string {
   return `calls ${name} ${compact(args)}`;
+}
+
+/** Which models answered, where the agent has several. */
+function tellModels(usage: TaskUsage | undefined): string[] {
+  if (!usage?.models) return [];
+  const names = usage.models.map(({ provider, model, modelCalls }) => `${provider}/${model} (${modelCalls})`);
+  return [tell("answered by", names.join(", "))];
 }
 
 /** Arguments are JSON as a model wrote it; spaces are not what matters. */

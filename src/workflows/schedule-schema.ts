@@ -15,7 +15,8 @@ const EVERY = `expected a whole number of milliseconds, at least ${SHORTEST_EVER
 const terms = {
   cron: z.string().min(1).optional(),
   timezone: z.string().min(1).optional(),
-  at: z.iso.datetime({ offset: true, error: INSTANT }).optional(),
+  // One that comes to be in another millennium by its offset could not be written as it was read.
+  at: z.iso.datetime({ offset: true, error: INSTANT }).refine(isFourDigitYear, { error: INSTANT }).optional(),
   everyMs: durationSchema.refine((ms) => ms >= SHORTEST_EVERY_MS, { error: EVERY }).optional(),
   input: jsonSchema.optional(),
   missed: z.enum(["once", "skip", "all"]).default("once"),
@@ -70,6 +71,11 @@ function checkCron(cron: string, timezone: string, context: Context): void {
     const why = error instanceof Error ? error.message.replace(/^CronPattern: /, "") : String(error);
     context.addIssue({ code: "custom", path: ["cron"], message: `${fields}: ${why}` });
   }
+}
+
+function isFourDigitYear(at: string): boolean {
+  const ms = Date.parse(at);
+  return !Number.isNaN(ms) && /^\d{4}-/.test(new Date(ms).toISOString());
 }
 
 function isTimeZone(name: string): boolean {

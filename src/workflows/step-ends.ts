@@ -224,8 +224,9 @@ function callOffWithin(making: Making, instance: Instance, failed: readonly Inst
 /** The task that is open for an instance, or the timer that is set for it. */
 function atWorkOn(making: Making, instance: Instance, body: Body | null): { taskId?: string; timer?: string } {
   const { path, node } = instance;
-  if (body === null) return {};
-  if (typeof body !== "number") return node.step.timeoutMs === undefined ? {} : { timer: `${GROUP_TIMER}${path}` };
+  if (typeof body !== "number") {
+    return body !== null && node.step.timeoutMs !== undefined ? { timer: `${GROUP_TIMER}${path}` } : {};
+  }
   if (body < 0) return { timer: `${RETRY_TIMER}${path}` };
   if (!isWaiting(node.step)) return { taskId: taskIdOf(instance, body) };
   const { waits, timer } = withdraw(making.states.waits, path, node.step);

@@ -59,7 +59,12 @@ export type StepStates = {
   readonly line: WaitingLine;
   /** What waits for something from outside. */
   readonly waits: OutsideWaits;
+  /** What another run gave for steps that are still due here, by step; gone once nothing of the beginning is due. */
+  readonly reused?: { readonly [step: string]: ReusedOutput };
 };
+
+/** What a step gave in another run. */
+export type ReusedOutput = { readonly output: unknown; readonly exhausted?: true };
 
 /** Where the steps are before the first has begun; `kept` are signals that came before. */
 export function beforeAll(steps: number, kept: OutsideWaits["kept"]): StepStates {

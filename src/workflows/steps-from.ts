@@ -78,7 +78,7 @@ function repeated({ until = "", max = 1 }: NonNullable<StepDraft["repeat"]>): { 
   return { until, max };
 }
 
-/** A group is no task: what is tried again, or undone, are the tasks in it; how long it may take is its own. What waits is tried once, for as long as it takes. */
+/** A group is no task: what is tried again, or undone, are the tasks in it. What waits is tried once, for as long as it takes. */
 function policiesFor(draft: StepDraft, defaults: DefaultsDraft | undefined, place: Place) {
   if (draft.steps) return policiesOf({ timeoutMs: draft.timeoutMs }, undefined, place);
   if (!draft.approval && !draft.wait) return policiesOf(draft, defaults, place);

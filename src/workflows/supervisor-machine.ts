@@ -158,14 +158,12 @@ export const supervisorMachine = setup({
     startFailing: enqueueActions(({ context, event, enqueue }) => {
       if (context.end?.type !== "fail") return;
       enqueue.emit({ type: "run.failing", data: { error: context.end.error } });
-      // A run can fail in its first entry, which no fact led to.
-      const { at = context.setup.acceptedAt } = event as Partial<Fact>;
-      waitForTasks(context, later(at, CANCEL_GRACE_MS), enqueue);
+      waitForTasks(context, later(instantOf(context, event), CANCEL_GRACE_MS), enqueue);
     }),
     unwind: enqueueActions(({ context, event, enqueue }) => {
-      const { at = context.setup.acceptedAt } = event as Partial<Fact>;
-      const begun = context.unwinding.begin(unwindingOf(context), at, context.early);
       // Tasks that did not stop in time are nobody's any more.
+      const at = instantOf(context, event);
+      const begun = context.unwinding.begin(unwindingOf(context), at, context.early);
       unwound({ ...context, early: [], open: {}, timers: {} }, begun, enqueue);
     }),
     unwindOn: enqueueActions(({ context, event, enqueue }) => {
@@ -320,6 +318,11 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
   const open = { ...context.open };
   delete open[fact.data.taskId];
   return { ...context, open };
+}
+
+/** When what is decided on happened: no fact led to a run's first entry. */
+function instantOf({ setup }: SupervisorContext, event: object): string {
+  return (event as Partial<Fact>).at ?? setup.acceptedAt;
 }
 
 function isIdle({ open }: SupervisorContext): boolean {

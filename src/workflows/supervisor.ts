@@ -18,6 +18,7 @@ import { handoffPlan } from "./handoff-plan.ts";
 import type { Decision, OpenTask, Plan, RunSetup } from "./plan.ts";
 import type { ReusedStep } from "./reused-steps.ts";
 import type { Fact, RunEvent } from "./run-events.ts";
+import type { ReusedOutput } from "./step-states.ts";
 import { type SupervisorContext, supervisorMachine, timerChild } from "./supervisor-machine.ts";
 import { type UnwindingPlan, unwindingPlan } from "./unwinding.ts";
 
@@ -125,6 +126,8 @@ export type SavedSupervisor = Pick<
 > & {
   form: typeof SAVED_FORM;
   value: string;
+  /** What is taken over of another run, where it has not begun. */
+  reused?: (readonly [step: string, ReusedOutput])[];
 };
 
 /** Raise it when the states of the chart or what a plan remembers change: a saved state of another form is not taken up. */
@@ -132,9 +135,9 @@ const SAVED_FORM = 4;
 
 /** A supervisor that has not ended, to be stored. */
 export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
-  const { state, open, timers, signals, early, debts, end, unwound } = context;
+  const { state, open, timers, signals, early, debts, end, unwound, reused } = context;
   const saved = { form: SAVED_FORM, value: String(value), state, open, timers, signals, early, debts } as const;
-  return { ...saved, ...(end && { end }), ...(unwound && { unwound }) };
+  return { ...saved, ...(end && { end }), ...(unwound && { unwound }), ...(reused && { reused: [...reused] }) };
 }
 
 /**
@@ -143,10 +146,10 @@ export function save({ value, context }: SupervisorSnapshot): SavedSupervisor {
  * @throws FoldError when it was saved in another form.
  */
 export function restore(definition: WorkflowDefinition, setup: RunSetup, saved: SavedSupervisor): SupervisorSnapshot {
-  const { form, value, ...rest } = saved;
+  const { form, value, reused, ...rest } = saved;
   // S3
   if (form !== SAVED_FORM) throw new FoldError(`the saved state: expected form ${SAVED_FORM}, got ${form}`);
-  const context: SupervisorContext = { ...rest, setup, ...plansOf(definition) };
+  const context = { ...rest, ...(reused && { reused: new Map(reused) }), setup, ...plansOf(definition) };
   const snapshot = supervisorMachine.resolveState({ value: value as SupervisorSnapshot["value"], context });
   // Of its children the machine knows no more than their names: they are the host's. Tasks that are cancelled are stopped.
   const tasks = isCallingOff(value) ? [] : Object.keys(rest.open);

@@ -9,6 +9,8 @@
  *     nothing about what the run fails with.
  * U4  Neither has to do with the run's own time: no deadline of it goes along with their tasks.
  * U5  Everything follows from what is owed, the cause and the facts, so that a fold makes the same again.
+ * U6  One fact leads to so many moves at most, as in `deterministic.ts` (P5): where thousands cannot even be asked, the rest waits
+ *     for a timer that is due at once.
  */
 import type { Task } from "../actors/task.ts";
 import { type ErrorRecord, toErrorRecord } from "../errors.ts";
@@ -86,6 +88,12 @@ type Making = Unwinding & {
 const COMPENSATION_FAILED = "compensation_failed";
 const SHOWN = 20;
 
+/** The timer that what was too much for one entry goes on with. */
+const GO_ON_TIMER = "go-on";
+
+// Far below a plan's, for nearly every second one of them says at length why a template came to nothing.
+const MOST_MOVES = 400;
+
 /** Plans what follows when runs of a workflow fail. */
 export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   const graph = definition.kind === "deterministic" ? graphOf(definition) : undefined;
@@ -110,7 +118,8 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
         } else if (fact.type === "signal.received" || isOfOnFailure(name)) {
           if (state.after && onFailure)
             goOn(making, onFailure.proceed(run.setup, failureIn(endOf(making)), state.after, fact, open));
-        } else if (fact.type === "timer.fired") ask(making);
+        } else if (name === GO_ON_TIMER) making.isDue = true;
+        else if (fact.type === "timer.fired") ask(making);
         else if (fact.type === "task.settled") settle(making, fact);
         else fail(making, fact.data.taskId, { code: "handoff_not_allowed", message: "a compensation has no handoffs" });
       });
@@ -128,7 +137,9 @@ export function unwindingPlan(definition: WorkflowDefinition): UnwindingPlan {
   function made(making: Making, act: (making: Making) => void): Unwound {
     act(making);
     // Thousands that cannot even be asked must not become as many calls.
-    while (making.isDue) undoNext(making);
+    while (making.isDue && making.moves.length < MOST_MOVES) undoNext(making);
+    // U6
+    if (making.isDue) making.moves.push({ type: "timer", id: GO_ON_TIMER, dueAt: making.at });
     const { state, moves, end } = making;
     return end ? { state: { ...state, isOver: true }, moves, end } : { state, moves };
   }

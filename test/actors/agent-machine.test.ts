@@ -132,6 +132,38 @@ test("a draining agent refuses what waits and what comes, finishes what is at wo
   expect(actor.getSnapshot()).toMatchObject({ status: "done", value: "stopped" });
 });
 
+test("a tripped agent refuses what comes, lets wait what waits, and begins it once a provider is back", async () => {
+  const { actor, give, news, outcomes, answer, state } = start();
+  actor.send({ type: "started" });
+  for (const id of ["a", "b", "c"]) give(id);
+  actor.send({ type: "trip" });
+  expect(state()).toBe("tripped");
+  give("d");
+  await answer("a");
+  expect(news.slice(4)).toEqual(["accepted c", "refused d", "settled a"]);
+  expect(outcomes.get("a")).toMatchObject({ type: "completed" });
+  actor.send({ type: "resume" });
+  expect(news.at(-1)).toBe("begun c");
+  expect(state()).toBe("busy");
+  await answer("b");
+  expect(state()).toBe("ready");
+});
+
+test("a tripped agent stops its tasks, waiting or at work, and drains", async () => {
+  const { actor, give, asked, outcomes, answer } = start();
+  actor.send({ type: "started" });
+  for (const id of ["a", "b", "c"]) give(id);
+  actor.send({ type: "trip" });
+  const error = { code: "timeout", message: "late" };
+  actor.send({ type: "stopTask", id: "c", error });
+  actor.send({ type: "stopTask", id: "a", error });
+  expect(outcomes.get("c")).toEqual({ type: "failed", error });
+  expect(asked.get("a")?.signal.aborted).toBe(true);
+  actor.send({ type: "drain" });
+  await answer("b");
+  expect(actor.getSnapshot()).toMatchObject({ status: "done", value: "stopped" });
+});
+
 test("an idle agent that drains stops at once", () => {
   const { actor } = start();
   actor.send({ type: "started" });

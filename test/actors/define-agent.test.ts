@@ -44,9 +44,9 @@ describe("defineAgent", () => {
   });
 
   it("all problems are told at once, each with where, expected and got", () => {
-    const wrong = { ...minimal, model: ["a", "b"], maxTurns: 0, timeoutMs: 2 ** 31, tools: ["search"], promt: "x" };
+    const wrong = { ...minimal, model: 7, maxTurns: 0, timeoutMs: 2 ** 31, tools: ["search"], promt: "x" };
     expect(messageOf(() => defineAgent(wrong as never)).split("\n")).toEqual([
-      `agents.writer.model: expected the name of one model, got ["a","b"]`,
+      `agents.writer.model: expected the name of a model, or an object with \`model\`, or a list of them in order, got 7`,
       `agents.writer.maxTurns: expected a number of at least 1, got 0`,
       `agents.writer.timeoutMs: expected a whole number of milliseconds from 1 to 2147483647, got 2147483648`,
       expect.stringMatching(/^agents\.writer\.promt: expected one of the keys name, .*, got "x"$/),

@@ -249,3 +249,20 @@ test("stopping in the middle of a tool aborts it, and leaves a legal conversatio
     expect.stringContaining("interrupted"),
   ]);
 });
+
+test("what a provider wants back goes with the conversation while the task goes on, and no further", async () => {
+  const providerState = { by: "p/m", items: [{ sealed: "…" }] };
+  const handoffs = [{ to: "editor" }];
+  const { outcome, requests } = await driveTask(
+    agentWith({ tools: [echo], handoffs: ["editor"] }),
+    taskFor("writer", { handoffs }),
+    [
+      { ...call({ name: "echo", args: { text: "a" } }), providerState },
+      { ...call({ name: "transfer_to_editor", args: { reason: "done" } }), providerState },
+    ],
+  );
+  expect(requests[1]?.messages[1]).toMatchObject({ role: "assistant", providerState });
+  if (outcome.type !== "handoff") throw new Error(`expected a handoff, got ${outcome.type}`);
+  expect(outcome.transcript).toHaveLength(4);
+  expect(JSON.stringify(outcome)).not.toContain("sealed");
+});

@@ -101,6 +101,19 @@ describe("docs/asyncapi.yaml", () => {
       expect(unseen).toEqual([]);
     });
 
+    it("saw every kind of live event, and a provider that is down", () => {
+      const { TurnEvent, LogEvent } = document.components.schemas;
+      const unseen = [TurnEvent, LogEvent]
+        .flatMap(typesOf)
+        .filter((type) => !recorded.some(({ on }) => "subject" in on && on.subject.endsWith(`.${type}`)));
+      // None of the models there begins an answer anew.
+      expect(unseen).toEqual(["model.restarted"]);
+      const beats = recorded.filter(({ on }) => "subject" in on && on.subject === "troupe.presence");
+      expect(beats.map(({ body }) => body)).toContainEqual(
+        expect.objectContaining({ tripped: ["stranded"], down: [{ provider: "away", reason: "nobody is there" }] }),
+      );
+    });
+
     it("refuses a message with one field more, also deep inside", () => {
       const beat = find((subject) => subject === "troupe.presence") as { load: object };
       const [accepted, ...others] = find((subject) => subject.startsWith("troupe.runs.")) as { data: object }[];
@@ -206,4 +219,9 @@ function schemaOf(message: string): JsonSchema {
     schemas.set(message, schema);
   }
   return schema;
+}
+
+function typesOf(schema: JsonSchema | undefined): string[] {
+  const properties = schema?.properties as { type: { enum: string[] } } | undefined;
+  return properties?.type.enum ?? [];
 }

@@ -37,9 +37,12 @@ async function metricsOfADaemon(): Promise<string[]> {
     provider: "openai",
     model: "gpt-5-mini",
     seconds,
-    usage: { inputTokens: 1, outputTokens: 1 },
+    usage: { inputTokens: 1, outputTokens: 1, cachedTokens: 1, reasoningTokens: 1, cost: 1 },
     firstChunkSeconds: seconds,
   });
+  metrics.modelWaited({ provider: "openai", seconds, why: "limits" });
+  metrics.observeProvidersDown(() => [["openai", 0]]);
+  metrics.observeModelQueue(() => [["openai", 0]]);
   metrics.toolCall({ tool: "lookup", agent: "researcher", seconds });
   metrics.segmentLost("researcher");
   metrics.appendSeconds(seconds);

@@ -6,6 +6,7 @@ import pino from "pino";
 import { z } from "zod";
 import { defineAgent } from "../../src/actors/define-agent.ts";
 import { defineTool } from "../../src/actors/define-tool.ts";
+import type { Model } from "../../src/actors/model.ts";
 import type { Task } from "../../src/actors/task.ts";
 import { ModelError } from "../../src/errors.ts";
 import type { TroupeConfig } from "../../src/runtime/config/define-config.ts";
@@ -142,6 +143,10 @@ async function runEveryKind(client: Client, nc: NatsConnection, recorder: Record
   await client.run("support", "Was I charged twice?");
   await client.run("abroad", { much: LARGE }, { replyTo: "results" });
   await client.run("verbose", LARGE);
+  const thoughtful = await client.start("thoughtful", "x");
+  await client.result(thoughtful.runId);
+  await client.get(thoughtful.runId);
+  await client.run("stranded", "x").catch(() => {});
   for (const body of ["bare text", '{"bare":"json"}', '{"input":1,"replyto":"misspelt"}']) {
     nc.publish("troupe.requests.article", body);
   }
@@ -190,12 +195,14 @@ async function runStepsOfAllKinds(client: Client, nc: NatsConnection, recorder: 
 async function askTheApi(client: Client, nc: NatsConnection, recorder: Recorder) {
   const { runId } = await client.start("slow", 1, { notBefore: new Date(Date.now() + 3_600_000) });
   const done = (await client.list({ workflow: "article", status: "completed" })).runs[0]?.runId;
+  const thoughtful = (await client.list({ workflow: "thoughtful" })).runs[0]?.runId;
   const large = (await client.list({ workflow: "verbose" })).runs[0]?.runId;
   const talked = (await client.list({ workflow: "support" })).runs[0]?.runId;
   await until("a schedule has fired", async () => (await client.schedules()).some(({ last }) => last));
   const questions: [endpoint: string, body: object][] = [
     ["runs.get", { runId: done }],
     ["runs.get", { runId: large }],
+    ["runs.get", { runId: thoughtful }],
     ["runs.result", { runId: large }],
     ["runs.journal", { runId: large }],
     ["runs.get", { runId: "nobody-knows-it" }],
@@ -343,6 +350,24 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
     { agent: "billing", afterTool: false, reply: callTool("lookup", { number: "INV-1" }) },
     { agent: "billing", reply: say("It was charged once.") },
   ]);
+  const thinker: Model = {
+    provider: "thinker",
+    async call({ model: asked, messages }, { onReasoning }) {
+      if (asked === "first") throw new ModelError("bad_request", "not that one", { retryable: false });
+      onReasoning?.("Hm.");
+      const usage = { inputTokens: 9, outputTokens: 5, cachedTokens: 4, reasoningTokens: 3 };
+      if (messages.at(-1)?.role === "tool") {
+        return { content: "done", toolCalls: [], finishReason: "stop", usage, model: asked };
+      }
+      const toolCalls = [{ id: "c1", name: "lookup", arguments: '{"number":"INV-1"}' }];
+      const providerState = { by: `thinker/${asked}`, items: [{ sealed: "…" }] };
+      return { content: null, toolCalls, finishReason: "tool_calls", usage, model: asked, providerState };
+    },
+  };
+  const away: Model = {
+    provider: "away",
+    call: () => Promise.reject(new ModelError("provider_unavailable", "nobody is there", { retryable: true })),
+  };
   const about = { provider: "scripted", model: "none", instructions: "Do it." };
   const lookup = defineTool({
     name: "lookup",
@@ -370,6 +395,14 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
       defineAgent({ name: "flaky", ...about, maxModelAttempts: 1 }),
       defineAgent({ name: "foreign", remote: true }),
       defineAgent({ name: "verbose", ...about, tools: [recite] }),
+      defineAgent({
+        name: "thoughtful",
+        instructions: "Think.",
+        provider: "thinker",
+        model: ["first", "second"],
+        tools: [lookup],
+      }),
+      defineAgent({ name: "stranded", ...about, provider: "away", timeoutMs: 1_000 }),
       triage,
       billing,
     ],
@@ -412,6 +445,8 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
           { id: "pay", agent: "broken", after: "book" },
         ],
       }),
+      defineWorkflow({ name: "thoughtful", agents: ["thoughtful"] }),
+      defineWorkflow({ name: "stranded", agents: ["stranded"] }),
       defineWorkflow({
         name: "kinds",
         steps: [
@@ -431,7 +466,8 @@ function fleet(daemon: NonNullable<TroupeConfig["daemon"]>): TroupeConfig {
       defineWorkflow({ name: "abroad", agents: ["foreign"] }),
       defineWorkflow({ name: "support", entry: triage, agents: [triage, billing] }),
     ],
-    providers: { scripted: model },
+    providers: { scripted: model, thinker, away: { model: away, breaker: { failures: 1, cooldownMs: 60_000 } } },
+    prices: { second: { input: 1, output: 2 } },
     daemon,
   };
 }

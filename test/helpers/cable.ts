@@ -10,6 +10,8 @@ export type Cable = {
   /** Keeps back what both sides say on the connections there are now, until `release`; new ones have to wait as well. */
   hold(): void;
   release(): void;
+  /** From now on everything takes so many milliseconds, each way. */
+  slow(ms: number): void;
   /** Drops all connections; new ones work. */
   cut(): void;
   /** Drops all connections and takes none, until `accept`. */
@@ -25,6 +27,7 @@ export async function startCable(port: number): Promise<Cable> {
   const lines = new Set<Line>();
   let held = false;
   let refusing = false;
+  let delayMs = 0;
   // Where a network is dead nobody answers an end, so it is not answered by itself.
   const relay = createServer({ allowHalfOpen: true }, (client) => {
     if (refusing) return void client.destroy();
@@ -36,9 +39,9 @@ export async function startCable(port: number): Promise<Cable> {
       for (const event of ["end", "close"]) socket.on(event, () => end(line));
       if (held) socket.pause();
     }
-    client.on("data", (data) => server.write(data));
+    client.on("data", (data) => later(() => server.write(data)));
     server.on("data", (data) => {
-      if (!line.muted) client.write(data);
+      if (!line.muted) later(() => client.write(data));
     });
   });
   await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
@@ -65,6 +68,9 @@ export async function startCable(port: number): Promise<Cable> {
       held = false;
       for (const { client, server, dead } of lines) if (!dead) for (const socket of [client, server]) socket.resume();
     },
+    slow(ms) {
+      delayMs = ms;
+    },
     cut: dropAll,
     refuse() {
       refusing = true;
@@ -79,6 +85,11 @@ export async function startCable(port: number): Promise<Cable> {
       await new Promise((resolve) => relay.close(resolve));
     },
   };
+
+  function later(write: () => void) {
+    if (delayMs === 0) write();
+    else setTimeout(write, delayMs);
+  }
 
   function end(line: Line) {
     if (line.dead) return;

@@ -68,9 +68,8 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         journals,
         taskJournals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
         workflows,
+        definitions,
         startable: async (workflow) => (workflow === ARTICLE.name ? {} : undefined),
-        // The hash in the journals of `run-events.ts`.
-        pinned: (workflow, hash) => (workflow === ARTICLE.name && hash === "abc" ? ARTICLE : undefined),
         agents: () => [{ name: "writer", hosts: ["here"] }],
         schedules: openScheduleApi({ store, now: Date.now, isDeclared: () => false }),
         parked: { resume: async () => ({ is: "unknown" }), fail: async () => ({ is: "unknown" }) },

@@ -10,7 +10,7 @@ const PARAMETERS = new Set(
     "max_tokens max_completion_tokens seed user metadata store reasoning_effort"
   ).split(" "),
 );
-const NAME = /^[a-zA-Z0-9_-]{1,64}$/;
+export const NAME = /^[a-zA-Z0-9_-]{1,64}$/;
 const SCHEMA_TYPES = new Set(["string", "number", "integer", "boolean", "object", "array", "null"]);
 
 /** Every reason why OpenAI would answer this body with 400. */
@@ -132,7 +132,7 @@ function checkResponseFormat(format: unknown, problems: string[]): void {
   else checkSchema(schema, `${path}.schema`, described.strict === true, problems);
 }
 
-function checkSchema(schema: unknown, path: string, strict: boolean, problems: string[]): void {
+export function checkSchema(schema: unknown, path: string, strict: boolean, problems: string[]): void {
   if (!isObject(schema)) {
     problems.push(`${path}: expected a schema`);
     return;
@@ -157,6 +157,6 @@ function checkSchema(schema: unknown, path: string, strict: boolean, problems: s
   if (types.includes("array")) checkSchema(schema.items, `${path}.items`, strict, problems);
 }
 
-function isObject(value: unknown): value is Json {
+export function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,21 +1,27 @@
 /**
- * A local server that speaks chat completions over HTTP and is as strict as OpenAI about what it is sent. What it answers is
- * scripted; every request is recorded.
+ * A local server that speaks chat completions and the Responses API over HTTP and is as strict as OpenAI about what it is sent.
+ * What it answers is scripted, the same for both; every request is recorded.
  */
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
+import { toResponse, toResponseEvents } from "./openai-responses.ts";
 import { checkChatRequest } from "./openai-rules.ts";
+import { checkResponsesRequest } from "./responses-rules.ts";
 
 export type ChatRequestBody = {
   model: string;
+  /** Of a chat completion. */
   messages: { role: string; content: string | null; [key: string]: unknown }[];
+  /** Of a request to the Responses API, which has this in place of `messages`. */
+  input?: { [key: string]: unknown }[];
   stream?: boolean;
   [key: string]: unknown;
 };
 
 export type RecordedRequest = {
   headers: IncomingHttpHeaders;
+  api: "chat" | "responses";
   body: ChatRequestBody;
   /** Tells connections apart. */
   clientPort: number | undefined;
@@ -29,7 +35,9 @@ export type ChatReply = {
   toolCalls?: { id?: string; name: string; arguments: unknown }[];
   finishReason?: string;
   /** What the last chunk says was used; `false` for a server that does not tell. */
-  usage?: { prompt_tokens: number; completion_tokens: number } | false;
+  usage?: { prompt_tokens: number; completion_tokens: number; cached?: number; reasoning?: number } | false;
+  /** What the model is told to have thought: pieces of a summary, and what only the provider can read. */
+  reasoning?: { summary?: string; encrypted?: string };
   /** The model that says it answered. @default the one asked for */
   model?: string;
   /** An HTTP status other than 200, with OpenAI's error JSON unless `body` says otherwise. */
@@ -89,7 +97,8 @@ export async function startOpenAIServer(options: OpenAIServerOptions): Promise<O
     const refusal = refuse(request, options.apiKey);
     if (refusal) return sendError(response, refusal);
     const body = parse(raw);
-    const problems = checkChatRequest(body);
+    const api = request.url?.split("?")[0] === "/v1/responses" ? "responses" : "chat";
+    const problems = api === "chat" ? checkChatRequest(body) : checkResponsesRequest(body);
     if (problems.length > 0) {
       violations.push(...problems);
       return sendError(response, { status: 400, error: { message: problems.join("; ") } });
@@ -97,6 +106,7 @@ export async function startOpenAIServer(options: OpenAIServerOptions): Promise<O
     const asked = body as ChatRequestBody;
     const call: RecordedRequest = {
       headers: request.headers,
+      api,
       body: asked,
       clientPort: request.socket.remotePort,
       aborted: false,
@@ -110,7 +120,7 @@ export async function startOpenAIServer(options: OpenAIServerOptions): Promise<O
     const n = ++count;
     const scripted = typeof options.reply === "function" ? await options.reply(asked, n) : options.reply;
     const reply = typeof scripted === "string" ? { text: scripted } : scripted;
-    await send(response, asked, reply, { n, signal: AbortSignal.any([gone.signal, closing.signal]) });
+    await send(response, asked, reply, { n, api, signal: AbortSignal.any([gone.signal, closing.signal]) });
   }
 
   const server = createServer((request, response) => {
@@ -134,7 +144,7 @@ export async function startOpenAIServer(options: OpenAIServerOptions): Promise<O
 }
 
 function refuse(request: IncomingMessage, apiKey: string | undefined): ChatReply | undefined {
-  if (request.method !== "POST" || request.url?.split("?")[0] !== "/v1/chat/completions") {
+  if (request.method !== "POST" || !/^\/v1\/(chat\/completions|responses)(\?|$)/.test(request.url ?? "")) {
     return { status: 404, error: { message: `Invalid URL (${request.method} ${request.url})` } };
   }
   const { authorization = "" } = request.headers;
@@ -143,13 +153,13 @@ function refuse(request: IncomingMessage, apiKey: string | undefined): ChatReply
   return undefined;
 }
 
-type Sending = { n: number; signal: AbortSignal };
+type Sending = { n: number; api: RecordedRequest["api"]; signal: AbortSignal };
 
 async function send(
   response: ServerResponse,
   body: ChatRequestBody,
   reply: ChatReply,
-  { n, signal }: Sending,
+  { n, api, signal }: Sending,
 ): Promise<void> {
   if (reply.firstByteMs) await wait(reply.firstByteMs, undefined, { signal });
   if (reply.reset) return void response.destroy();
@@ -162,21 +172,31 @@ async function send(
   }
   if (body.stream !== true || reply.streamed === false) {
     response.writeHead(200, { "content-type": "application/json", ...reply.headers });
-    return void response.end(JSON.stringify(toCompletion(reply, body.model, n)));
+    const whole = api === "chat" ? toCompletion(reply, body.model, n) : toResponse(reply, body.model, n);
+    return void response.end(JSON.stringify(whole));
   }
   response.writeHead(200, { "content-type": "text/event-stream", ...reply.headers });
-  const events = (reply.chunks ?? toChunks(reply, body.model, n)).map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`);
+  const events = eventsOf(reply, body.model, n, api);
+  const end = api === "chat" ? "data: [DONE]\n\n" : "";
   const { cutAfter, stallAfter, delayMs } = reply;
   const until = cutAfter ?? stallAfter;
   // At once where nothing asks for pieces: measurements are about the client.
-  if (until === undefined && !delayMs) return void response.end(`${events.join("")}data: [DONE]\n\n`);
+  if (until === undefined && !delayMs) return void response.end(`${events.join("")}${end}`);
   response.flushHeaders();
   for (const event of events.slice(0, until)) {
     await new Promise((resolve) => response.write(event, resolve));
     if (delayMs) await wait(delayMs, undefined, { signal });
   }
   if (cutAfter !== undefined) response.destroy();
-  else if (stallAfter === undefined) response.end("data: [DONE]\n\n");
+  else if (stallAfter === undefined) response.end(end);
+}
+
+function eventsOf(reply: ChatReply, model: string, n: number, api: RecordedRequest["api"]): string[] {
+  if (api === "chat")
+    return (reply.chunks ?? toChunks(reply, model, n)).map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`);
+  return ((reply.chunks as { type: string }[]) ?? toResponseEvents(reply, model, n)).map(
+    (event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`,
+  );
 }
 
 function sendError(response: ServerResponse, { status = 500, headers, error, body }: ChatReply): void {
@@ -196,11 +216,17 @@ function finishReasonOf({ finishReason, toolCalls }: ChatReply): string {
 
 function usageOf({ usage, text = "" }: ChatReply) {
   if (usage === false) return undefined;
-  const { prompt_tokens, completion_tokens } = usage ?? {
+  const { prompt_tokens, completion_tokens, cached, reasoning } = usage ?? {
     prompt_tokens: 11,
     completion_tokens: Math.ceil(text.length / 4),
   };
-  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens: prompt_tokens + completion_tokens,
+    ...(cached !== undefined && { prompt_tokens_details: { cached_tokens: cached } }),
+    ...(reasoning !== undefined && { completion_tokens_details: { reasoning_tokens: reasoning } }),
+  };
 }
 
 function callsOf({ toolCalls }: ChatReply, n: number) {
@@ -231,6 +257,7 @@ function toChunks(reply: ChatReply, model: string, n: number): object[] {
     choices: [{ index: 0, delta, finish_reason }],
   });
   const chunks: object[] = [chunk({ role: "assistant", content: reply.toolCalls ? null : "" })];
+  if (reply.reasoning?.summary) chunks.push(chunk({ reasoning_content: reply.reasoning.summary }));
   for (const content of reply.text?.match(/\s*\S+\s*/g) ?? []) chunks.push(chunk({ content }));
   for (const { function: called, ...call } of callsOf(reply, n) ?? []) {
     chunks.push(chunk({ tool_calls: [{ ...call, function: { name: called.name, arguments: "" } }] }));

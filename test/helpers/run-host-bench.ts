@@ -48,7 +48,7 @@ export type HandWorker = {
   /** Waits for a task, or for its nth delivery here. */
   gets(taskId: string, nth?: number): Promise<Task>;
   /** Says something about a task it got, to the owner that sent it last. */
-  say(type: "accepted" | "working" | "busy", taskId: string): void;
+  say(type: "accepted" | "working" | "busy", taskId: string, delivery?: number): void;
   /** Sends an outcome and waits for the receipt; undefined when nobody answers within a second. */
   settle(taskId: string, outcome: Outcome | object): Promise<OutcomeReceipt["type"] | undefined>;
   completes(taskId: string, output?: unknown): Promise<OutcomeReceipt["type"] | undefined>;
@@ -163,8 +163,8 @@ async function startWorker(bus: Bus, subjects: Subjects, agent: string, name: st
       const found = () => tasks.filter((task) => task.taskId === taskId)[nth - 1];
       return until(`delivery ${nth} of task ${taskId} here`, found);
     },
-    say(type, taskId) {
-      const words = JSON.stringify({ type, taskId, worker: name });
+    say(type, taskId, delivery) {
+      const words = JSON.stringify({ type, taskId, worker: name, delivery });
       bus.nc.publish(replyOf(taskId), words, { reply: control });
     },
     async settle(taskId, outcome) {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import type { ModelCallContext, ModelRequest } from "../../src/actors/model.ts";
+import type { Model, ModelCallContext, ModelRequest } from "../../src/actors/model.ts";
 import { ModelError, UsageError } from "../../src/errors.ts";
 import { defineAgent, defineTool, defineWorkflow, openaiModel } from "../../src/index.ts";
 import { fail, recordModel, replayModel, ScriptedModel, say, startTestDaemon } from "../../src/testing/index.ts";
@@ -87,6 +87,41 @@ describe("a provider recorded over HTTP", () => {
       /never made: call 1 of 1, by writer\n {2}not recorded: call 1 by writer/,
     );
   });
+});
+
+test("an agent that falls back to another model does so in the replay, and asks nobody in vain", async () => {
+  const file = { large: join(dir, "large.yaml"), small: join(dir, "small.yaml") };
+  const later = new ModelError("rate_limited", "tomorrow", { retryable: true, retryAfterMs: 86_400_000 });
+  const large = new ScriptedModel([fail(later)]);
+  const small = new ScriptedModel([say("It is a plant."), say("It reads well.")]);
+  const careful = defineAgent({
+    name: "careful",
+    instructions: "Answer.",
+    model: [
+      { provider: "large", model: "l" },
+      { provider: "small", model: "s", seed: 1 },
+    ],
+  });
+  const workflow = defineWorkflow({
+    name: "twice",
+    steps: [
+      { id: "first", agent: careful, input: "{{ input }}" },
+      { id: "second", agent: careful, after: "first", input: "Judge: {{ steps.first.output }}" },
+    ],
+  });
+  const run = async (providers: { large: Model; small: Model }) => {
+    await using troupe = await startTestDaemon({ agents: [careful], workflows: [workflow], providers });
+    const { runId } = await troupe.client.start("twice", "tea");
+    expect(await troupe.client.result(runId)).toBe("It reads well.");
+    return await troupe.client.transcript(runId);
+  };
+  const told = await run({ large: recordModel(large, file.large), small: recordModel(small, file.small) });
+  expect(told).toContain("answered by: small/s (1)");
+
+  const replayed = { large: replayModel(file.large), small: replayModel(file.small) };
+  expect(await run(replayed)).toBe(told);
+  for (const model of Object.values(replayed)) model.assertComplete();
+  expect(replayed.large.calls).toHaveLength(1);
 });
 
 test("the nearest call of the same agent is told, the first three differences, and of long texts the place", async () => {

@@ -16,9 +16,12 @@ test("dashboards find the metrics under these names and labels", async () => {
     provider: "openai",
     model: "gpt-5",
     seconds: 0.15,
-    usage: { inputTokens: 7, outputTokens: 3 },
+    usage: { inputTokens: 7, outputTokens: 3, cachedTokens: 4, reasoningTokens: 2, cost: 0.25 },
     firstChunkSeconds: 0.05,
   });
+  metrics.modelWaited({ provider: "local", seconds: 0.5, why: "limits" });
+  metrics.observeProvidersDown(() => [["local", 1]]);
+  metrics.observeModelQueue(() => [["local", 6]]);
   metrics.toolCall({ tool: "search", agent: "writer", seconds: 0.03, error: "tool_failed" });
   metrics.segmentLost("writer");
   metrics.deadLettered("requests");
@@ -48,6 +51,12 @@ test("dashboards find the metrics under these names and labels", async () => {
       `gen_ai_client_inference_time_to_first_chunk_sum{${call}} 0.05`,
       `gen_ai_client_inference_usage_input_tokens_total{${call}} 7`,
       `gen_ai_client_inference_usage_output_tokens_total{${call}} 3`,
+      `gen_ai_client_inference_usage_cache_read_input_tokens_total{${call}} 4`,
+      `gen_ai_client_inference_usage_reasoning_output_tokens_total{${call}} 2`,
+      `troupe_model_cost_total{${call}} 0.25`,
+      'troupe_model_wait_sum{provider="local",why="limits"} 0.5',
+      'troupe_provider_down{provider="local"} 1',
+      'troupe_provider_waiting{provider="local"} 6',
       'troupe_run_accepted_total{workflow="article"} 1',
       'troupe_segment_lost_total{gen_ai_agent_name="writer"} 1',
       'troupe_dead_letters_total{kind="requests"} 1',

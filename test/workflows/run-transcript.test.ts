@@ -21,6 +21,24 @@ function orderIn(steps: readonly string[], order: readonly string[]): string[] {
   return [...told.matchAll(/^a \((.*)\)$/gm)].map(([, step]) => step as string);
 }
 
+test("where an agent has several models, it is told which of them answered", () => {
+  const make = eventsOf("run");
+  const models = [
+    { provider: "openai", model: "large", modelCalls: 1 },
+    { provider: "local", model: "small", modelCalls: 2 },
+  ];
+  const outcome = { type: "completed", output: "done", usage: { ...USAGE, models } } as const;
+  const told = renderTranscript({
+    events: [
+      ...make.open(),
+      make.next({ type: "task.sent", data: { taskId: "t", agent: "a", step: "a", attempt: 1, delivery: 1 } }),
+      make.next({ type: "task.settled", data: { taskId: "t", agent: "a", outcome } }),
+    ],
+    entriesOf: () => [],
+  });
+  expect(told).toContain("a\n  says: done\n  answered by: openai/large (1), local/small (2)\n");
+});
+
 test("steps within others stand round by round, in each as the definition has them", () => {
   const order = ["facts", "revise", "revise/write", "revise/score", "end"];
   const begun = [

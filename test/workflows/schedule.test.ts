@@ -51,6 +51,7 @@ test.each([
   [{ everyMs: 60_000, timezone: "UTC" }, /schedule\.timezone: expected only beside cron/],
   [{ everyMs: 999 }, /schedule\.everyMs: expected a whole number of milliseconds, at least 1000, got 999/],
   [{ at: "tomorrow" }, /schedule\.at: expected an ISO 8601 instant.*"tomorrow"/],
+  [{ at: "9999-12-31T23:59:59-10:00" }, /schedule\.at: expected an ISO 8601 instant/],
   [{ everyMs: 60_000, missed: "twice" }, /schedule\.missed: expected/],
   [{ every: 60_000 }, /schedule\.every: expected one of the keys cron, timezone, at, everyMs/],
 ])("what is wrong with %j is told with its place", (schedule, problem) => {

@@ -302,6 +302,7 @@ describe("a compensation that fails", () => {
     const run = superviseRun(defineWorkflow({ name: "w", steps: [...many, { id: "last", agent: "x" }] }));
     for (const id of ids) run.completes(`${id}-1`, {});
     run.fails("last-1");
+    run.fires("go-on");
     expect(events(run, "compensation.failed")).toHaveLength(300);
     const { message = "" } = record(run).error ?? {};
     expect(message).toContain("and 280 more");

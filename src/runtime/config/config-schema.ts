@@ -4,8 +4,10 @@ import { agentSchema } from "../../actors/agent-schema.ts";
 import type { JsonSchema } from "../../actors/model.ts";
 import { deterministicSchema, handoffSchema, stepSchema } from "../../workflows/definition-schema.ts";
 import { scheduleSchema, scheduleTermsSchema } from "../../workflows/schedule-schema.ts";
-import { ENDPOINT_KEYS, MODULE_KEYS } from "../models/providers.ts";
+import { httpSchema, processSchema } from "../mcp/mcp-config.ts";
+import { ENDPOINT_KEYS, MODULE_KEYS } from "../models/provider-config.ts";
 import { AGENT_WORDS, SCHEDULE_WORDS, SECTION_WORDS, STEP_WORDS, WORKFLOW_WORDS } from "./config-words.ts";
+import { pricesSchema } from "./load-config.ts";
 import { referenceSchema } from "./load-tools.ts";
 import { OPTION_KEYS, type OptionKey, optionOf } from "./options.ts";
 
@@ -38,7 +40,9 @@ export function configJsonSchema(): JsonSchema {
   const file = z.strictObject({
     agents: z.record(z.string(), agentSchema).nullish(),
     tools: z.record(z.string(), referenceSchema).nullish(),
+    mcpServers: z.record(z.string(), z.union([processSchema, httpSchema])).nullish(),
     providers: z.record(z.string(), providerSchema).nullish(),
+    prices: pricesSchema.nullish(),
     workflows: z.record(z.string(), z.union([deterministicSchema, handoffSchema])).nullish(),
     schedules: z.record(z.string(), scheduleSchema).nullish(),
     daemon: z.unknown().meta(daemonSchema()).nullish(),

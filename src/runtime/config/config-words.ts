@@ -5,7 +5,9 @@ type Words = { readonly [key: string]: string };
 export const SECTION_WORDS: Words = {
   agents: "Who works here, by name.",
   tools: "Functions the agents may call, by name.",
+  mcpServers: "MCP servers whose tools the agents may have, by name.",
   providers: "Where models are, by name.",
+  prices: "What a million tokens of a model cost, by its name.",
   workflows: "How agents share a run, by name.",
   schedules: "When runs of workflows start by themselves, by name.",
   daemon: "Options of the daemon.",
@@ -13,13 +15,15 @@ export const SECTION_WORDS: Words = {
 
 export const AGENT_WORDS: Words = {
   instructions: "The system message.",
-  model: "The model's name as its provider knows it.",
+  model: "The model's name as its provider knows it, or several in the order in which they are asked.",
   description: "What the agent is for; told to models that may hand over to it.",
   provider: "A name from `providers`; `openai` is always there.",
   baseURL: "An OpenAI-compatible endpoint for this agent alone.",
   apiKey: "The key for `baseURL`.",
-  settings: "`temperature` and `maxTokens`, passed to the provider.",
+  settings: "`temperature`, `maxTokens`, `reasoningEffort` and the like, passed to the provider.",
   tools: "Names from `tools`.",
+  mcp: "Tools of `mcpServers`: `files`, `files.read`, `files.read_*`.",
+  maxParallelTools: "Tools of one task that are executed at once.",
   handoffs: "Agents it may hand over to.",
   output: "The JSON Schema its answer must fit.",
   maxTurns: "Model turns one task may take.",
@@ -44,6 +48,9 @@ export const WORKFLOW_WORDS: Words = {
   maxVisits: "How often one agent may have the run.",
   schedule: "When it starts by itself.",
   concurrency: "Tasks of a run that are open at once.",
+  output: "The JSON Schema the run's output must fit.",
+  defaults: "`retry` and `timeoutMs` of steps that do not say otherwise.",
+  onFailure: "Steps that run when a run fails.",
 };
 
 export const STEP_WORDS: Words = {
@@ -59,9 +66,9 @@ export const STEP_WORDS: Words = {
   onError: "What a failure for good leads to: `fail`, `continue`, or the id of a step.",
   switch: "Which step comes next, by the value of an expression.",
   input: "A template; expressions in CEL stand in {{ }}.",
-  output: "A JSON Schema of what it gives.",
-  compensate: "What undoes it when the run fails later.",
+  output: "The JSON Schema the output must fit.",
   retry: "How failed attempts are repeated.",
+  compensate: "What undoes the step when the run fails later.",
   timeoutMs: "How long one attempt may take, in milliseconds.",
   steps: "A group: a graph of steps of its own.",
   forEach: "A list in CEL: the step is done once for each item.",

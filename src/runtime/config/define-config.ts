@@ -1,11 +1,11 @@
 /** A whole configuration written in TypeScript. */
 import type { Agent } from "../../actors/agent.ts";
-import type { Model } from "../../actors/model.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { ScheduleOptions } from "../../workflows/schedule.ts";
 import type { McpServerOptions } from "../mcp/mcp-config.ts";
-import type { EndpointConfig, ModuleConfig } from "../models/providers.ts";
+import type { Prices } from "../models/prices.ts";
+import type { ProviderConfig } from "../models/provider-config.ts";
 import type { ResolvedOptions } from "./options.ts";
 
 /** What `troupe.ts` exports by default. */
@@ -18,7 +18,9 @@ export type TroupeConfig = {
   tools?: { readonly [name: string]: Tool };
   /** Servers whose tools agents refer to in `mcp`. */
   mcpServers?: { readonly [name: string]: McpServerOptions };
-  providers?: { readonly [name: string]: EndpointConfig | ModuleConfig | Model };
+  providers?: { readonly [name: string]: ProviderConfig };
+  /** What models cost, for a million tokens each. */
+  prices?: Prices;
   /** Options of the daemon; durations in milliseconds, or text such as `"30s"`. */
   daemon?: { readonly [Key in keyof ResolvedOptions]?: ResolvedOptions[Key] | string };
 };

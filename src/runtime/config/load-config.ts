@@ -9,6 +9,7 @@ import { DefinitionError, type Problem } from "../../errors.ts";
 import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import type { Schedule } from "../../workflows/schedule.ts";
 import { type McpServerConfig, readMcpServers } from "../mcp/mcp-config.ts";
+import type { Prices } from "../models/prices.ts";
 import { type ModelOf, openProviders } from "../models/providers.ts";
 import { findConfig } from "./find-config.ts";
 import { loadTools } from "./load-tools.ts";
@@ -30,7 +31,7 @@ export type Config = {
   workflows: ReadonlyMap<string, WorkflowDefinition>;
   /** Those of the section `schedules`; workflows have theirs. */
   schedules: readonly Schedule[];
-  /** Those of the file, by name; steps, and agents that come from elsewhere, may name them. */
+  /** Those of the file, by name; steps, and agents that come from elsewhere, may name them. Agents may have others. */
   tools: ReadonlyMap<string, Tool>;
   /** The modules that tools are from, as written. */
   toolModules: readonly string[];
@@ -50,11 +51,16 @@ const collectionSchema = z.custom<Section | unknown[]>((value) => isMap(value) |
   error: "expected an object",
 });
 
+const amount = z.number().min(0);
+/** The section `prices`. */
+export const pricesSchema = z.record(z.string(), strict({ input: amount, output: amount, cached: amount.optional() }));
+
 const fileSchema = strict({
   agents: collectionSchema.nullish(),
   tools: mapSchema.nullish(),
   mcpServers: mapSchema.nullish(),
   providers: mapSchema.nullish(),
+  prices: pricesSchema.nullish(),
   workflows: collectionSchema.nullish(),
   schedules: collectionSchema.nullish(),
   daemon: mapSchema.nullish(),
@@ -102,12 +108,13 @@ export async function checkConfig(
   const parsed = fileSchema.safeParse(data);
   if (!parsed.success) throw new DefinitionError(problemsOfSections(parsed.error, data, fileName).map(locate));
   const { providers, daemon } = parsed.data;
+  const prices = (parsed.data.prices ?? {}) as Prices;
   const { tools, problems } = await loadTools(parsed.data.tools ?? {}, dir, { file: fileName, path: "tools" });
   const mcpServers = readMcpServers(parsed.data.mcpServers ?? {}, { file: fileName, dir, problems });
   const { agents, known } = readAgents(parsed.data.agents ?? {}, {
     file: fileName,
     tools,
-    providers: Object.keys(providers ?? {}),
+    providers: providers ?? {},
     mcpServers: Object.keys(parsed.data.mcpServers ?? {}),
     problems,
   });
@@ -119,7 +126,7 @@ export async function checkConfig(
   });
   const schedules = readSchedules(parsed.data.schedules ?? {}, { file: fileName, workflows, problems });
   problems.push(...problemsOfFile(daemon ?? {}, fileName, dir));
-  const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName }).catch(
+  const modelOf = await openProviders(providers ?? {}, { directory: dir, file: fileName, prices }).catch(
     problemsInto(problems),
   );
   if (problems.length > 0 || !modelOf) throw new DefinitionError(problems.map(locate));

@@ -3,6 +3,7 @@ import type { Agent } from "../../actors/agent.ts";
 import { unknownHandoffs, writtenTargets } from "../../actors/check-agent.ts";
 import { parseAgent } from "../../actors/define-agent.ts";
 import { serverOf } from "../../actors/mcp-reference.ts";
+import { isList, type ModelOptions, modelsOf } from "../../actors/model-choices.ts";
 import { joinPath, oneOf, problemAt, showValue } from "../../actors/schema-problems.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { Problem } from "../../errors.ts";
@@ -11,8 +12,8 @@ import { type NamedEntry, namedEntries } from "./named-entries.ts";
 type AgentsContext = {
   file: string;
   tools: ReadonlyMap<string, Tool>;
-  /** Names from the section `providers`. */
-  providers: readonly string[];
+  /** The section `providers`, as written. */
+  providers: { readonly [name: string]: unknown };
   /** Names from the section `mcpServers`. */
   mcpServers: readonly string[];
   problems: Problem[];
@@ -38,16 +39,48 @@ export function readAgents(
   const targets = entries.map(({ name, raw }) => agents.get(name) ?? writtenTargets(name, raw));
   problems.push(...unknownHandoffs(targets, names, placeOf));
   for (const agent of agents.values()) {
-    problems.push(...unknownProvider(agent, context), ...unknownServers(agent, context));
+    problems.push(...problemsOfModels(agent, context), ...unknownServers(agent, context));
   }
   return { agents, known: withStandIns(agents, entries) };
 }
 
-function unknownProvider({ name, provider, remote }: Agent, { file, providers }: AgentsContext): Problem[] {
-  const known = [...new Set(["openai", ...providers])];
-  if (remote || known.includes(provider)) return [];
-  const path = joinPath("agents", [name, "provider"]);
-  return [problemAt({ file, path }, `the name of a provider: ${oneOf(known)}`, showValue(provider))];
+/** Which API alone takes a setting. */
+const ONE_API = [
+  ["seed", "chat"],
+  ["reasoningSummary", "responses"],
+] as const;
+
+/** Providers that are not there, or cannot do what is asked of them. */
+function problemsOfModels(agent: Agent, { file, providers }: AgentsContext): Problem[] {
+  if (agent.remote) return [];
+  const known = [...new Set(["openai", ...Object.keys(providers)])];
+  const { model: written } = agent;
+  const problems = modelsOf(agent).flatMap(({ provider, settings }, index) => {
+    const entry = isList(written) ? written[index] : written;
+    const own: Partial<ModelOptions> = typeof entry === "object" ? entry : {};
+    const keys = isList(written) ? ["model", index] : ["model"];
+    const at = (...path: PropertyKey[]) => ({ file, path: joinPath("agents", [agent.name, ...path]) });
+    if (!known.includes(provider)) {
+      const place = own.provider === undefined ? at("provider") : at(...keys, "provider");
+      return [problemAt(place, `the name of a provider: ${oneOf(known)}`, showValue(provider))];
+    }
+    const api = apiOf(providers[provider]);
+    return ONE_API.flatMap(([setting, only]) => {
+      const value = settings[setting];
+      if (value === undefined || api === undefined || api === only) return [];
+      const place = own[setting] === undefined ? at("settings", setting) : at(...keys, setting);
+      return [problemAt(place, `none, because provider ${provider} has api: ${api}`, showValue(value))];
+    });
+  });
+  // What entries have from the agent is wrong once.
+  return problems.filter(({ path }, index) => problems.findIndex((other) => other.path === path) === index);
+}
+
+/** Which API a provider speaks; undefined for a model of one's own, which sees for itself. */
+function apiOf(config: unknown): "chat" | "responses" | undefined {
+  if (config === undefined) return "chat";
+  if (!isRecord(config) || "module" in config || "model" in config || "call" in config) return undefined;
+  return config.api === "responses" ? "responses" : "chat";
 }
 
 function unknownServers({ name, mcp }: Agent, { file, mcpServers }: AgentsContext): Problem[] {

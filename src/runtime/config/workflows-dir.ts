@@ -36,7 +36,7 @@ export async function withWorkflowsDir<Config extends CheckedConfig>(config: Con
     const context = {
       file,
       tools: config.tools,
-      providers: Object.keys(config.providers),
+      providers: config.providers,
       mcpServers: [...config.mcpServers.keys()],
       problems: found,
       others,

@@ -35,12 +35,12 @@ export class ConflictError extends TroupeError {
       | "not_parked"
       | "cannot_resume"
       | "schedule_declared"
+      | "version_conflict"
+      | "not_stored"
       | "not_waiting"
       | "already_decided"
       | "not_assigned"
-      | "too_many_signals"
-      | "version_conflict"
-      | "not_stored",
+      | "too_many_signals",
     message: string,
     facts: { [fact: string]: unknown } = {},
   ) {

@@ -31,6 +31,8 @@ export type AgentListing = {
   handoffs?: readonly string[];
   /** No daemon hosts it; a foreign worker does. */
   remote?: boolean;
+  /** Those of the daemons where it waits for a provider of its models to be back. */
+  tripped?: readonly string[];
 };
 
 export type ApiOptions = {
@@ -42,7 +44,8 @@ export type ApiOptions = {
   workflows: WorkflowApi;
   /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
   startable: RunApiParts["startable"];
-  pinned: RunApiParts["pinned"];
+  /** The definitions this daemon has. */
+  definitions: RunApiParts["definitions"];
   agents(): readonly AgentListing[];
   schedules: ScheduleApi;
   /** Decides about runs that no daemon could continue. */
@@ -67,9 +70,9 @@ type Handlers = { [Name in ApiName]: (request: ApiRequest<Name>, message: Servic
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { bus, subjects, index, journals, workflows, startable, agents, schedules, logger, version } = options;
   const payloads = openPayloads(bus.objects, subjects, { maxBytes: options.maxPayloadBytes });
-  const { taskJournals, pinned, parked, retries } = options;
-  const stored = { journals, taskJournals, payloads };
-  const runs = openRunApi({ bus, subjects, index, ...stored, startable, pinned, parked, retries });
+  const { taskJournals, parked, retries, definitions } = options;
+  const known = { startable, definitions };
+  const runs = openRunApi({ bus, subjects, index, journals, taskJournals, payloads, ...known, parked, retries });
   const dead = openDeadApi({ bus, subjects });
   const handlers: Handlers = {
     "runs.start": (request, { headers }) => runs.start(request, headers),

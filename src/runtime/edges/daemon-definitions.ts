@@ -5,7 +5,7 @@
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
 import { serverOf } from "../../actors/mcp-reference.ts";
-import type { Model } from "../../actors/model.ts";
+import { modelsOf } from "../../actors/model-choices.ts";
 import { oneOf } from "../../actors/schema-problems.ts";
 import type { Tool } from "../../actors/tool.ts";
 import { UsageError } from "../../errors.ts";
@@ -17,6 +17,7 @@ import { type Beat, canGoOnWith, type Presence } from "../hosts/presence.ts";
 import { holdStoredAgents } from "../hosts/stored-agents.ts";
 import { followDefinitions, type StoredDefinitions } from "../hosts/stored-definitions.ts";
 import type { McpServerConfig } from "../mcp/mcp-config.ts";
+import type { ModelOf } from "../models/providers.ts";
 import type { Bus } from "../nats/connection.ts";
 import type { Subjects } from "../subjects.ts";
 import type { DaemonSchedules } from "./daemon-schedules.ts";
@@ -28,7 +29,7 @@ export type DaemonFleet = {
   workflows: readonly WorkflowDefinition[];
   /** Those beside the ones that workflows have. @default none */
   schedules?: readonly Schedule[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   /** Tools by name, for steps and for agents that come from elsewhere. @default those of `agents` */
   tools?: ReadonlyMap<string, Tool>;
   /** Servers agents may refer to; they stay as they were at the start. @default none */
@@ -48,8 +49,8 @@ export type DaemonDefinitions = {
   agents(): readonly Agent[];
   /** Those of the configuration, beside the ones that workflows have. */
   schedules(): readonly Schedule[];
-  means(): { tools: ReadonlyMap<string, Tool>; modelFor: (agent: Agent) => Model };
-  modelFor(agent: Agent): Model;
+  means(): { tools: ReadonlyMap<string, Tool>; modelFor: (agent: Agent) => void };
+  readonly modelFor: ModelOf;
   /** The tools that steps can run here. */
   tools(): Tool[];
   /** Begins to host stored agents and to have stored workflows' schedules, and does so at each change from then on. */
@@ -97,15 +98,15 @@ export function startDaemonDefinitions(given: DaemonDefinitionsOptions): DaemonD
     agents,
     schedules: () => fleet.schedules ?? [],
     means: () => means,
-    modelFor: (agent) => fleet.modelFor(agent),
     tools,
+    modelFor: (agent) => fleet.modelFor(agent),
     takeEffectIn(parts) {
       affected = parts;
       apply();
     },
     configure(next) {
       const hosted = hostedAgents(next.agents, only);
-      for (const agent of hosted) next.modelFor(agent);
+      for (const agent of hosted) checkModels(agent, next.modelFor);
       fleet = next;
       means = meansOf(next);
       definitions.configure(next.workflows);
@@ -157,6 +158,11 @@ function offers(beat: Beat, workflow: string, version: string | undefined): bool
   return beat.workflows.some((offer) => offer.startsWith(`${workflow}@`));
 }
 
+/** Throws where an agent names a provider that there is not. */
+export function checkModels(agent: Agent, modelFor: ModelOf): void {
+  for (const choice of modelsOf(agent)) modelFor({ ...choice, name: agent.name });
+}
+
 function meansOf({ agents, tools, modelFor, mcpServers = [] }: DaemonFleet): ReturnType<DaemonDefinitions["means"]> {
   const own = agents.flatMap((agent) => agent.tools.map((tool) => [tool.name, tool] as const));
   const servers = mcpServers.map(({ name }) => name);
@@ -164,7 +170,10 @@ function meansOf({ agents, tools, modelFor, mcpServers = [] }: DaemonFleet): Ret
     tools: new Map([...own, ...(tools ?? [])]),
     modelFor(agent) {
       const unknown = agent.mcp.map(serverOf).find((name) => !servers.includes(name));
-      if (unknown === undefined) return modelFor(agent);
+      if (unknown === undefined) {
+        checkModels(agent, modelFor);
+        return;
+      }
       const expected = servers.length === 0 ? "no MCP server, for there is none here" : oneOf(servers);
       throw new UsageError(`agents.${agent.name}.mcp: expected ${expected}, got ${JSON.stringify(unknown)}`);
     },

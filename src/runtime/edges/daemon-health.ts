@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import { UsageError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
 import { optionOf, type ResolvedOptions } from "../config/options.ts";
+import type { ProviderDown } from "../hosts/provider-watch.ts";
 import { type HttpEdge, PORT_TAKEN, startHttp } from "./http.ts";
 
 /** How far a daemon has come; whoever brings it on sets it. */
@@ -15,11 +16,21 @@ export type DaemonHealth = {
   refusal: string | undefined;
   /** What is lost of the streams this daemon started with. */
   loss: string | undefined;
+  /** What does not keep it from taking work, one sentence each. */
+  warnings: () => string[];
 };
 
 /** The health of a daemon that has just begun to start. */
 export function healthAtStart(): DaemonHealth {
-  return { natsUp: false, provisioned: false, indexed: false, draining: false, refusal: undefined, loss: undefined };
+  return {
+    natsUp: false,
+    provisioned: false,
+    indexed: false,
+    draining: false,
+    refusal: undefined,
+    loss: undefined,
+    warnings: () => [],
+  };
 }
 
 /**
@@ -45,7 +56,7 @@ export async function serveHealth(
   }
 }
 
-function readiness({ natsUp, provisioned, indexed, draining, refusal, loss }: DaemonHealth) {
+function readiness({ natsUp, provisioned, indexed, draining, refusal, loss, warnings }: DaemonHealth) {
   const reasons = [
     ...(natsUp ? [] : ["NATS is away"]),
     ...(provisioned ? [] : ["the streams are not ready"]),
@@ -54,5 +65,13 @@ function readiness({ natsUp, provisioned, indexed, draining, refusal, loss }: Da
     ...(loss === undefined ? [] : [`${loss}; restart this daemon when that is as you want it`]),
     ...(draining ? ["draining"] : []),
   ];
-  return { live: true, ready: reasons.length === 0, reasons };
+  return { live: true, ready: reasons.length === 0, reasons, warnings: warnings() };
+}
+
+/** What a daemon says of providers that are down. */
+export function warningsOf(down: readonly ProviderDown[], tripped: readonly string[]): string[] {
+  return [
+    ...down.map(({ provider, reason }) => `the provider ${provider} is down: ${reason}`),
+    ...tripped.map((agent) => `agent ${agent} waits for a provider to be back`),
+  ];
 }

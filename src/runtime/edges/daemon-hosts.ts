@@ -5,7 +5,6 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
 import type { Agent } from "../../actors/agent.ts";
-import type { Model } from "../../actors/model.ts";
 import type { TaskEntry } from "../../actors/task.ts";
 import type { Tool } from "../../actors/tool.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
@@ -27,6 +26,7 @@ import { openRunIndex, type RunIndex } from "../hosts/run-index.ts";
 import { followSignals, type Signal, type Signals } from "../hosts/signals.ts";
 import { startTakeover, type Takeover } from "../hosts/takeover.ts";
 import type { McpTools } from "../mcp/start-mcp.ts";
+import type { ModelOf } from "../models/providers.ts";
 import type { Bus } from "../nats/connection.ts";
 import { type Journals, openJournals } from "../nats/journal.ts";
 import type { Subjects } from "../subjects.ts";
@@ -43,7 +43,7 @@ export type DaemonHostsOptions = {
   agents: readonly Agent[];
   /** The tools that steps can run here. */
   tools: readonly Tool[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   mcp: McpTools;
   definitions: Definitions;
   tracing: Tracing;
@@ -116,6 +116,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     ...(definitions.older().length > 0 && { older: definitions.older() }),
     load: { runs: runs.size(), tasks: agentHost.load().running },
     ...given.schedulesInBeat(),
+    ...troubles(agentHost),
     ...(!takesPart && { starting: true }),
   });
   const agentHost = started.add(
@@ -307,6 +308,14 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
       logger.debug({ err: error, host: goneHost }, "could not settle what a gone daemon left");
     }
   }
+}
+
+/** What is down for this daemon; nothing is said where nothing is. */
+function troubles({ tripped, providersDown }: AgentHost): Pick<Beat, "tripped" | "down"> {
+  const down = providersDown();
+  if (down.length === 0) return {};
+  const agents = tripped();
+  return { ...(agents.length > 0 && { tripped: agents }), down };
 }
 
 function firstByName(living: readonly Beat[]): string | undefined {

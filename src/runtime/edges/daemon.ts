@@ -31,8 +31,8 @@ import { guardStreams } from "../nats/stream-guard.ts";
 import { type Subjects, subjectsFor } from "../subjects.ts";
 import { withinTime } from "../within-time.ts";
 import { startApi } from "./api.ts";
-import { type DaemonFleet, startDaemonDefinitions } from "./daemon-definitions.ts";
-import { healthAtStart, serveHealth } from "./daemon-health.ts";
+import { checkModels, type DaemonFleet, startDaemonDefinitions } from "./daemon-definitions.ts";
+import { healthAtStart, serveHealth, warningsOf } from "./daemon-health.ts";
 import { startDaemonHosts } from "./daemon-hosts.ts";
 import { openDaemonNats } from "./daemon-nats.ts";
 import { openDaemonSchedules } from "./daemon-schedules.ts";
@@ -103,7 +103,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
   const { options, tracing, metrics, version } = daemon;
   const agents = hostedAgents(daemon.agents, options.agents);
   // A model that cannot be had is the configuration's fault and is said before anything starts.
-  for (const agent of agents) daemon.modelFor(agent);
+  for (const agent of agents) checkModels(agent, daemon.modelFor);
   const definitions = holdDefinitions(daemon.workflows);
   const subjects = subjectsFor(options.prefix);
   const inboxPrefix = `_INBOX_${options.prefix}_daemon`;
@@ -169,6 +169,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
     mayTakeOver: () => health.loss === undefined && stored.isReady,
   });
   const { journals, taskJournals, index, exports, agentHost, runs, presence, takeover, signals } = hosts;
+  health.warnings = () => warningsOf(agentHost.providersDown(), agentHost.tripped());
   const common = { bus, subjects, index, journals, logger };
   const repeated = started.add(answerRepeatedRequests(common), (part) => part.stop());
   fleet.takeEffectIn({ agentHost, presence, schedules });
@@ -191,7 +192,7 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       schedules: schedules.api(() => presence.living()),
       workflows: openWorkflowApi({ definitions, ...fleet, living: () => presence.living() }),
       startable: (workflow, version) => fleet.startable(workflow, version),
-      pinned: (workflow, hash) => definitions.pinned(workflow, hash),
+      definitions,
       agents: () => listAgents(fleet.agents(), presence.living()),
       parked: {
         async resume(runId) {
@@ -304,6 +305,8 @@ async function start(daemon: DaemonOptions, started: StartedParts): Promise<Daem
       metrics.observeActiveRuns(() => runs.byWorkflow()),
       metrics.observeRestingRuns(() => runs.restingByWorkflow()),
       metrics.observeQueueDepth(() => [["requests", door.depth()] as const]),
+      metrics.observeProvidersDown(() => agentHost.providers().map(({ name, down }) => [name, down ? 1 : 0] as const)),
+      metrics.observeModelQueue(() => agentHost.providers().map(({ name, waiting }) => [name, waiting] as const)),
     ],
     (unobserve) => {
       for (const stopObserving of unobserve) stopObserving();

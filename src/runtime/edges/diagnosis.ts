@@ -80,6 +80,10 @@ export type DaemonReport = {
   agents: string[];
   workflows: string[];
   load: { runs: number; tasks: number };
+  /** Agents of it that wait for a provider of their models to be back. */
+  tripped?: string[];
+  /** Providers that are down for it, and what they last failed with. */
+  down?: readonly { provider: string; reason: string }[];
 };
 
 export type RunsReport = {

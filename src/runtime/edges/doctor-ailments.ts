@@ -1,6 +1,6 @@
 /** What is wrong with what the doctor has seen, and what to do about each. Pure: the same facts, the same problems. */
 import type { Subjects } from "../subjects.ts";
-import type { Ailment, BrokerReport, Diagnosis, JetStreamReport, StreamReport } from "./diagnosis.ts";
+import type { Ailment, BrokerReport, DaemonReport, Diagnosis, JetStreamReport, StreamReport } from "./diagnosis.ts";
 
 export type Seen = Omit<Diagnosis, "healthy" | "problems">;
 
@@ -22,6 +22,7 @@ export function ailmentsOf(seen: Seen, norms: Norms): Ailment[] {
   return [
     ...missingParts(seen, norms),
     ...absentDaemons(seen, norms),
+    ...providersDown(seen.daemons ?? []),
     ...fullStores(seen),
     ...impairedStreams(seen.streams ?? []),
     ...wrongClock(seen.broker),
@@ -72,6 +73,18 @@ function absentDaemons({ daemons, runs }: Seen, { subjects, listenMs }: Norms): 
       advice: "start `troupe serve`; requests and runs wait until then",
     },
   ];
+}
+
+function providersDown(daemons: readonly DaemonReport[]): Ailment[] {
+  return daemons.flatMap(({ host, down = [], tripped = [] }) =>
+    down.map(({ provider, reason }) => ({
+      code: "provider_down",
+      message: `the provider ${provider} is down for ${host}${
+        tripped.length > 0 ? `, and ${tripped.join(", ")} wait for a provider` : ""
+      }: ${reason}`,
+      advice: "it is asked again by itself; give agents a second model with another provider to go on meanwhile",
+    })),
+  );
 }
 
 function fullStores({ jetstream, streams = [] }: Seen): Ailment[] {

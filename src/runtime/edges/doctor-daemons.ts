@@ -34,9 +34,10 @@ export async function listenForDaemons(bus: Bus, { presence }: Subjects, listenM
   function note(text: string) {
     const beat = parse(text);
     if (!beat) return;
-    const { host, incarnation, agents, workflows, load } = beat;
+    const { host, incarnation, agents, workflows, load, tripped, down } = beat;
+    const troubles = { ...(tripped && { tripped }), ...(down && { down }) };
     if (beat.leaving) heard.delete(incarnation);
-    else heard.set(incarnation, { host, incarnation, agents, workflows, load });
+    else heard.set(incarnation, { host, incarnation, agents, workflows, load, ...troubles });
   }
 }
 

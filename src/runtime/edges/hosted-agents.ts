@@ -1,5 +1,6 @@
 /** Which agents a daemon hosts, and which it can tell of. */
 import type { Agent } from "../../actors/agent.ts";
+import { describeModels } from "../../actors/model-choices.ts";
 import type { Tool } from "../../actors/tool.ts";
 import { UsageError } from "../../errors.ts";
 import type { Beat } from "../hosts/presence.ts";
@@ -36,20 +37,23 @@ export function hostedTools(hosted: readonly Agent[], defined: readonly Agent[],
 export function listAgents(defined: readonly Agent[], living: readonly Beat[]): AgentListing[] {
   const names = new Set([...defined.map(({ name }) => name), ...living.flatMap(({ agents }) => agents)]);
   return [...names].sort().map((name) => {
+    const tripped = living.filter((beat) => beat.tripped?.includes(name)).map(({ host }) => host);
     const hosts = living.filter(({ agents }) => agents.includes(name)).map(({ host }) => host);
     const agent = defined.find((other) => other.name === name);
-    if (!agent) return { name, hosts };
-    const { description, model, provider, tools, mcp, handoffs, remote } = agent;
+    const waiting = tripped.length > 0 && { tripped };
+    if (!agent) return { name, hosts, ...waiting };
+    const { description, provider, tools, mcp, handoffs, remote } = agent;
     return {
       name,
       hosts,
       ...(description !== undefined && { description }),
-      model,
+      model: describeModels(agent).join(", "),
       provider,
       tools: tools.map((tool) => tool.name),
       ...(mcp.length > 0 && { mcp: [...mcp] }),
       handoffs: handoffs.map(({ to }) => to),
       ...(remote && { remote }),
+      ...waiting,
     };
   });
 }

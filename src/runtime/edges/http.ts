@@ -10,6 +10,8 @@ type Health = {
   ready: boolean;
   /** Why not, one sentence each. */
   reasons: string[];
+  /** What is not as it should be and does not keep it from that, one sentence each. */
+  warnings?: string[];
 };
 
 export type HttpOptions = {
@@ -60,12 +62,12 @@ export async function startHttp({ host = "127.0.0.1", port, health, metrics }: H
   return { host, port: bound, url: `http://${shown}:${bound}`, close, [Symbol.asyncDispose]: close };
 
   async function route(path: string, response: ServerResponse): Promise<void> {
-    const { live, ready, reasons } = health();
+    const { live, ready, reasons, warnings = [] } = health();
     switch (path) {
       case "/healthz":
         return sendJson(response, live ? 200 : 503, { live });
       case "/readyz":
-        return sendJson(response, ready ? 200 : 503, { ready, reasons });
+        return sendJson(response, ready ? 200 : 503, { ready, reasons, ...(warnings.length > 0 && { warnings }) });
       case "/metrics":
         if (!metrics) break;
         return sendPage(response, await metrics());

@@ -1,11 +1,11 @@
 /** What the API answers about runs. An answer about one run rests on its journal; the index lists, and wakes who waits. */
 import type { TaskEntry } from "../../actors/task.ts";
 import { NotFoundError, PayloadTooLargeError, UnavailableError } from "../../errors.ts";
-import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { CannotRetryError } from "../../workflows/reused-steps.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { type RunMetrics, runMetrics } from "../../workflows/run-metrics.ts";
 import { applyEvents, type RunRecord, type RunResult, resultOf } from "../../workflows/run-record.ts";
+import type { Definitions } from "../hosts/definitions.ts";
 import type { Decided } from "../hosts/parked-runs.ts";
 import type { PreparedRetry } from "../hosts/retried-run.ts";
 import type { RunIndex } from "../hosts/run-index.ts";
@@ -37,8 +37,8 @@ export type RunApiParts = {
   payloads: Payloads;
   /** Whether a workflow, or a version of it, can be started in this troupe; and that version's hash, where it is known. */
   startable(workflow: string, version: string | undefined): Promise<{ version?: string } | undefined>;
-  /** The definition a run is bound to, where this daemon has it. */
-  pinned(workflow: string, hash: string): WorkflowDefinition | undefined;
+  /** The definitions this daemon has. */
+  definitions: Pick<Definitions, "pinned">;
   parked: ParkedRuns;
   retries: RunRetries;
 };
@@ -83,7 +83,7 @@ const ENVELOPE_BYTES = 256;
 
 /** Makes the handlers of `runs.*`. */
 export function openRunApi(parts: RunApiParts): RunApi {
-  const { bus, subjects, index, journals, taskJournals, payloads, startable, pinned, parked, retries } = parts;
+  const { bus, subjects, index, journals, taskJournals, payloads, startable, definitions, parked, retries } = parts;
   const watch = watchRuns(index);
   const reading = limitConcurrency(MAX_READS);
   const readPage = openJournalPages(journals);
@@ -93,7 +93,7 @@ export function openRunApi(parts: RunApiParts): RunApi {
     bus,
     subjects,
     watch,
-    pinned,
+    definitions,
     checkUnfinished,
     async journalOf(runId) {
       const entries = await reading(() => journals.read(subjects.run(runId)));

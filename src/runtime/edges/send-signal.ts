@@ -8,13 +8,13 @@
  */
 import { PayloadTooLargeError, TroupeError, UsageError } from "../../errors.ts";
 import { APPROVAL_SIGNAL } from "../../workflows/check-step-kinds.ts";
-import type { WorkflowDefinition } from "../../workflows/definition.ts";
 import { misfit, unknownSignal, wrongDecision } from "../../workflows/outside-waits.ts";
 import { readDecision } from "../../workflows/read-decision.ts";
 import { isTerminal, type RunEvent } from "../../workflows/run-events.ts";
 import { applyEvents, type RunRecord } from "../../workflows/run-record.ts";
 import { signalStepsOf } from "../../workflows/step-waits.ts";
 import { MAX_SIGNALS } from "../../workflows/supervisor-machine.ts";
+import type { Definitions } from "../hosts/definitions.ts";
 import type { Signal } from "../hosts/signals.ts";
 import type { Bus } from "../nats/connection.ts";
 import { nuid } from "../nats/nats.ts";
@@ -27,8 +27,7 @@ export type SendSignalParts = {
   bus: Bus;
   subjects: Subjects;
   watch: RunWatch;
-  /** The definition a run is bound to, where this daemon has it. */
-  pinned(workflow: string, hash: string): WorkflowDefinition | undefined;
+  definitions: Pick<Definitions, "pinned">;
   /** The run's journal, without large values; undefined where there is none. */
   journalOf(runId: string): Promise<readonly RunEvent[] | undefined>;
   /** Throws where the run is unknown or over. */
@@ -45,7 +44,7 @@ const ENVELOPE_BYTES = 256;
 
 /** Makes the function that sends signals. */
 export function signalSender(parts: SendSignalParts) {
-  const { bus, subjects, watch, pinned, journalOf, checkUnfinished } = parts;
+  const { bus, subjects, watch, definitions, journalOf, checkUnfinished } = parts;
   return async function send({
     runId,
     name,
@@ -85,7 +84,7 @@ export function signalSender(parts: SendSignalParts) {
     }
     const record = applyEvents(undefined, journal);
     if (name === APPROVAL_SIGNAL) return checkDecision(record, payload);
-    const definition = record.hash === undefined ? undefined : pinned(record.workflow, record.hash);
+    const definition = record.hash === undefined ? undefined : definitions.pinned(record.workflow, record.hash);
     // Another daemon's; the run's owner says what is wrong.
     if (definition?.kind !== "deterministic") return;
     if (record.status === "cancelling" || (record.status === "failing" && !definition.onFailure)) {

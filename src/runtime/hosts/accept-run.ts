@@ -192,16 +192,16 @@ function acceptedEvent(
   };
 }
 
+/** The definition a request is for. */
+function wantedBy({ definitions }: AcceptRunParts, { workflow, request }: IncomingRequest) {
+  return definitions.find(workflow, request.version);
+}
+
 /** How long a run may take: as it is asked for, else as its workflow says. A child has no longer than either. */
 function timeoutOf({ timeoutMs, parent }: RunRequest, definition: WorkflowDefinition | undefined): number | undefined {
   const own = definition?.timeoutMs;
   if (!parent || timeoutMs === undefined || own === undefined) return timeoutMs ?? own;
   return Math.min(timeoutMs, own);
-}
-
-/** The definition a request is for. */
-function wantedBy({ definitions }: AcceptRunParts, { workflow, request }: IncomingRequest) {
-  return definitions.find(workflow, request.version);
 }
 
 /** Why a request cannot be a run that is driven. */

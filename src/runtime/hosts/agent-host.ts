@@ -17,7 +17,6 @@ import type { Logger } from "pino";
 import { type Actor, createActor } from "xstate";
 import type { Agent } from "../../actors/agent.ts";
 import { type AgentEvent, agentMachine } from "../../actors/agent-machine.ts";
-import type { Model } from "../../actors/model.ts";
 import { resumable } from "../../actors/resumable-task.ts";
 import type { HandoffOption, Outcome, TaskEntry } from "../../actors/task.ts";
 import type { Tool } from "../../actors/tool.ts";
@@ -26,6 +25,7 @@ import { type Metrics, noMetrics } from "../../tracing/metrics.ts";
 import type { Tracing } from "../../tracing/tracing.ts";
 import type { RunEvent } from "../../workflows/run-events.ts";
 import { type McpTools, startMcp } from "../mcp/start-mcp.ts";
+import type { ModelOf } from "../models/providers.ts";
 import type { Bus } from "../nats/connection.ts";
 import { openJournals } from "../nats/journal.ts";
 import type { Msg, Subscription } from "../nats/nats.ts";
@@ -40,6 +40,7 @@ import type { JournalLimits } from "./journal-limits.ts";
 import { openLiveFeed } from "./live-feed.ts";
 import { watchLoop } from "./loop-watch.ts";
 import { deliverOutcome } from "./outcome-delivery.ts";
+import { type ProviderDown, type ProviderStanding, watchProviders } from "./provider-watch.ts";
 import { openRunLogs } from "./run-logs.ts";
 import { rememberOutcomes } from "./sent-outcomes.ts";
 import { openStanding } from "./standing.ts";
@@ -58,7 +59,7 @@ export type AgentHostOptions = {
   agents: readonly Agent[];
   /** The tools that steps may run here. @default none */
   tools?: readonly Tool[];
-  modelFor: (agent: Agent) => Model;
+  modelFor: ModelOf;
   /** @default none */
   mcp?: McpTools;
   tracing: Tracing;
@@ -98,6 +99,12 @@ export type AgentHost = {
   load(): { running: number; waiting: number };
   /** The tasks that are here, whatever their state. */
   taskIds(): { runId: string; taskId: string }[];
+  /** The agents that wait for a provider of theirs to be back, by name. */
+  tripped(): string[];
+  /** Providers of agents here that are not asked, because they are down. */
+  providersDown(): readonly ProviderDown[];
+  /** The providers of all agents here. */
+  providers(): ProviderStanding[];
   /** Takes nothing new, lets tasks finish for at most `timeoutMs` milliseconds, and hands back the rest. */
   drain(timeoutMs: number): Promise<void>;
   /** Stops at once, without a word about what was at work. */
@@ -138,6 +145,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   const backlog = watchBacklog(bus, () => looking.soon());
   const loop = watchLoop({ logger, blockedMs });
   const reports = new Set<Promise<void>>();
+  /** Tasks that are being looked up by themselves. */
+  const reviewed = new Set<TaskWork>();
   let draining = false;
 
   const delivery = {
@@ -206,9 +215,14 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
 
   /** By the agent as its tasks know it: one that was replaced may still have some (H4). */
   const actors = new Map<Agent, Actor<typeof machine>>();
-  /** An agent may be called like a tool. */
   const mailboxes = new Map<string, Mailbox>();
-  /** Who takes a tool's tasks, so that a tool that stays is not begun anew. */
+  const providers = watchProviders({
+    modelFor: given.modelFor,
+    tell: (agent, event) => actors.get(agent)?.send(event),
+    logger,
+  });
+  const unwatch = new Map<Agent, () => void>();
+  /** The same tool is the same host: it is not replaced where nothing about it has changed. */
   const toolHosts = new WeakMap<Tool, Agent>();
   host(given.agents, given.tools);
   const others = [
@@ -218,18 +232,24 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   // H2
   const ticker = setInterval(sayWorking, workingEveryMs);
   ticker.unref();
-  // It fails only where the host stops.
-  const looking = sweepEvery(workingEveryMs, reviewTasks, () => {});
+  const looking = sweepEvery(
+    workingEveryMs,
+    async () => reviewTasks(),
+    () => {},
+  );
   const stopListening = bus.onRestored(() => looking.soon());
 
   const hosted = (kind?: "tool") => [...mailboxes.values()].flatMap((one) => (one.kind === kind ? one.agent.name : []));
-
+  const { tripped, down: providersDown, providers: providerStandings } = providers;
   return {
     host,
     hosted: () => hosted(),
     hostedTools: () => hosted("tool"),
     load,
     taskIds,
+    tripped,
+    providersDown,
+    providers: providerStandings,
     drain,
     stop,
     [Symbol.asyncDispose]: stop,
@@ -270,6 +290,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     const actor = startAgent(agent);
     actors.set(agent, actor);
     actor.send({ type: "started" });
+    // A tool asks no model.
+    if (!kind) unwatch.set(agent, providers.watch(agent));
     const open = mailboxes.get(key);
     if (open) Object.assign(open, { given, agent });
     else mailboxes.set(key, openMailbox({ given, ...(kind && { kind }) }, agent));
@@ -290,7 +312,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   function retire(agent: Agent): void {
     const actor = actors.get(agent);
     if (!actor) return;
-    const forget = () => void actors.delete(agent);
+    const forget = () => {
+      actors.delete(agent);
+      unwatch.get(agent)?.();
+      unwatch.delete(agent);
+    };
     actor.subscribe({ complete: forget, error: forget });
     actor.send({ type: "drain" });
   }
@@ -324,8 +350,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   function begun(work: TaskWork): void {
     work.phase = "running";
     const { ms, message } = timeLeft(work, Date.now());
-    const error = { code: "timeout", message, retryable: true };
-    work.timer = setTimeout(() => tell(work, { type: "stopTask", id: work.id, error }), ms);
+    work.timer = setTimeout(() => {
+      const waited = work.providerDown === undefined ? "" : `; it was waiting for a provider: ${work.providerDown}`;
+      const error = { code: "timeout", message: `${message}${waited}`, retryable: true };
+      tell(work, { type: "stopTask", id: work.id, error });
+    }, ms);
   }
 
   function settled(work: TaskWork, outcome: Outcome): void {
@@ -372,27 +401,45 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
   }
 
   /** W3 of `standing.ts` */
-  async function reviewTasks(): Promise<void> {
+  function reviewTasks(): void {
     for (const work of registry.all()) {
-      if (!isTaken(work) || standing.isSure(work)) continue;
+      if (!isTaken(work) || standing.isSure(work) || reviewed.has(work)) continue;
+      reviewed.add(work);
+      void review(work).finally(() => reviewed.delete(work));
+    }
+  }
+
+  /** Each by itself: one that cannot be looked up yet does not keep the others. */
+  async function review(work: TaskWork): Promise<void> {
+    try {
       if ((await standing.lookUp(work, stopping.signal)) === "over") abandon(work, "nobody waits for it any more");
+    } catch {
+      // The host stops.
     }
   }
 
   /** Another worker has the task, or this host stops: not a word more. */
   function abandon(work: TaskWork, reason: string): void {
-    if (registry.byId(work.id) !== work || work.phase === "reporting") return;
+    if (!isHere(work)) return;
     loggerFor(work).info(`abandoned: ${reason}`);
     registry.remove(work, "discard");
     tell(work, { type: "forget", id: work.id });
   }
 
+  /** Whether it is this host's, and has no outcome yet. */
+  function isHere(work: TaskWork): boolean {
+    return registry.byId(work.id) === work && work.phase !== "reporting";
+  }
+
   /** Another worker was quicker to write. If the run counts on this one all the same, it is given back to be gone on with. */
   function fenced(work: TaskWork, reason: string): void {
+    // Tools of one turn find out together, and it is given back once: by then it may have come again.
+    if (!isHere(work)) return;
     abandon(work, reason);
     standing.lookUp(work, stopping.signal).then(
       (stand) => {
-        if (stand === "here" || stand === "contested") giveBack(work);
+        // It may have come again meanwhile.
+        if ((stand === "here" || stand === "contested") && !registry.byKey(work.key)) giveBack(work);
       },
       // Stopping: nobody is waited for.
       () => {},
@@ -432,9 +479,11 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     // What the broker has already given to this member of the queue group still comes, and is answered `busy`.
     await within(Math.min(timeoutMs, SETTLE_MS), Promise.all(subscriptions().map(closed)));
     for (const actor of actors.values()) actor.send({ type: "drain" });
+    // They only wait, and can do so with somebody who stays.
+    await handBackAll(({ providerDown }) => providerDown !== undefined);
     await within(giveUpAt - performance.now(), Promise.all([...actors.values()].map(finished)));
     hurry.abort();
-    await handBackTheRest();
+    await handBackAll(() => true);
     await within(Math.max(giveUpAt - performance.now(), SETTLE_MS), Promise.all(reports));
     await within(SETTLE_MS, nc.flush());
     await stop();
@@ -444,8 +493,8 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     return [...mailboxes.values()].map(({ subscription }) => subscription);
   }
 
-  async function handBackTheRest(): Promise<void> {
-    const left = registry.all().filter((work) => work.phase !== "reporting");
+  async function handBackAll(isMeant: (work: TaskWork) => boolean): Promise<void> {
+    const left = registry.all().filter((work) => work.phase !== "reporting" && isMeant(work));
     for (const work of left) tell(work, { type: "forget", id: work.id });
     for (const work of left) if (work.marking) work.journal.append({ type: "returned", worker }).catch(() => {});
     // H3
@@ -463,6 +512,7 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     stopListening();
     acceptances.stop();
     backlog.stop();
+    providers.stop();
     loop.stop();
     feed.stop();
     runLogs.stop();
@@ -471,11 +521,6 @@ export function startAgentHost(given: AgentHostOptions): AgentHost {
     for (const work of registry.all()) registry.remove(work, "discard");
     await within(SETTLE_MS, Promise.all(reports));
   }
-}
-
-/** Names of agents have no dot. */
-function toolKey({ name }: Tool): string {
-  return `tool.${name}`;
 }
 
 function isTaken({ phase }: TaskWork): boolean {
@@ -499,4 +544,9 @@ function within(ms: number, something: Promise<unknown>): Promise<void> {
     something.catch(() => {}),
     Math.max(0, ms),
   );
+}
+
+/** Names of agents have no dot. */
+function toolKey({ name }: Tool): string {
+  return `tool.${name}`;
 }

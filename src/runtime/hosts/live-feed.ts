@@ -7,13 +7,23 @@ import type { TaskWork } from "./task-work.ts";
 /** About what an eye can follow; token by token would cost more than the model call. */
 const COALESCE_MS = 25;
 
-type LiveEventType = "model.delta" | "model.restarted" | "tool.started" | "tool.progress" | "tool.completed";
+/** What is said in pieces. */
+type Stream = "model.delta" | "model.reasoning";
+
+type LiveEventType =
+  | Stream
+  | "model.restarted"
+  | "model.fallback"
+  | "model.waiting"
+  | "tool.started"
+  | "tool.progress"
+  | "tool.completed";
 
 export type LiveFeed = {
-  /** Takes a piece of a model's answer; pieces of one turn are sent together. */
-  delta(work: TaskWork, turn: number, text: string): void;
+  /** Takes a piece of a model's answer, or of what is told of its reasoning; pieces of one turn are sent together. */
+  delta(work: TaskWork, turn: number, text: string, stream?: Stream): void;
   /** Sends what is kept back of a task, then the event. */
-  say(work: TaskWork, type: Exclude<LiveEventType, "model.delta">, data: object): void;
+  say(work: TaskWork, type: Exclude<LiveEventType, Stream>, data: object): void;
   /** Sends what is kept back of a task. */
   flush(work: TaskWork): void;
   stop(): void;
@@ -21,16 +31,16 @@ export type LiveFeed = {
 
 /** Opens the live feed of this host. */
 export function openLiveFeed(bus: Bus, subjects: Subjects): LiveFeed {
-  const kept = new Map<TaskWork, { turn: number; text: string }>();
+  const kept = new Map<TaskWork, { turn: number; text: string; stream: Stream }>();
   let timer: NodeJS.Timeout | undefined;
 
   return {
-    delta(work, turn, text) {
+    delta(work, turn, text, stream = "model.delta") {
       const pending = kept.get(work);
-      if (pending && pending.turn === turn) pending.text += text;
+      if (pending?.turn === turn && pending.stream === stream) pending.text += text;
       else {
         flush(work);
-        kept.set(work, { turn, text });
+        kept.set(work, { turn, text, stream });
       }
       timer ??= setTimeout(flushAll, COALESCE_MS);
     },
@@ -49,7 +59,8 @@ export function openLiveFeed(bus: Bus, subjects: Subjects): LiveFeed {
     const pending = kept.get(work);
     if (!pending) return;
     kept.delete(work);
-    publish(work, "model.delta", pending);
+    const { stream, turn, text } = pending;
+    publish(work, stream, { turn, text });
   }
 
   function flushAll(): void {

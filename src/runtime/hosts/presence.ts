@@ -15,6 +15,7 @@ import type { Bus } from "../nats/connection.ts";
 import { CONTACT_EVERY_MS } from "../nats/contact.ts";
 import type { Msg } from "../nats/nats.ts";
 import type { Subjects } from "../subjects.ts";
+import type { ProviderDown } from "./provider-watch.ts";
 
 /** What a daemon says about itself. The wire form of `troupe.presence`. */
 export type Beat = {
@@ -36,6 +37,10 @@ export type Beat = {
   watch?: number;
   /** Schedules of its configuration. */
   schedules?: string[];
+  /** Agents of it that wait for a provider of their models to be back. */
+  tripped?: string[];
+  /** Providers that are down for it, and what they last failed with. */
+  down?: readonly ProviderDown[];
   /** It does not know yet which runs there are, and takes none over. */
   starting?: true;
   /** It takes nothing new and wants its runs taken over. */
@@ -150,7 +155,8 @@ export function startPresence(options: PresenceOptions): Presence {
       // P5
       if (known.host === heard.host && known.incarnation !== heard.incarnation) lose(known, "restarted");
     }
-    const offers = `${heard.agents.join()} ${heard.tools.join()} ${heard.workflows.join()} ${heard.older?.join()}`;
+    const { agents, tools, workflows, older } = heard;
+    const offers = [agents, tools, workflows, older].map((names) => names?.join()).join(" ");
     const before = seen.get(heard.incarnation);
     seen.set(heard.incarnation, { beat: heard, at: performance.now(), offers });
     if (before?.offers === offers) return;
@@ -177,14 +183,8 @@ export function startPresence(options: PresenceOptions): Presence {
   function parse(message: Msg): Beat | undefined {
     try {
       const heard = message.json<Beat>();
-      const names = [
-        heard.host,
-        heard.incarnation,
-        ...heard.agents,
-        ...heard.tools,
-        ...heard.workflows,
-        ...(heard.older ?? []),
-      ];
+      const { agents, tools, workflows, older = [] } = heard;
+      const names = [heard.host, heard.incarnation, ...agents, ...tools, ...workflows, ...older];
       if (heard.v === 1 && names.every((name) => typeof name === "string")) return heard;
     } catch {
       // Falls through to the same words.

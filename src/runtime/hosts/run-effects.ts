@@ -70,11 +70,13 @@ export type RunEffects = {
   close(ended: boolean): void;
 };
 
+/** How the children begin that are timers. */
+const TIMER_CHILD = timerChild("");
+
 /** Opens what a run has going on. */
 export function openRunEffects(options: RunEffectsOptions): RunEffects {
   const { runId, definition, projection, desk, children, clock, metrics, snapshot, happen } = options;
   const sendings = new Map(options.sendings);
-  /** By their names as children. */
   const timers = new Map<string, () => void>();
   /** Workers at work on a handed-off task whose handoff is not on record yet. */
   const early = new Map<string, Holder>();
@@ -153,6 +155,8 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       happen({ type: "fact", body: taskFailed(taskId, task.agent, record) });
     },
     stray(taskId, holder) {
+      // It was taken for lost, and is about to be sent again: whoever takes it then goes on from what is on record.
+      if (openTask(taskId) && !isCalledOff()) return;
       if (isAhead(definition, snapshot(), taskId) && !isCalledOff()) early.set(taskId, holder);
       else desk.tellHolder(holder, notWaitedFor(taskId));
     },
@@ -197,6 +201,7 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
   }
 
   function stop(child: string) {
+    if (child.startsWith(TIMER_CHILD)) return clearTimer(child.slice(TIMER_CHILD.length));
     const now = snapshot();
     if (now && openTask(child)) {
       cancelTask(child);
@@ -204,8 +209,6 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
       if (isDone(now)) desk.forget(runId, child);
       return;
     }
-    timers.get(child)?.();
-    timers.delete(child);
     leave(child);
   }
 
@@ -231,18 +234,22 @@ export function openRunEffects(options: RunEffectsOptions): RunEffects {
     if (task) happen({ type: "fact", body: taskStopped(taskId, task.agent) });
   }
 
+  function clearTimer(id: string) {
+    timers.get(id)?.();
+    timers.delete(id);
+  }
+
   function setTimer(id: string, dueAt: string) {
-    const child = timerChild(id);
-    timers.get(child)?.();
+    timers.get(id)?.();
     const due = Date.parse(dueAt);
     const fire = () => {
-      timers.delete(child);
+      timers.delete(id);
       const isSet = Object.hasOwn(snapshot()?.context.timers ?? {}, id);
       if (isSet) happen({ type: "fact", body: { type: "timer.fired", data: { id } } });
     };
     // Some are asked for by the clock on the wall. All others are durations, which go on when that clock is set back.
     const isInstant = id === START_TIMER || isInstantTimer(id);
-    timers.set(child, clock.at(due, fire, isInstant ? undefined : Math.max(0, due - options.now())));
+    timers.set(id, clock.at(due, fire, isInstant ? undefined : Math.max(0, due - options.now())));
   }
 
   function traceparent(taskId: string): string {

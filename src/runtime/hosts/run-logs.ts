@@ -3,7 +3,8 @@
  *
  * Invariants
  * L1  Nobody who logs waits, or fails, for it. A run whose agents log nothing costs nothing.
- * L2  Memory is bounded: beyond what is kept while the broker is away the oldest lines go, and a line says how many.
+ * L2  Memory is bounded: beyond what is kept while the broker is away the oldest lines of the run with the most go, and a line
+ *     says how many. So a run that logs much does not cost the others theirs.
  * L3  What a task logged is sent before its outcome, on the same connection.
  */
 import type { ToolLogger } from "../../actors/tool.ts";
@@ -104,13 +105,21 @@ export function openRunLogs(bus: Bus, subjects: Subjects, worker: string): RunLo
     run.bytes += bytes;
     total += bytes;
     // L2
-    while (total > KEPT_BYTES && run.lines.length > 1) {
-      const gone = run.lines.shift()?.bytes ?? 0;
-      run.bytes -= gone;
+    while (total > KEPT_BYTES) {
+      const most = longest();
+      if (!most || most.lines.length <= 1) break;
+      const gone = most.lines.shift()?.bytes ?? 0;
+      most.bytes -= gone;
       total -= gone;
-      run.lost += 1;
+      most.lost += 1;
     }
     timer ??= setTimeout(flushAll, COALESCE_MS).unref();
+  }
+
+  function longest(): Kept | undefined {
+    let most: Kept | undefined;
+    for (const run of kept.values()) if (!most || run.bytes > most.bytes) most = run;
+    return most;
   }
 
   function flush(runId: string) {

@@ -140,8 +140,13 @@ export function openScheduleStore({
 
   function hear(name: string, data: Uint8Array) {
     const entry = parse(data, name);
-    if (entry) kept.set(name, entry);
-    else logger.warn({ schedule: name }, "what is kept as a schedule is none; put it again");
+    if (entry) {
+      kept.set(name, entry);
+      return;
+    }
+    // What stood there before is not kept any more either.
+    kept.delete(name);
+    logger.warn({ schedule: name }, "what is kept as a schedule is none; put it again");
   }
 }
 

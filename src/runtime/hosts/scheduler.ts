@@ -11,6 +11,7 @@
  *     watched without a break. What a daemon did not come to because it died is late, not missed.
  * C5  A daemon that cannot ask for runs does not watch: while the connection is away, the streams are lost or refuse to
  *     store, while it stands still, and over the time that a clock jumps. Short breaks do not count.
+ * C6  Of many instants that are made up for, none leads to a run once somebody has paused, changed or deleted the schedule.
  */
 import type { Logger } from "pino";
 import { UnavailableError } from "../../errors.ts";
@@ -150,35 +151,39 @@ export function startScheduler(options: SchedulerOptions): Scheduler {
     let lastRun = kept.last?.runId;
     for (const dueMs of fire) {
       if (stopped || !options.mayFire()) return;
-      if (kept.schedule.overlap === "skip" && lastRun !== undefined && (await options.isUnfinished(lastRun))) {
-        await skip(kept, dueMs, "overlap");
-      } else lastRun = await start(kept, dueMs);
+      const isHeld = kept.schedule.overlap === "skip" && lastRun !== undefined && (await options.isUnfinished(lastRun));
+      const now = await (isHeld ? skip(kept, dueMs, "overlap") : start(kept, dueMs));
+      // C6
+      if (now?.changedAt !== kept.changedAt) return;
+      lastRun = now.last?.runId;
     }
   }
 
-  async function start({ schedule }: KeptSchedule, dueMs: number): Promise<string> {
+  async function start({ schedule }: KeptSchedule, dueMs: number): Promise<KeptSchedule | undefined> {
     // C1
     const runId = scheduledRunId(schedule.name, dueMs);
     const dueAt = new Date(dueMs).toISOString();
     await options.request(schedule, runId, dueAt);
     // C2
     const firedAt = new Date(clock.now()).toISOString();
-    await moveOn(schedule.name, dueMs, { last: { dueAt, firedAt, runId } });
+    const now = await moveOn(schedule.name, dueMs, { last: { dueAt, firedAt, runId } });
     tell(schedule, dueMs, "fired");
     logger.info({ schedule: schedule.name, workflow: schedule.workflow, runId, dueAt }, "schedule fired");
-    return runId;
+    return now;
   }
 
   async function skip({ schedule }: KeptSchedule, dueMs: number, reason: "missed" | "overlap") {
     const dueAt = new Date(dueMs).toISOString();
-    await moveOn(schedule.name, dueMs, { skipped: { dueAt, reason } });
+    const now = await moveOn(schedule.name, dueMs, { skipped: { dueAt, reason } });
     tell(schedule, dueMs, reason);
     logger.info({ schedule: schedule.name, workflow: schedule.workflow, dueAt, reason }, "schedule skipped");
+    return now;
   }
 
   // C3
-  async function moveOn(name: string, dueMs: number, news: Pick<KeptSchedule, "last" | "skipped">) {
-    await store.change(name, (kept) => {
+  /** Gives what is kept then. */
+  function moveOn(name: string, dueMs: number, news: Pick<KeptSchedule, "last" | "skipped">) {
+    return store.change(name, (kept) => {
       if (!kept || Date.parse(kept.through) >= dueMs) return kept;
       return { ...kept, through: new Date(dueMs).toISOString(), ...news };
     });

@@ -134,8 +134,13 @@ export async function driveOn(
   }
   exportAgain(parts, journal, exported, run.lastSeq);
   // Who has handed it over has said what there was to say.
-  if (reason !== "handed-over")
-    callHooks({ runId, definition, logger: host.logger }, newestOf(journal.entries), stepsIn(events));
+  if (reason !== "handed-over") {
+    const newest = newestOf(journal.entries);
+    callHooks({ runId, definition, logger: host.logger }, newest, stepsIn(events));
+    for (const { type, data } of newest) {
+      if (type === "step.cancelled" && data.taskId !== undefined) host.desk.callOff(runId, data.taskId);
+    }
+  }
   if (problem !== undefined) {
     run.park(new FoldError(problem));
     return "parked";

@@ -285,7 +285,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     switch (answer.type) {
       case "accepted":
       case "working":
-        if (entry) take(entry, { worker: answer.worker, control: message.reply });
+        if (entry) take(entry, { worker: answer.worker, control: message.reply }, answer.delivery);
         else listener.stray(runId, taskId, { worker: answer.worker, control: message.reply });
         return;
       case "busy":
@@ -318,7 +318,7 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     return tracked.get(keyOf(runId, taskId))?.state.is === "taken";
   }
 
-  function take(entry: Tracked, holder: Holder) {
+  function take(entry: Tracked, holder: Holder, delivery?: number) {
     const { task, forwarded, state } = entry;
     // D6
     if (state.is === "taken" && state.worker !== holder.worker) return;
@@ -327,7 +327,10 @@ export function openTaskDesk(options: TaskDeskOptions): TaskDesk {
     if (state.is === "asked") state.asked.found();
     // A worker that was found by asking may have it from somebody else.
     const isFound = state.is === "sent" && state.asked !== undefined;
-    if (forwarded || isFound) tellHolder(holder, { type: "known", taskId: task.taskId });
+    // One that was given to somebody else since would take itself for relieved.
+    const isBehind = delivery !== undefined && delivery < task.delivery;
+    if (forwarded || isFound || isBehind)
+      tellHolder(holder, { type: "known", taskId: task.taskId, delivery: task.delivery });
     listener.accepted(task.runId, task.taskId, holder.worker);
   }
 

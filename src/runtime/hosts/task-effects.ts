@@ -1,6 +1,6 @@
 /**
- * What a task machine asks for, done for real: model calls and, in `tool-effects.ts`, tools; journaled before the machine sees
- * them.
+ * What a task machine asks for, done for real: model calls (`model-calls.ts`) and tools (`tool-effects.ts`), journaled before
+ * the machine sees them.
  *
  * Invariants
  * E1  A reply after which the task goes on, and every tool's result, is in the task's journal before it is acted on.
@@ -13,21 +13,20 @@
  * E4  What may have been begun elsewhere is marked before anything is done for it (`beginnings.ts`).
  */
 import { fromPromise } from "xstate";
-import type { Model, ModelCallContext, ModelReply, ModelRequest } from "../../actors/model.ts";
-import { modelRequest } from "../../actors/model-request.ts";
+import type { ModelReply } from "../../actors/model.ts";
 import { type ToolInput, type ToolResult, taskMachine } from "../../actors/task-machine.ts";
 import { goesOn, type TaskState } from "../../actors/task-state.ts";
 import type { ToolLogger } from "../../actors/tool.ts";
 import { type ErrorRecord, FencedError, JournalFullError, toErrorRecord, UnavailableError } from "../../errors.ts";
 import type { Metrics } from "../../tracing/metrics.ts";
-import type { LeafResult, Tracing } from "../../tracing/tracing.ts";
+import type { Tracing } from "../../tracing/tracing.ts";
 import type { McpTools } from "../mcp/start-mcp.ts";
-import { retryModelCall } from "../models/retrying.ts";
-import { sleep } from "../models/sleep.ts";
+import type { ModelOf } from "../models/providers.ts";
 import type { Beginnings } from "./beginnings.ts";
 import { crashPoints } from "./crash-points.ts";
 import type { LiveFeed } from "./live-feed.ts";
 import type { LoopWatch } from "./loop-watch.ts";
+import { openModelCalls } from "./model-calls.ts";
 import type { Standing } from "./standing.ts";
 import type { TaskWork } from "./task-work.ts";
 import { openToolEffects } from "./tool-effects.ts";
@@ -43,7 +42,7 @@ export type EffectsOptions = {
   fenced(work: TaskWork, reason: string): void;
   standing: Standing;
   beginnings: Beginnings;
-  modelFor(agent: TaskWork["agent"]): Model;
+  modelFor: ModelOf;
   mcp: McpTools;
   loggerFor(work: TaskWork): ToolLogger;
   feed: LiveFeed;
@@ -55,7 +54,16 @@ export type EffectsOptions = {
 /** The task machine with the host's effects in it. */
 export function taskMachineWith(options: EffectsOptions) {
   const { abandon, standing, beginnings, modelFor, mcp, loggerFor, feed, loop, tracing, metrics } = options;
-  const traced = new WeakMap<Model, Model>();
+  const models = openModelCalls({
+    workOf,
+    modelFor,
+    mcp,
+    loggerFor,
+    feed,
+    tracing,
+    metrics,
+    confirm: confirmUnlessSure,
+  });
   const { runTool } = openToolEffects({
     ready,
     journaled,
@@ -85,29 +93,9 @@ export function taskMachineWith(options: EffectsOptions) {
 
   async function callModel(state: TaskState, signal: AbortSignal): Promise<ModelReply> {
     const work = workOf(state.task.runId, state.task.taskId);
-    const { agent, task } = work;
     const { turn } = state;
     if (work.recalled) await begin(work, signal);
-    const context: ModelCallContext = {
-      signal,
-      runId: task.runId,
-      taskId: task.taskId,
-      agent: agent.name,
-      turn,
-      onDelta: (text) => {
-        if (!signal.aborted) feed.delta(work, turn, text);
-      },
-    };
-    const foreign = agent.mcp.length === 0 ? [] : await mcp.specsOf(agent, signal);
-    const reply = await retryModelCall(tracedModel(modelFor(agent)), modelRequest(state, foreign), context, {
-      maxAttempts: agent.maxModelAttempts,
-      sleep,
-      random: Math.random,
-      onRetry: ({ attempt, delayMs, error, restarted }) => {
-        loggerFor(work).warn({ attempt, delayMs, code: error.code }, `model call failed: ${error.message}`);
-        if (restarted) feed.say(work, "model.restarted", { turn });
-      },
-    });
+    const reply = await models.ask(work, state, signal);
     signal.throwIfAborted();
     feed.flush(work);
     crashPoints.at("after-model-reply");
@@ -121,72 +109,6 @@ export function taskMachineWith(options: EffectsOptions) {
     return reply;
   }
 
-  /** One leaf for each try, so that retries are seen as what they are. */
-  function tracedModel(model: Model): Model {
-    let made = traced.get(model);
-    if (!made) {
-      made = { provider: model.provider, call: (request, context) => tracedCall(model, request, context) };
-      traced.set(model, made);
-    }
-    return made;
-  }
-
-  async function tracedCall(model: Model, request: ModelRequest, context: ModelCallContext): Promise<ModelReply> {
-    const { runId, taskId, agent: name, turn, signal, onDelta } = context;
-    const work = workOf(runId, taskId);
-    if (!standing.isSure(work)) await confirm(work, signal);
-    const server = serverOf(work.agent.baseURL);
-    const leaf = tracing.chat(work.segment, {
-      agent: name,
-      runId,
-      taskId,
-      turn,
-      provider: model.provider,
-      model: request.model,
-      instructions: request.instructions,
-      messages: request.messages,
-      ...server,
-    });
-    const start = performance.now();
-    let firstChunkMs: number | undefined;
-    const watched: ModelCallContext = {
-      ...context,
-      onDelta: (text) => {
-        firstChunkMs ??= performance.now() - start;
-        onDelta?.(text);
-      },
-    };
-    const result: LeafResult = {};
-    try {
-      const reply = await leaf.within(() => model.call(request, watched));
-      result.usage = reply.usage;
-      result.responseModel = reply.model;
-      if (reply.id !== undefined) result.responseId = reply.id;
-      result.finishReason = reply.finishReason;
-      result.content = { content: reply.content, toolCalls: reply.toolCalls };
-      return reply;
-    } catch (error) {
-      result.error = toErrorRecord(
-        signal.aborted ? new Error("aborted") : error,
-        signal.aborted ? "aborted" : "model_failed",
-      );
-      throw error;
-    } finally {
-      if (firstChunkMs !== undefined) result.firstChunkMs = firstChunkMs;
-      leaf.end(result);
-      metrics.modelCall({
-        provider: model.provider,
-        model: request.model,
-        seconds: (performance.now() - start) / 1000,
-        ...(result.responseModel !== undefined && { responseModel: result.responseModel }),
-        ...(result.usage && { usage: result.usage }),
-        ...(firstChunkMs !== undefined && { firstChunkSeconds: firstChunkMs / 1000 }),
-        ...(server && { serverAddress: server.serverAddress }),
-        ...(result.error && { error: result.error.code }),
-      });
-    }
-  }
-
   async function ready(work: TaskWork, signal: AbortSignal): Promise<void> {
     if (work.recalled) await begin(work, signal);
     if (!standing.isSure(work)) await confirm(work, signal);
@@ -195,6 +117,10 @@ export function taskMachineWith(options: EffectsOptions) {
   /** E4 */
   async function begin(work: TaskWork, signal: AbortSignal): Promise<void> {
     await journaled(work, () => beginnings.mark(work, signal));
+  }
+
+  function confirmUnlessSure(work: TaskWork, signal: AbortSignal): Promise<void> | undefined {
+    return standing.isSure(work) ? undefined : confirm(work, signal);
   }
 
   /** E3 */
@@ -220,10 +146,4 @@ export function taskMachineWith(options: EffectsOptions) {
       throw error;
     }
   }
-}
-
-function serverOf(baseURL: string | undefined): { serverAddress: string; serverPort?: number } | undefined {
-  if (!baseURL || !URL.canParse(baseURL)) return undefined;
-  const { hostname, port } = new URL(baseURL);
-  return { serverAddress: hostname, ...(port !== "" && { serverPort: Number(port) }) };
 }

@@ -262,7 +262,7 @@ export function openTaskIntake(options: IntakeOptions): TaskIntake {
     if (!control || control.taskId !== work.task.taskId) return;
     // N8: whoever cancels a task without ever having called it known has it in no journal.
     registry.letGo(work, control.type === "cancel" ? "discard" : "release");
-    if (control.type === "known") options.standing.assure(work);
+    if (control.type === "known") options.standing.assure(work, control.delivery);
     if (control.type !== "cancel") return;
     options.stopTask(work, { code: "cancelled", message: `cancelled: ${control.reason || "no reason given"}` });
   }

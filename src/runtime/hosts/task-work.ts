@@ -41,6 +41,8 @@ export type TaskWork = {
   /** Its owner was told that it is here. */
   acknowledged?: true;
   timer?: NodeJS.Timeout;
+  /** Why its model call waits, or did: what the provider failed with. Gone once there is a reply. */
+  providerDown?: string | undefined;
   /** Called when `reply` changes, by whoever waits for an answer there. */
   onMoved?: () => void;
 };

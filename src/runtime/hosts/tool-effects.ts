@@ -11,6 +11,8 @@
  *     mark was found in it before, not by itself: `onUnknown` decides. The journal has one writer, so of two workers that have
  *     one task only one executes it.
  * O4  The signal of an execution aborts when its child is stopped; nobody waits for a tool that ignores it.
+ * O5  Before every execution, also one that is tried again or follows on a mark or on finding out, the task is still this
+ *     worker's and has not been stopped: what came before may have taken long.
  */
 import type { ToolInput, ToolResult } from "../../actors/task-machine.ts";
 import type { ExecutableTool, FoundOut, ToolContext, ToolLogger, ToolRetry } from "../../actors/tool.ts";
@@ -186,6 +188,9 @@ export function openToolEffects(options: ToolEffectsOptions) {
     const { work, run, tool, signal } = call;
     const { retry } = tool;
     for (let attempt = 1; ; attempt += 1) {
+      // O5
+      await ready(work, signal);
+      signal.throwIfAborted();
       const executed = await executeTool(
         {
           work,

@@ -89,7 +89,7 @@ const common = {
     .default({}),
 };
 
-const processSchema = strict({
+export const processSchema = strict({
   command: z.string().min(1),
   args: z.array(z.string()).default([]),
   env: words.default({}),
@@ -98,7 +98,7 @@ const processSchema = strict({
   ...common,
 });
 
-const httpSchema = strict({
+export const httpSchema = strict({
   url: z.url({ protocol: /^https?$/, error: "expected an http(s) URL" }),
   headers: words.default({}),
   headersEnv: words.default({}),

@@ -57,10 +57,10 @@ export function streamCut(where: string, cause?: unknown): ModelError {
   );
 }
 
-/** What came is not a chat completion. */
-export function malformedReply(where: string, got: string): ModelError {
+/** What came is not what was expected. */
+export function malformedReply(where: string, expected: string, got: string): ModelError {
   const excerpt = got.length > 120 ? `${got.slice(0, 120)}…` : got;
-  return modelError(retry("malformed_reply"), `${where}: expected a chat completion, got ${JSON.stringify(excerpt)}`);
+  return modelError(retry("malformed_reply"), `${where}: expected ${expected}, got ${JSON.stringify(excerpt)}`);
 }
 
 /** Nothing came for too long. */
@@ -95,7 +95,8 @@ function classifyByWords(words: string): Class {
   if (/rate_limit/.test(words)) return retry("rate_limited");
   if (/authentication|api_key|permission/.test(words)) return fatal("unauthorized");
   if (/model_not_found/.test(words)) return fatal("model_not_found");
-  if (/invalid_request|bad_request/.test(words)) return fatal("bad_request");
+  if (/_policy/.test(words)) return fatal("content_filter");
+  if (/invalid_|bad_request/.test(words)) return fatal("bad_request");
   return retry("provider_unavailable");
 }
 

@@ -2,25 +2,41 @@
 import { randomBytes } from "node:crypto";
 import type { ToolCall } from "../../actors/conversation.ts";
 import type { ModelReply, Usage } from "../../actors/model.ts";
+import type { ReplyListener, ReplyReader } from "./reply-reader.ts";
 
 /** A piece of a tool call; compatible servers leave out every part of it. */
 type CallFragment = { index?: number; id?: string | null; function?: { name?: string | null; arguments?: unknown } };
 
-type Part = { content?: string | null; refusal?: string | null; tool_calls?: CallFragment[] | null };
+type Part = {
+  content?: string | null;
+  refusal?: string | null;
+  tool_calls?: CallFragment[] | null;
+  /** No part of the standard; the two names that compatible servers have for it. */
+  reasoning_content?: string | null;
+  reasoning?: string | null;
+};
 
 /** What is read of a chunk, and of a whole completion, whose choice has a `message` in place of a `delta`. */
-export type Chunk = {
+type Chunk = {
   id?: string;
   model?: string;
   choices?: { index?: number; delta?: Part | null; message?: Part | null; finish_reason?: string | null }[];
-  usage?: { prompt_tokens?: number; completion_tokens?: number } | null;
+  usage?: {
+    prompt_tokens?: number;
+    completion_tokens?: number;
+    prompt_tokens_details?: { cached_tokens?: number | null } | null;
+    completion_tokens_details?: { reasoning_tokens?: number | null } | null;
+  } | null;
   error?: unknown;
 };
 
 /** Puts a reply together chunk by chunk. */
-export class ReplyAssembler {
+export class ReplyAssembler implements ReplyReader {
+  readonly what = "a chat completion";
+  /** What ends the stream is no chunk. */
+  readonly ended = false;
   readonly #requestedModel: string;
-  readonly #onDelta: ((text: string) => void) | undefined;
+  readonly #listener: ReplyListener;
   readonly #calls: ToolCall[] = [];
   /** The call that fragments with a given index belong to now. */
   readonly #byIndex = new Map<number, ToolCall>();
@@ -30,22 +46,35 @@ export class ReplyAssembler {
   #model: string | undefined;
   #id: string | undefined;
 
-  constructor(requestedModel: string, onDelta?: (text: string) => void) {
+  constructor(requestedModel: string, listener: ReplyListener = {}) {
     this.#requestedModel = requestedModel;
-    this.#onDelta = onDelta;
+    this.#listener = listener;
   }
 
-  /** Whether the provider has said how the answer ended. */
   get finished(): boolean {
     return this.#finishReason !== undefined;
   }
 
-  add(chunk: Chunk): void {
+  addWhole(document: unknown): object | boolean {
+    const error = this.add(document);
+    return error ?? Boolean((document as Chunk | null)?.choices);
+  }
+
+  add(data: unknown): object | undefined {
+    const chunk = (data ?? {}) as Chunk;
+    if (chunk.error) return { error: chunk.error };
+    this.#addChunk(chunk);
+    return undefined;
+  }
+
+  #addChunk(chunk: Chunk): void {
     if (chunk.id) this.#id = chunk.id;
     if (chunk.model) this.#model = chunk.model;
     if (chunk.usage) {
       const { prompt_tokens: inputTokens = 0, completion_tokens: outputTokens = 0 } = chunk.usage;
-      this.#usage = { inputTokens, outputTokens };
+      const cached = chunk.usage.prompt_tokens_details?.cached_tokens;
+      const reasoning = chunk.usage.completion_tokens_details?.reasoning_tokens;
+      this.#usage = toUsage(inputTokens, outputTokens, cached, reasoning);
     }
     const choice = chunk.choices?.find(({ index }) => index === undefined || index === 0);
     if (!choice) return;
@@ -54,7 +83,6 @@ export class ReplyAssembler {
     if (choice.finish_reason) this.#finishReason = choice.finish_reason;
   }
 
-  /** The reply as far as it came. */
   reply(): ModelReply {
     for (const call of this.#calls) if (call.arguments === "") call.arguments = "{}";
     giveMissingIds(this.#calls);
@@ -68,12 +96,14 @@ export class ReplyAssembler {
     };
   }
 
-  #addPart({ content, refusal, tool_calls: fragments }: Part): void {
+  #addPart({ content, refusal, tool_calls: fragments, reasoning_content, reasoning }: Part): void {
+    const thought = reasoning_content || reasoning;
+    if (typeof thought === "string" && thought !== "") this.#listener.onReasoning?.(thought);
     // A refusal is the model's answer, said in another field.
     const text = content || refusal;
     if (text) {
       this.#text = (this.#text ?? "") + text;
-      this.#onDelta?.(text);
+      this.#listener.onDelta?.(text);
     }
     for (const fragment of fragments ?? []) this.#addFragment(fragment);
   }
@@ -101,12 +131,25 @@ export class ReplyAssembler {
 }
 
 /** Answers are matched to calls by id: calls without one, or with that of a sibling, get their own. */
-function giveMissingIds(calls: ToolCall[]): void {
+export function giveMissingIds(calls: ToolCall[]): void {
   const taken = new Set<string>();
   for (const call of calls) {
     if (call.id === "" || taken.has(call.id)) call.id = `call_${randomBytes(12).toString("hex")}`;
     taken.add(call.id);
   }
+}
+
+/** Figures of nothing are left out. */
+export function toUsage(
+  inputTokens: number,
+  outputTokens: number,
+  cachedTokens: number | null | undefined,
+  reasoningTokens: number | null | undefined,
+): Usage {
+  const usage: Usage = { inputTokens, outputTokens };
+  if (cachedTokens) usage.cachedTokens = cachedTokens;
+  if (reasoningTokens) usage.reasoningTokens = reasoningTokens;
+  return usage;
 }
 
 function toFinishReason(said: string | undefined, hasCalls: boolean): ModelReply["finishReason"] {

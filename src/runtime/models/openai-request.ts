@@ -1,7 +1,7 @@
 /** From a model request to a chat completion request as it goes over the wire. */
 import { hash } from "node:crypto";
 import type {
-  ChatCompletionCreateParamsStreaming,
+  ChatCompletionCreateParams,
   ChatCompletionMessageFunctionToolCall,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
@@ -20,16 +20,17 @@ export type WireOptions = {
    * nothing else.
    */
   maxTokensField: "max_tokens" | "max_completion_tokens";
+  /** Whether the answer is to come piece by piece. */
+  stream: boolean;
 };
 
-/** The body of a streamed chat completion request. */
-export function toWireRequest(request: ModelRequest, options: WireOptions): ChatCompletionCreateParamsStreaming {
+/** The body of a chat completion request. */
+export function toWireRequest(request: ModelRequest, options: WireOptions): ChatCompletionCreateParams {
   const { settings, tools, output } = request;
-  const body: ChatCompletionCreateParamsStreaming = {
+  const body: ChatCompletionCreateParams = {
     model: request.model,
     messages: toWireMessages(request, options.agent),
-    stream: true,
-    stream_options: { include_usage: true },
+    ...(options.stream ? { stream: true, stream_options: { include_usage: true } } : { stream: false }),
   };
   if (tools.length > 0) body.tools = tools.map((tool) => ({ type: "function", function: { ...tool } }));
   if (output) {
@@ -42,7 +43,26 @@ export function toWireRequest(request: ModelRequest, options: WireOptions): Chat
   }
   if (settings?.temperature !== undefined) body.temperature = settings.temperature;
   if (settings?.maxTokens !== undefined) body[options.maxTokensField] = settings.maxTokens;
-  return body;
+  if (settings?.topP !== undefined) body.top_p = settings.topP;
+  if (settings?.seed !== undefined) body.seed = settings.seed;
+  // Providers have more words for it than the client knows.
+  if (settings?.reasoningEffort !== undefined) body.reasoning_effort = settings.reasoningEffort as "low";
+  return withExtra(body, settings?.extraBody);
+}
+
+/** The body with fields of the provider's own; objects that both have are merged. */
+export function withExtra<Body extends object>(body: Body, extra: JsonSchema | undefined): Body {
+  if (!extra) return body;
+  const merged: { [key: string]: unknown } = Object.fromEntries(Object.entries(body));
+  for (const [key, value] of Object.entries(extra)) {
+    const known = merged[key];
+    merged[key] = isPlain(known) && isPlain(value) ? { ...known, ...value } : value;
+  }
+  return merged as Body;
+}
+
+function isPlain(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** Whether answers in this shape travel as `{"value": …}`, because providers only take objects at the root. */
@@ -63,7 +83,8 @@ export function unwrap(content: string): string {
 
 const wrappers = new WeakMap<JsonSchema, JsonSchema>();
 
-function asObjectSchema(schema: JsonSchema): JsonSchema {
+/** A schema providers take at the root. */
+export function asObjectSchema(schema: JsonSchema): JsonSchema {
   if (!isWrapped(schema)) return schema;
   let wrapper = wrappers.get(schema);
   if (!wrapper) {
@@ -116,12 +137,12 @@ function toWireCall(call: ToolCall): ChatCompletionMessageFunctionToolCall {
 }
 
 /** A conversation may come from another provider, whose ids this one would refuse; the same id always gives the same. */
-function toWireId(id: string): string {
+export function toWireId(id: string): string {
   return id.length > 0 && id.length <= MAX_ID_LENGTH ? id : `call_${hash("sha256", id).slice(0, 24)}`;
 }
 
 /** Servers that render the conversation through a template parse the arguments and fail for good on malformed ones. */
-function toWireArguments(text: string): string {
+export function toWireArguments(text: string): string {
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return text;
@@ -131,6 +152,7 @@ function toWireArguments(text: string): string {
   return JSON.stringify({ malformed_arguments: text });
 }
 
-function asName(text: string): string {
+/** A legal name of a function or a schema. */
+export function asName(text: string): string {
   return text.replace(/[^a-zA-Z0-9_-]+/g, "_").slice(0, 64);
 }

@@ -1,34 +1,31 @@
 /**
- * Reads the answer to a chat completion request off its connection.
+ * Reads the answer to a request off its connection, whichever of the two APIs it is.
  *
  * 1. The promise settles once, and from then on nothing of the answer reaches `onDelta`.
- * 2. A stream without `[DONE]` and without a finish reason never counts as complete.
+ * 2. A stream without an end of its own (`[DONE]`, or the event that says so) and without a finish reason never counts as complete.
  * 3. Silence is bounded: between two pieces at most `silenceMs` pass.
  * 4. Whatever happens, the connection ends up reusable or destroyed.
  */
 import type { IncomingMessage } from "node:http";
 import type { ModelReply } from "../../actors/model.ts";
+import type { ModelError } from "../../errors.ts";
 import { malformedReply, providerSilent, streamCut, streamedError } from "./openai-errors.ts";
-import { type Chunk, ReplyAssembler } from "./openai-reply.ts";
+import type { ReplyReader } from "./reply-reader.ts";
 
 export type ReadOptions = {
   /** Opens the messages of errors. */
   where: string;
-  /** The model that was asked for, in case the answer does not say which one gave it. */
-  model: string;
   signal: AbortSignal;
   /** The longest pause between two pieces, in milliseconds. */
   silenceMs: number;
-  onDelta?: (text: string) => void;
 };
 
 /**
  * Reads server-sent events, or one JSON document from servers that ignore `stream: true`. Rejects with a `ModelError`, or
  * with the signal's reason.
  */
-export function readReply(message: IncomingMessage, options: ReadOptions): Promise<ModelReply> {
+export function readReply(message: IncomingMessage, reply: ReplyReader, options: ReadOptions): Promise<ModelReply> {
   const { where, signal, silenceMs } = options;
-  const reply = new ReplyAssembler(options.model, options.onDelta);
   const body = new BodyReader(reply, where);
   return new Promise((resolve, reject) => {
     let settled = false; // I1
@@ -88,14 +85,14 @@ export function readReply(message: IncomingMessage, options: ReadOptions): Promi
 
 /** Splits a body into chunks. The first character that is not space tells events from a JSON document. */
 class BodyReader {
-  readonly #reply: ReplyAssembler;
+  readonly #reply: ReplyReader;
   readonly #where: string;
   #kind: "unknown" | "events" | "document" = "unknown";
   #rest = "";
   /** The `data` lines of the event at hand. */
   #event = "";
 
-  constructor(reply: ReplyAssembler, where: string) {
+  constructor(reply: ReplyReader, where: string) {
     this.#reply = reply;
     this.#where = where;
   }
@@ -112,8 +109,9 @@ class BodyReader {
   /** Takes the end of the body; true when the answer is complete. */
   end(): boolean {
     if (this.#kind === "document") {
-      const completion = this.#readChunk(this.#rest);
-      if (!completion.choices) throw malformedReply(this.#where, this.#rest);
+      const end = this.#reply.addWhole(this.#parse(this.#rest));
+      if (typeof end === "object") throw this.#refusal(end);
+      if (!end) throw this.#malformed(this.#rest);
       return true;
     }
     // Some servers leave out the empty line after the last event.
@@ -143,25 +141,31 @@ class BodyReader {
       return false;
     }
     if (line !== "") {
-      if (line.startsWith("<")) throw malformedReply(this.#where, line);
+      if (line.startsWith("<")) throw this.#malformed(line);
       return false;
     }
     const event = this.#event;
     this.#event = "";
     if (event === "[DONE]") return true;
-    if (event !== "") this.#readChunk(event);
-    return false;
+    if (event === "") return false;
+    const error = this.#reply.add(this.#parse(event));
+    if (error) throw this.#refusal(error);
+    return this.#reply.ended;
   }
 
-  #readChunk(json: string): Chunk {
-    let chunk: Chunk;
+  #parse(json: string): unknown {
     try {
-      chunk = JSON.parse(json);
+      return JSON.parse(json);
     } catch {
-      throw malformedReply(this.#where, json);
+      throw this.#malformed(json);
     }
-    if (chunk.error) throw streamedError(chunk.error, this.#where);
-    this.#reply.add(chunk);
-    return chunk;
+  }
+
+  #malformed(got: string): ModelError {
+    return malformedReply(this.#where, this.#reply.what, got);
+  }
+
+  #refusal(error: object): ModelError {
+    return streamedError("error" in error ? error.error : error, this.#where);
   }
 }

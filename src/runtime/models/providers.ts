@@ -5,32 +5,21 @@
 import { createRequire } from "node:module";
 import { isAbsolute, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { Agent } from "../../actors/agent.ts";
 import type { Model } from "../../actors/model.ts";
+import type { ModelChoice } from "../../actors/model-choices.ts";
 import { DefinitionError, type Problem } from "../../errors.ts";
 import { type OpenAIModelOptions, openaiModel } from "./openai.ts";
-
-/** An OpenAI-compatible endpoint. */
-export type EndpointConfig = {
-  /** @default OpenAI's own; for the provider `openai` the variable `OPENAI_BASE_URL` before that */
-  baseURL?: string;
-  apiKey?: string;
-  /** The environment variable that holds the key. @default "OPENAI_API_KEY" for the provider `openai` */
-  apiKeyEnv?: string;
-  headers?: { [name: string]: string };
-  /** How long the provider may be silent, in milliseconds. @default 300000 */
-  timeoutMs?: number;
-};
-
-/** A module that exports a `Model`, or a function `(options?) => Model | Promise<Model>`. */
-export type ModuleConfig = {
-  /** A path, relative to the configuration file, or a package. */
-  module: string;
-  /** @default "default" */
-  export?: string;
-  /** Handed to the function. */
-  options?: unknown;
-};
+import { type Prices, withPrices } from "./prices.ts";
+import {
+  checkProvider,
+  describeValue,
+  type EndpointConfig,
+  gateOptionsOf,
+  isModel,
+  isObject,
+  type ModuleConfig,
+} from "./provider-config.ts";
+import { type GateOptions, openProviderGate, type ProvidedModel, type ProviderGate } from "./provider-gate.ts";
 
 export type ProvidersContext = {
   /** The directory that module paths are relative to. */
@@ -39,10 +28,18 @@ export type ProvidersContext = {
   file?: string;
   /** @default process.env */
   env?: { [name: string]: string | undefined };
+  /** What calls cost. @default nothing is known of it */
+  prices?: Prices;
 };
 
-/** Gives an agent its model; throws a `DefinitionError` for a provider that is not configured. */
-export type ModelOf = (agent: Pick<Agent, "name" | "provider" | "baseURL" | "apiKey">) => Model;
+/** Gives a model of an agent; throws a `DefinitionError` for a provider that is not configured. */
+export type ModelOf = (agent: AskingAgent) => ProvidedModel;
+
+/** Who asks for a model: an agent, for one of its models. */
+type AskingAgent = { name: string } & Pick<ModelChoice, "provider" | "baseURL" | "apiKey">;
+
+/** What a configured provider is, once modules are imported. */
+type Provider = { model: Model; options: GateOptions } | { endpoint: EndpointConfig; options: GateOptions };
 
 /**
  * Checks the section `providers` and imports its modules. Rejects with a `DefinitionError` that carries every problem found.
@@ -52,60 +49,75 @@ export async function openProviders(raw: unknown, context: ProvidersContext): Pr
   const problems: Problem[] = [];
   const report = (path: string, expected: string, got: string) =>
     problems.push({ ...(context.file === undefined ? {} : { file: context.file }), path, expected, got });
-  if (raw !== undefined && !isObject(raw)) report("providers", "a map of providers by name", describe(raw));
+  if (raw !== undefined && !isObject(raw)) report("providers", "a map of providers by name", describeValue(raw));
 
-  const models = new Map<string, Model>();
-  const endpoints = new Map<string, EndpointConfig>([["openai", {}]]);
+  const providers = new Map<string, Provider>([["openai", { endpoint: {}, options: {} }]]);
   for (const [name, config] of Object.entries(isObject(raw) ? raw : {})) {
     const path = `providers.${name}`;
-    if (isModel(config)) models.set(name, config);
-    else if (!isObject(config)) report(path, "{ baseURL, apiKeyEnv, … } or { module, … }", describe(config));
-    else if (!check(config, "module" in config ? MODULE_KEYS : ENDPOINT_KEYS, path, report)) continue;
-    else if (!("module" in config)) endpoints.set(name, config as EndpointConfig);
+    if (isModel(config)) providers.set(name, { model: config, options: {} });
+    else if (!isObject(config)) report(path, "{ baseURL, apiKeyEnv, … } or { module, … }", describeValue(config));
+    else if (!checkProvider(config, path, report)) continue;
     else {
-      const model = await importModel(config as ModuleConfig, context.directory).catch((error: unknown) => {
-        report(`${path}.module`, "a module that exports a Model, or a function that makes one", messageOf(error));
-      });
-      if (model) models.set(name, model);
+      const options = gateOptionsOf(config);
+      if ("model" in config) providers.set(name, { model: config.model as Model, options });
+      else if (!("module" in config)) providers.set(name, { endpoint: config, options });
+      else {
+        const model = await importModel(config as ModuleConfig, context.directory).catch((error: unknown) => {
+          report(`${path}.module`, "a module that exports a Model, or a function that makes one", messageOf(error));
+        });
+        if (model) providers.set(name, { model, options });
+      }
     }
   }
   if (problems.length > 0) throw new DefinitionError(problems);
-  return modelsOf(models, endpoints, context);
+  return lookUpIn(providers, context);
 }
 
-function modelsOf(
-  models: Map<string, Model>,
-  endpoints: Map<string, EndpointConfig>,
-  context: ProvidersContext,
-): ModelOf {
-  const made = new Map<string, Model>();
-  const env = context.env ?? process.env;
+function lookUpIn(providers: ReadonlyMap<string, Provider>, context: ProvidersContext): ModelOf {
+  const { env = process.env, prices = {} } = context;
+  const made = new Map<string, ProvidedModel>();
+  const gates = new Map<string, ProviderGate>();
   return (agent) => {
-    const { name, provider, baseURL, apiKey } = agent;
-    const model = models.get(provider);
-    if (model) {
-      if (baseURL === undefined) return model;
-      throw problemOf(`agents.${name}.baseURL`, `none, because provider ${provider} is a module`, describe(baseURL));
+    const { name, provider: key, baseURL, apiKey } = agent;
+    const provider = providers.get(key);
+    if (!provider) {
+      throw problemOf(`agents.${name}.provider`, `a configured provider (${[...providers.keys()].join(", ")})`, key);
     }
-    const endpoint = endpoints.get(provider);
-    if (!endpoint) {
-      const names = [...new Set([...endpoints.keys(), ...models.keys()])].join(", ");
-      throw problemOf(`agents.${name}.provider`, `a configured provider (${names})`, describe(provider));
+    if ("model" in provider && baseURL !== undefined) {
+      throw problemOf(`agents.${name}.baseURL`, `none, because provider ${key} is a module`, baseURL);
     }
-    const key = JSON.stringify([provider, baseURL, apiKey]);
-    let fresh = made.get(key);
+    const id = JSON.stringify([key, baseURL, apiKey]);
+    let fresh = made.get(id);
     if (!fresh) {
-      fresh = openaiModel(endpointOptions(provider, endpoint, agent, env));
-      made.set(key, fresh);
+      const model =
+        "model" in provider ? provider.model : openaiModel(endpointOptions(key, provider.endpoint, agent, env));
+      fresh = throughGate(withPrices(model, key, prices), gateOf(key, baseURL, provider.options));
+      made.set(id, fresh);
     }
     return fresh;
   };
+
+  /** Another key is the same server; another address is not. */
+  function gateOf(provider: string, baseURL: string | undefined, options: GateOptions): ProviderGate {
+    const name = baseURL === undefined ? provider : `${provider} at ${new URL(baseURL).host}`;
+    let gate = gates.get(name);
+    if (!gate) {
+      gate = openProviderGate(name, options);
+      gates.set(name, gate);
+    }
+    return gate;
+  }
+}
+
+function throughGate(model: Model, gate: ProviderGate): ProvidedModel {
+  const { provider, server } = model;
+  return { provider, ...(server && { server }), gate, call: (request, context) => model.call(request, context) };
 }
 
 function endpointOptions(
   provider: string,
   endpoint: EndpointConfig,
-  agent: Parameters<ModelOf>[0],
+  agent: AskingAgent,
   env: { [name: string]: string | undefined },
 ): OpenAIModelOptions {
   const isDefault = provider === "openai";
@@ -123,6 +135,8 @@ function endpointOptions(
     ...(apiKey ? { apiKey } : {}),
     ...(endpoint.headers ? { headers: endpoint.headers } : {}),
     ...(endpoint.timeoutMs === undefined ? {} : { timeoutMs: endpoint.timeoutMs }),
+    ...(endpoint.api === undefined ? {} : { api: endpoint.api }),
+    ...(endpoint.stream === undefined ? {} : { stream: endpoint.stream }),
   };
 }
 
@@ -145,7 +159,7 @@ async function importModel(config: ModuleConfig, directory: string): Promise<Mod
   }
   const model: unknown =
     isModel(exported) || typeof exported !== "function" ? exported : await exported(config.options);
-  if (!isModel(model)) throw new Error(describe(model));
+  if (!isModel(model)) throw new Error(describeValue(model));
   return model;
 }
 
@@ -160,68 +174,10 @@ function locate(specifier: string, directory: string): string {
   }
 }
 
-type Keys = { [key: string]: { expected: string; fits: (value: unknown) => boolean } };
-
-const text = { expected: "text", fits: (value: unknown) => typeof value === "string" && value !== "" };
-
-/** What an endpoint may say. */
-export const ENDPOINT_KEYS: Keys = {
-  baseURL: { expected: "an http(s) URL", fits: isHttpURL },
-  apiKey: text,
-  apiKeyEnv: text,
-  headers: {
-    expected: "a map of text",
-    fits: (value) => isObject(value) && Object.values(value).every((entry) => typeof entry === "string"),
-  },
-  timeoutMs: {
-    expected: "a whole number of milliseconds, at least 1",
-    fits: (value) => Number.isInteger(value) && (value as number) > 0,
-  },
-};
-
-/** What a provider that is a module may say. */
-export const MODULE_KEYS: Keys = { module: text, export: text, options: { expected: "anything", fits: () => true } };
-
-function check(
-  config: { [key: string]: unknown },
-  keys: Keys,
-  path: string,
-  report: (path: string, expected: string, got: string) => void,
-): boolean {
-  let fine = true;
-  for (const [key, value] of Object.entries(config)) {
-    const rule = Object.hasOwn(keys, key) ? keys[key] : undefined;
-    if (rule?.fits(value)) continue;
-    fine = false;
-    if (rule) report(`${path}.${key}`, rule.expected, key === "apiKey" ? typeof value : describe(value));
-    else report(`${path}.${key}`, `one of the keys ${Object.keys(keys).join(", ")}`, describe(key));
-  }
-  return fine;
-}
-
-function problemOf(path: string, expected: string, got: string): DefinitionError {
-  return new DefinitionError([{ path, expected, got }]);
-}
-
-function isModel(value: unknown): value is Model {
-  return isObject(value) && typeof value.call === "function" && typeof value.provider === "string";
-}
-
-function isObject(value: unknown): value is { [key: string]: unknown } {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function isHttpURL(value: unknown): boolean {
-  return typeof value === "string" && /^https?:\/\//.test(value) && URL.canParse(value);
+function problemOf(path: string, expected: string, got: unknown): DefinitionError {
+  return new DefinitionError([{ path, expected, got: describeValue(got) }]);
 }
 
 function messageOf(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
-}
-
-/** A value in the words of an error message. */
-function describe(value: unknown): string {
-  if (typeof value === "function") return "a function";
-  if (isObject(value)) return `an object with the keys ${Object.keys(value).join(", ") || "(none)"}`;
-  return JSON.stringify(value) ?? "nothing";
 }

@@ -6,6 +6,8 @@ import type { NatsConnection } from "./nats.ts";
 
 /** How old an answer may be on a connection that is well, in milliseconds. Nothing but the daemon's own parts asks for it. */
 export const CONTACT_EVERY_MS = 250;
+/** So many may be unanswered; of a broker that does not answer at all nothing is learned by more. */
+const MOST_PINGS = 8;
 /** A broker that was last heard longer ago than this, in milliseconds, does not answer: one that is well does so at once. */
 export const UNHEARD_MS = 800;
 
@@ -23,7 +25,7 @@ export type Contact = {
 export function watchContact(nc: NatsConnection, connected: () => boolean): Contact {
   let heardAt = performance.now();
   let watching = false;
-  let pinging = false;
+  let pinging = 0;
   return {
     heardAt() {
       if (!watching) watch();
@@ -38,21 +40,22 @@ export function watchContact(nc: NatsConnection, connected: () => boolean): Cont
     watching = true;
     heardAt = performance.now();
     const timer = setInterval(() => {
-      if (!pinging && connected()) void ping();
+      // An answer that takes longer than the time between two questions must not make what is known twice as old.
+      if (pinging < MOST_PINGS && connected()) void ping();
     }, CONTACT_EVERY_MS);
     timer.unref();
     void nc.closed().then(() => clearInterval(timer));
   }
 
   async function ping() {
-    pinging = true;
+    pinging += 1;
     const leftAt = performance.now();
     try {
       await nc.flush();
-      heardAt = leftAt;
+      heardAt = Math.max(heardAt, leftAt);
     } catch {
       // The connection is away: unheard until it is back.
     }
-    pinging = false;
+    pinging -= 1;
   }
 }

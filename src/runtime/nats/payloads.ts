@@ -26,7 +26,7 @@ export const LARGE = {
   request: ["/input"],
   task: ["/input", "/messages"],
   outcome: ["/output", "/transcript", "/messages", "/input"],
-  entry: ["/content", "/reply/content", "/reply/toolCalls"],
+  entry: ["/content", "/reply/content", "/reply/toolCalls", "/reply/providerState"],
   event: [
     "/data/input",
     "/data/payload",

@@ -69,12 +69,38 @@ describe("loadConfig", () => {
     expect(config.providers).toEqual({ local: { baseURL: "http://127.0.0.1:1234/v1" } });
   });
 
+  it("models with a provider that is not there, or cannot do what is asked, and prices are told with their lines", async () => {
+    const file = [
+      "providers:",
+      "  hosted: { baseURL: 'http://127.0.0.1:1/v1', api: responses }",
+      "prices:",
+      "  m: { input: 1, output: -2 }",
+      "agents:",
+      "  writer:",
+      "    instructions: Write.",
+      "    model:",
+      "      - { model: a, provider: hosted, seed: 1 }",
+      "      - { model: b, provider: locl }",
+      "  editor: { instructions: Edit., model: [m, n], provider: hosted, settings: { seed: 7 } }",
+      "  critic: { instructions: Judge., model: m, settings: { reasoningSummary: auto } }",
+    ];
+    expect(await problemsOf({ "troupe.yaml": file.join("\n") })).toEqual([
+      "troupe.yaml:4: prices.m.output: expected a number of at least 0, got -2",
+    ]);
+    expect(await problemsOf({ "troupe.yaml": file.join("\n").replace("-2", "2") })).toEqual([
+      "troupe.yaml:9: agents.writer.model[0].seed: expected none, because provider hosted has api: responses, got 1",
+      'troupe.yaml:10: agents.writer.model[1].provider: expected the name of a provider: one of openai, hosted, got "locl"',
+      "troupe.yaml:11: agents.editor.settings.seed: expected none, because provider hosted has api: responses, got 7",
+      'troupe.yaml:12: agents.critic.settings.reasoningSummary: expected none, because provider openai has api: chat, got "auto"',
+    ]);
+  });
+
   it("everything wrong in a file is told at once, each with its line", async () => {
     const file = [
       "agents:",
       "  writer:",
       "    instructions: Write.",
-      "    model: [a, b]",
+      "    model: []",
       "    tools: [search]",
       "  editor: { instructions: Edit., model: m, handoffs: [wirter], provider: locl }",
       "workflows:",
@@ -89,7 +115,7 @@ describe("loadConfig", () => {
       "wrokflows: {}",
     ];
     expect(await problemsOf({ "troupe.yaml": file.slice(0, -1).join("\n") })).toEqual([
-      `troupe.yaml:4: agents.writer.model: expected the name of one model, got ["a","b"]`,
+      `troupe.yaml:4: agents.writer.model: expected at least 1 entry, got []`,
       'troupe.yaml:5: agents.writer.tools[0]: expected the name of a tool from the section `tools`, which has none, got "search"',
       `troupe.yaml:6: agents.editor.handoffs[0]: expected the name of an agent: one of writer, editor, got "wirter"`,
       `troupe.yaml:6: agents.editor.provider: expected the name of a provider: openai, got "locl"`,
@@ -100,7 +126,7 @@ describe("loadConfig", () => {
       `troupe.yaml:15: daemon.beatMs: expected a duration such as 2500, 2.5s, 1m, 1h or 7d, from 10 to 2147483647 ms, got "soon"`,
     ]);
     expect(await problemsOf({ "troupe.yaml": file.join("\n") })).toEqual([
-      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, mcpServers, providers, workflows, schedules, daemon, got {}",
+      "troupe.yaml:16: wrokflows: expected one of the keys agents, tools, mcpServers, providers, prices, workflows, schedules, daemon, got {}",
     ]);
   });
 

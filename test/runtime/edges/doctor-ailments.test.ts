@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import type { BrokerReport, JetStreamReport, StreamReport } from "../../../src/runtime/edges/diagnosis.ts";
+import type {
+  BrokerReport,
+  DaemonReport,
+  JetStreamReport,
+  StreamReport,
+} from "../../../src/runtime/edges/diagnosis.ts";
 import { ailmentsOf, type Seen } from "../../../src/runtime/edges/doctor-ailments.ts";
 import { subjectsFor } from "../../../src/runtime/subjects.ts";
 
@@ -70,6 +75,17 @@ test("copies that are away or behind, and a stream that nobody leads", () => {
   expect(messages({ streams: [leaderless, ...others] })).toEqual([
     "the stream TROUPE_REQUESTS has no leader: nothing can be stored in it",
   ]);
+});
+
+test("providers that are down, and the agents that wait for them", () => {
+  const [daemon] = SOUND.daemons ?? [];
+  const down = [{ provider: "local", reason: "connection refused" }];
+  const told = (tripped?: string[]) =>
+    messages({ daemons: [{ ...(daemon as DaemonReport), down, ...(tripped && { tripped }) }] });
+  expect(told(["writer", "editor"])).toEqual([
+    "the provider local is down for h, and writer, editor wait for a provider: connection refused",
+  ]);
+  expect(told()).toEqual(["the provider local is down for h: connection refused"]);
 });
 
 test("requests without the consumer that daemons take them from", () => {

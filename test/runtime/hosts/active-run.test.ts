@@ -409,6 +409,20 @@ describe("a run that is over", () => {
   });
 });
 
+test("a worker that has a task after all, just when it is sent again, is not told to stop it", async () => {
+  const host = await bench.host("a", [chain("one")]);
+  const runId = await bench.start(host, "chain");
+  await worker.gets("one-1");
+  worker.say("accepted", "one-1");
+  worker.say("busy", "one-1");
+  worker.say("working", "one-1");
+  await worker.gets("one-1", 2);
+  await bench.bus.nc.flush();
+  expect(worker.controls).toEqual([]);
+  expect(await worker.completes("one-1")).toBe("recorded");
+  expect((await bench.end(runId)).type).toBe("run.completed");
+});
+
 test("a run that times out fails with the time, and is not held up by its worker", async () => {
   const host = await bench.host("a", [chain("one")]);
   const runId = await bench.start(host, "chain", { timeoutMs: 300 });

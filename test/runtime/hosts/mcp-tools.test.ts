@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
 import { defineAgent } from "../../../src/actors/define-agent.ts";
 import { defineTool } from "../../../src/actors/define-tool.ts";
-import type { Problem } from "../../../src/errors.ts";
+import { ModelError, type Problem } from "../../../src/errors.ts";
 import { readMcpServers } from "../../../src/runtime/mcp/mcp-config.ts";
 import { startMcp } from "../../../src/runtime/mcp/start-mcp.ts";
 import { type Bench, startBench } from "../../helpers/agent-host-bench.ts";
@@ -55,6 +55,34 @@ test("a model is told of an agent's own tools and of those of servers, and what 
       "my own",
       `{"sum":2}`,
       `error: there is no tool "files_note"; there are: files_echo, files_add`,
+    ]);
+  } finally {
+    await mcp.stop();
+  }
+});
+
+test("the model an agent falls back to has the tools of servers as well, and its calls of them are counted", async () => {
+  const agent = defineAgent({ name: "careful", instructions: "x", model: ["large", "small"], mcp: ["files.add"] });
+  const mcp = startMcp({ servers: serverOf(MCP_SERVER), agents: [agent], logger });
+  try {
+    await mcp.specsOf(agent, new AbortController().signal);
+    const host = await bench.host(
+      [agent],
+      ({ request, context }) => {
+        if (request.model === "large") throw new ModelError("bad_request", "400", { retryable: false });
+        return context.turn === 1 ? call({ name: "files_add", args: { a: 1, b: 1 } }) : say("2");
+      },
+      { mcp },
+    );
+    const owner = startFakeOwner(bench.bus, bench.subjects);
+    owner.send(taskFor("careful", { runId: "run3" }));
+    const models = [{ provider: "openai", model: "small", modelCalls: 2 }];
+    expect(await owner.outcome("t1")).toMatchObject({ output: "2", usage: { modelCalls: 2, toolCalls: 1, models } });
+    expect(host.calls.map(({ request }) => [request.model, request.tools.map(({ name }) => name)])).toEqual([
+      ["large", ["files_add"]],
+      ["small", ["files_add"]],
+      ["large", ["files_add"]],
+      ["small", ["files_add"]],
     ]);
   } finally {
     await mcp.stop();

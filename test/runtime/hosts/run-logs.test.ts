@@ -50,3 +50,32 @@ test("while the broker is away lines are kept, and beyond what memory may hold t
   logs.stop();
   await far.close();
 }, 30_000);
+
+test("a run that logs much while the broker is away does not cost another one its lines", async () => {
+  const subjects = subjectsFor(`t${nuid.next()}`);
+  await provision(bus, subjects, { ackWaitMs: 5_000 });
+  await using cable = await startCable(nats.port);
+  const far = await connectBus({ servers: cable.url, name: "far", inboxPrefix: "_INBOX_far" });
+  const logs = openRunLogs(far, subjects, "far/1");
+  const silent: ToolLogger = { debug() {}, info() {}, warn() {}, error() {} };
+  const loggerOf = (runId: string) =>
+    logs.loggerFor(
+      { task: { runId, taskId: "t-1", workflow: "w" }, agent: { name: "a" } } as unknown as TaskWork,
+      silent,
+    );
+  const [loud, quiet] = [loggerOf("loud"), loggerOf("quiet")];
+  cable.refuse();
+  await until("the connection is lost", () => !far.connected());
+  const word = "x".repeat(3_000);
+  for (let n = 0; n < 1_400; n += 1) loud.info({ n }, word);
+  for (let n = 0; n < 10; n += 1) quiet.info({ n }, word);
+  cable.accept();
+  const read = openRunLogPages(bus, subjects);
+  const lines = await until("its lines are stored", async () => {
+    const page = await read("quiet", 1, 1_000_000);
+    return page.lines.at(-1)?.fields?.n === 9 ? page.lines : undefined;
+  });
+  expect(lines.map(({ fields }) => fields?.n)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  logs.stop();
+  await far.close();
+}, 30_000);

@@ -222,6 +222,23 @@ test("a paused schedule fires nothing, and what was due meanwhile is not made up
   expect(troupe.asked).toEqual([minute(4)]);
 });
 
+test("a schedule that is paused while much of it is made up for fires nothing from then on", async () => {
+  const troupe = await openTroupe();
+  await troupe.put({ ...minutely, missed: "all" });
+  troupe.clock.set(NOON + 500 * MINUTE_MS + 500);
+  await troupe.daemon("a");
+  await until("it fires", () => troupe.asked.length > 5);
+  await troupe.put({ ...minutely, missed: "all", paused: true });
+  const asked = troupe.asked.length;
+  await until("nothing is under way", async () => {
+    const before = troupe.asked.length;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return troupe.asked.length === before;
+  });
+  // One may have been asked for by then.
+  expect(troupe.asked.length).toBeLessThanOrEqual(asked + 1);
+});
+
 test("a declared schedule fires where a daemon that declares it lives, and nowhere else", async () => {
   const troupe = await openTroupe();
   const { store } = await troupe.daemon("a");
@@ -300,4 +317,13 @@ test("what somebody else wrote in the place of a schedule is none, and can be pu
   expect(await store.read("tick")).toBeUndefined();
   await troupe.put(minutely);
   expect((await store.read("tick"))?.schedule.workflow).toBe("report");
+});
+
+test("nor is what stood there before followed any more", async () => {
+  const troupe = await openTroupe();
+  const { store } = await troupe.daemon("a");
+  await troupe.put(minutely);
+  await until("it is followed", () => store.all().length === 1);
+  await bus.js.publish(troupe.subjectOf("tick"), "no schedule");
+  await until("it is not followed any more", () => store.all().length === 0);
 });

@@ -42,6 +42,16 @@ test("a worker that did not run for a while does not try a call again that is an
   expect(owner.heard.map(({ type }) => type)).toEqual(["accepted"]);
 });
 
+test("but one that its owner found here all the same is gone on with, also after it did not run once more", async () => {
+  const { host, owner } = await failOnce();
+  await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 2 } });
+  owner.tell({ type: "known", taskId: "t1", delivery: 2 });
+  await bench.bus.nc.flush();
+  block();
+  expect(await owner.outcome("t1")).toMatchObject({ output: "at last" });
+  expect(host.calls).toHaveLength(2);
+});
+
 test("nor one that another worker has begun, of which the run's journal says nothing", async () => {
   const { host, owner } = await failOnce();
   await bench.journals.append(bench.subjects.task(task.runId, "t1"), Buffer.from(JSON.stringify(begunElsewhere)), {
@@ -71,6 +81,21 @@ test("nor one whose outcome is on record, nor one of a run that is over", async 
   ];
   for (const end of ends) {
     const { host } = await failOnce();
+    await record(end);
+    block();
+    await until("the host has let go of it", () => host.taskIds().length === 0);
+    expect(host.calls).toHaveLength(1);
+  }
+});
+
+test("nor one that its run goes on without", async () => {
+  const ends: RunEventBody[] = [
+    { type: "step.cancelled", data: { step: "draft", taskId: "t1" } },
+    { type: "timer.fired", data: { id: "cancel" } },
+  ];
+  for (const end of ends) {
+    const { host } = await failOnce();
+    await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 1 } });
     await record(end);
     block();
     await until("the host has let go of it", () => host.taskIds().length === 0);
@@ -125,6 +150,46 @@ test("a call in flight for a run that ended unheard is stopped, and one for a ru
   expect(host.taskIds()).toEqual([{ runId: other.runId, taskId: "t1" }]);
 });
 
+test("a run that cannot be read does not keep what nobody waits for from being stopped", async () => {
+  setting();
+  const host = await bench.host([agent], () => new Promise<never>(() => {}), { options: { workingEveryMs: 100 } });
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  const unreadable = { ...task, runId: nuid.next() };
+  owner.send(unreadable);
+  await host.called(1);
+  owner.send(task);
+  await host.called(2);
+  await bench.bus.js.publish(bench.subjects.run(unreadable.runId), "no JSON");
+  await record({ type: "run.cancelled", data: {} });
+  block();
+  await until("the host has let go of it", () => host.taskIds().every(({ runId }) => runId !== task.runId));
+  expect(host.taskIds()).toEqual([{ runId: unreadable.runId, taskId: "t1" }]);
+});
+
+test("what many tasks of a run are looked up in is read once, and only what is new of it the next time", async () => {
+  setting();
+  const host = await bench.host([agent], () => new Promise<never>(() => {}), { options: { workingEveryMs: 60_000 } });
+  const owner = startFakeOwner(bench.bus, bench.subjects);
+  const ids = Array.from({ length: 50 }, (_, i) => `t${i + 1}`);
+  for (const taskId of ids) owner.send({ ...task, taskId });
+  await host.called(ids.length);
+  await record({ type: "run.parked", data: { reason: "so that there is more than one entry" } });
+  const reads: string[] = [];
+  const api = `$JS.API.CONSUMER.CREATE.${bench.subjects.streams.runs}.>`;
+  const watching = bench.bus.nc.subscribe(api, { callback: (_, { subject }) => void reads.push(subject) });
+  await bench.bus.nc.flush();
+  for (const nth of [1, 2]) {
+    block();
+    for (const taskId of ids) await owner.hears(taskId, "working", nth);
+    await bench.bus.nc.flush();
+    expect(reads).toHaveLength(1);
+  }
+  await record({ type: "run.cancelled", data: {} });
+  block();
+  await until("the host has let go of them", () => host.taskIds().length === 0);
+  watching.unsubscribe();
+});
+
 test("a worker that did not run for a while goes on with what is still its own", async () => {
   const { host, owner } = await failOnce();
   await record({ type: "task.sent", data: { taskId: "t1", agent: agent.name, attempt: 1, delivery: 1 } });
@@ -171,6 +236,15 @@ test("a worker that lost its connection goes on with what is still its own as so
   await until("the call is tried again", () => host.calls.length === 2, { withinMs: 2_000 });
   await bus.close();
 });
+
+test("a worker whose broker is slow to answer goes on with what is its own", async () => {
+  await using cable = await startCable(bench.nats.port);
+  const { host, bus } = await failOnceOver(cable);
+  cable.slow(300);
+  await sleep(RETRY_MS * 1.25);
+  await until("the call is tried again", () => host.calls.length === 2, { withinMs: 10_000 });
+  await bus.close();
+}, 30_000);
 
 test("what came for it meanwhile does not make the task its own again", async () => {
   // First, for it takes longer than the pause before the call is tried again.

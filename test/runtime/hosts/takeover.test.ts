@@ -178,6 +178,37 @@ describe("when a daemon is killed", () => {
     expect(b.runs.owns(runId)).toBe(true);
   });
 
+  test("in the moment in which its run goes on without a task, the worker of that is told to stop", async () => {
+    flow = defineWorkflow({
+      name: agent,
+      steps: [
+        {
+          id: "g",
+          onError: "continue",
+          steps: [
+            { id: "one", agent },
+            { id: "two", agent },
+          ],
+        },
+        { id: "beside", agent },
+      ],
+    });
+    const [a, b] = [await daemon("a"), await daemon("b")];
+    await known(a, b);
+    const runId = await bench.start(a.runs, agent);
+    await Promise.all([worker.gets("beside-1"), worker.gets("g/one-1"), worker.gets("g/two-1")]);
+    await worker.settle("g/one-1", { type: "failed", error: { code: "no", message: "no" } });
+    const isCalledOff = async () => (await bench.events(runId)).some(({ type }) => type === "step.cancelled");
+    await until("its run goes on without the other", isCalledOff);
+    // Whoever took it has not said so yet, as where its owner died before it could be told.
+    expect(worker.controls).toEqual([]);
+    a.kill();
+    await worker.controlled("cancel", "g/two-1");
+    expect(b.runs.owns(runId)).toBe(true);
+    await worker.completes("beside-1");
+    expect((await bench.end(runId)).type).toBe("run.completed");
+  });
+
   test("a retry that waits for its time is made at that time by the new owner", async () => {
     const [a, b] = [await daemon("a"), await daemon("b")];
     await known(a, b);

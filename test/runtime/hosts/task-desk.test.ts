@@ -104,6 +104,14 @@ describe("a task", () => {
     expect(worker.tasks).toHaveLength(1);
   });
 
+  test("that is still with the worker of an earlier delivery is known to be that worker's", async () => {
+    const worker = await join("w/1");
+    desk.send({ ...task, delivery: 2 }, TRACE);
+    await worker.gets("t1");
+    worker.say("working", "t1", 1);
+    expect(await worker.controlled("known", "t1")).toEqual({ type: "known", taskId: "t1", delivery: 2 });
+  });
+
   test("that is found by asking is known to be on record from then on", async () => {
     const worker = await join("w/1");
     desk.send(task, TRACE);

@@ -10,7 +10,7 @@ import { FencedError, ToolError } from "../../../src/errors.ts";
 import { openLiveFeed } from "../../../src/runtime/hosts/live-feed.ts";
 import { openTaskJournal } from "../../../src/runtime/hosts/task-journal.ts";
 import type { TaskWork } from "../../../src/runtime/hosts/task-work.ts";
-import { openToolEffects } from "../../../src/runtime/hosts/tool-effects.ts";
+import { openToolEffects, type ToolEffectsOptions } from "../../../src/runtime/hosts/tool-effects.ts";
 import { startMcp } from "../../../src/runtime/mcp/start-mcp.ts";
 import { openPayloads } from "../../../src/runtime/nats/payloads.ts";
 import { noMetrics } from "../../../src/tracing/metrics.ts";
@@ -312,20 +312,107 @@ test("a tool that is to be executed once and is out of time is not known either,
 
 test("who is not the one writer of the journal does not execute a tool that is to be executed once", async () => {
   const { tool, seen } = counted(() => "done", { effect: "once" });
+  const { given, entries, runTool } = await effectsOf(tool);
+  const other: TaskEntry = { v: 1, id: "other", at: "", type: "calling", turn: 1, callId: "c1" };
+  const subject = bench.subjects.task(given.runId, given.taskId);
+  await bench.journals.append(subject, Buffer.from(JSON.stringify(other)), { expected: 0, id: other.id });
+  await expect(runTool(new AbortController().signal)).rejects.toThrow(FencedError);
+  expect(seen).toEqual([]);
+  expect(await entries()).toEqual([other]);
+});
+
+test("a task that another worker has written to is given back once, however many of its tools find out", async () => {
+  const gate = Promise.withResolvers<void>();
+  const { tool, seen } = counted(() => gate.promise);
+  const { given, owner, host, send } = await setting([tool], [{ name: "act" }, { name: "act" }, { name: "act" }]);
+  const worker = await host();
+  send();
+  await until("the tools are at work", () => seen.length === 3);
+  const subject = bench.subjects.task(given.runId, given.taskId);
+  const begun = { v: 1, id: "elsewhere", at: "", type: "begun", delivery: 1, worker: "another/1" };
+  await bench.bus.js.publish(subject, JSON.stringify(begun));
+  gate.resolve();
+  await owner.hears("t1", "busy");
+  // Whatever else it has to say it has said by the time it answers this.
+  const notice = { v: 1, runId: given.runId, tasks: ["t1"], reply: owner.reply };
+  await until("all three have found out", async () => {
+    bench.bus.nc.publish(bench.subjects.owners, JSON.stringify(notice));
+    await bench.bus.nc.flush();
+    return owner.heard.filter(({ type }) => type === "unknown").length > 20;
+  });
+  expect(worker.taskIds()).toEqual([]);
+  expect(owner.heard.filter(({ type }) => type === "busy")).toHaveLength(1);
+});
+
+test("a task that is stopped while the mark of a tool is written does not execute it", async () => {
+  const { tool, seen } = counted(() => "done", { effect: "once" });
+  const stopping = new AbortController();
+  const { entries, runTool } = await effectsOf(tool, {
+    async journaled(_work, write) {
+      await write();
+      stopping.abort(new Error("the task was stopped"));
+    },
+  });
+  await expect(runTool(stopping.signal)).rejects.toThrow("the task was stopped");
+  expect(seen).toEqual([]);
+  expect((await entries()).map(({ type }) => type)).toEqual(["calling"]);
+});
+
+test.each([
+  ["after its mark was written", { calls: 1, before: [] }],
+  ["between two attempts", { calls: 2, before: ["executed"] }],
+] as const)("a task that is another worker's %s does not execute its tool from then on", async (_when, lost) => {
+  const seen: string[] = [];
+  const { tool } = counted(
+    () => {
+      seen.push("executed");
+      throw new ToolError("busy", { retryable: true });
+    },
+    { effect: "once", retry: RETRY },
+  );
+  let asked = 0;
+  const { runTool } = await effectsOf(tool, {
+    async ready() {
+      asked += 1;
+      if (asked > lost.calls) throw new Error("another worker has it");
+    },
+  });
+  await expect(runTool(new AbortController().signal)).rejects.toThrow("another worker has it");
+  expect(seen).toEqual(lost.before);
+});
+
+test("nor what was found out not to have been done, where finding out took too long", async () => {
+  let elsewhere = false;
+  const { tool, seen } = counted(() => "done", {
+    effect: "once",
+    onUnknown: () => {
+      elsewhere = true;
+      return { done: false };
+    },
+  });
+  const { work, runTool } = await effectsOf(tool, {
+    async ready() {
+      if (elsewhere) throw new Error("another worker has it");
+    },
+  });
+  work.calling = new Set(["1.c1"]);
+  await expect(runTool(new AbortController().signal)).rejects.toThrow("another worker has it");
+  expect(seen).toEqual([]);
+});
+
+/** One call of a tool, with the seams of its worker as a test wants them. */
+async function effectsOf(tool: Tool, seams: Partial<ToolEffectsOptions> = {}) {
   const { given, entries } = await setting([tool], []);
   const agent = defineAgent({ name: given.agent, instructions: "Do it.", model: "m", tools: [tool] });
-  const subject = bench.subjects.task(given.runId, given.taskId);
-  const other: TaskEntry = { v: 1, id: "other", at: "", type: "calling", turn: 1, callId: "c1" };
   const journal = openTaskJournal({
     journals: bench.journals,
     payloads: openPayloads(bench.bus.objects, bench.subjects, { maxBytes: undefined }),
     runId: given.runId,
-    subject,
+    subject: bench.subjects.task(given.runId, given.taskId),
     before: [],
     limits: { events: 100, bytes: 10_000 },
     signal: new AbortController().signal,
   });
-  await bench.journals.append(subject, Buffer.from(JSON.stringify(other)), { expected: 0, id: other.id });
   const logger = pino({ level: "silent" });
   const { runTool } = openToolEffects({
     ready: async () => {},
@@ -337,10 +424,9 @@ test("who is not the one writer of the journal does not execute a tool that is t
     loop: { begin: () => () => {} },
     tracing: noTracing,
     metrics: noMetrics,
+    ...seams,
   });
   const work = { task: given, agent, journal, toolCalls: 0, segment: NO_SEGMENT } as unknown as TaskWork;
   const run = { turn: 1, call: { id: "c1", name: "act", arguments: "{}" }, tool, args: {} };
-  await expect(runTool(work, run, new AbortController().signal)).rejects.toThrow(FencedError);
-  expect(seen).toEqual([]);
-  expect(await entries()).toEqual([other]);
-});
+  return { given, entries, work, runTool: (signal: AbortSignal) => runTool(work, run, signal) };
+}

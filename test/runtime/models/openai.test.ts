@@ -419,3 +419,42 @@ test("without a key and without an endpoint the call says which variable to set"
     message: "openai model gpt-test at https://api.openai.com/v1: expected an API key, got none; set MY_KEY",
   });
 });
+
+test("settings and extra fields go out in the words of the API", async () => {
+  const { server, model } = await serve("ok");
+  await using _ = server;
+  const settings = {
+    temperature: 0.2,
+    topP: 0.9,
+    seed: 7,
+    maxTokens: 50,
+    reasoningEffort: "low",
+    extraBody: { user: "u-1", stream_options: { include_obfuscation: false } },
+  };
+  await model.call(request({ settings }), context());
+  expect(server.calls[0]?.body).toMatchObject({
+    temperature: 0.2,
+    top_p: 0.9,
+    seed: 7,
+    max_tokens: 50,
+    reasoning_effort: "low",
+    user: "u-1",
+    stream_options: { include_usage: true, include_obfuscation: false },
+  });
+});
+
+test.each([true, false])(
+  "cached and reasoning tokens, and what is told of the reasoning, come with stream %s",
+  async (stream) => {
+    const usage = { prompt_tokens: 20, completion_tokens: 9, cached: 12, reasoning: 5 };
+    await using server = await startOpenAIServer({ reply: { text: "tea", usage, reasoning: { summary: "Hm." } } });
+    const model = openaiModel({ baseURL: server.url, apiKey: "key", stream });
+    const thoughts: string[] = [];
+    const reply = await model.call(request(), context({ onReasoning: (text) => thoughts.push(text) }));
+    expect(reply.usage).toEqual({ inputTokens: 20, outputTokens: 9, cachedTokens: 12, reasoningTokens: 5 });
+    expect(reply.content).toBe("tea");
+    expect(server.calls[0]?.body.stream).toBe(stream);
+    if (stream) expect(thoughts).toEqual(["Hm."]);
+    expect(server.violations).toEqual([]);
+  },
+);

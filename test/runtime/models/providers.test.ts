@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import type { Model } from "../../../src/actors/model.ts";
 import { DefinitionError } from "../../../src/errors.ts";
 import { openProviders, type ProvidersContext } from "../../../src/runtime/models/providers.ts";
-import { ScriptedModel } from "../../../src/testing/index.ts";
+import { ScriptedModel, say } from "../../../src/testing/index.ts";
 import { type OpenAIServer, startOpenAIServer } from "../../helpers/openai-server.ts";
 
 const agent = (parts: { provider?: string; baseURL?: string; apiKey?: string } = {}) => ({
@@ -135,9 +135,12 @@ test("a module may export a model under a name", async () => {
 });
 
 test("a model itself may stand in the providers", async () => {
-  const model = new ScriptedModel([]);
-  const modelOf = await openProviders({ openai: model }, { directory: "/" });
-  expect(modelOf(agent())).toBe(model);
+  const model = new ScriptedModel([say("alone"), say("with limits")]);
+  const raw = { openai: model, limited: { model, maxConcurrency: 2 } };
+  const modelOf = await openProviders(raw, { directory: "/" });
+  expect(await ask(modelOf(agent()))).toBe("alone");
+  expect(await ask(modelOf(agent({ provider: "limited" })))).toBe("with limits");
+  expect(modelOf(agent()).provider).toBe("scripted");
 });
 
 test.each<[string, object, string]>([
@@ -165,15 +168,20 @@ test("every problem is told at once, and keys are not", async () => {
     b: "gpt",
     c: { apiKey: 5, headers: { x: 1 } },
     d: { module: "./m.ts", baseURL: "http://x" },
+    e: { api: "complete", stream: "no", maxConcurrency: 0, breaker: { failures: 0 } },
   });
   expect(message.split("\n")).toEqual([
     'providers.a.baseURL: expected an http(s) URL, got "localhost:1"',
     "providers.a.timeoutMs: expected a whole number of milliseconds, at least 1, got 0",
-    'providers.a.url: expected one of the keys baseURL, apiKey, apiKeyEnv, headers, timeoutMs, got "url"',
+    'providers.a.url: expected one of the keys baseURL, apiKey, apiKeyEnv, api, stream, headers, timeoutMs, maxConcurrency, requestsPerMinute, tokensPerMinute, breaker, got "url"',
     'providers.b: expected { baseURL, apiKeyEnv, … } or { module, … }, got "gpt"',
     "providers.c.apiKey: expected text, got number",
     "providers.c.headers: expected a map of text, got an object with the keys x",
-    'providers.d.baseURL: expected one of the keys module, export, options, got "baseURL"',
+    'providers.d.baseURL: expected one of the keys module, export, options, maxConcurrency, requestsPerMinute, tokensPerMinute, breaker, got "baseURL"',
+    'providers.e.api: expected one of chat, responses, got "complete"',
+    'providers.e.stream: expected true or false, got "no"',
+    "providers.e.maxConcurrency: expected a whole number, at least 1, got 0",
+    "providers.e.breaker: expected { failures, cooldownMs } in whole numbers, or false, got an object with the keys failures",
   ]);
 });
 
