@@ -68,7 +68,10 @@ export async function startEdge(bus: Bus, { serve = true, timeoutMs = 10_000 } =
         journals,
         taskJournals: openJournals<TaskEntry>(bus, subjects.streams.tasks),
         workflows,
-        definitions,
+        // The hash in the journals of `run-events.ts`.
+        definitions: {
+          pinned: (workflow, hash) => (workflow === ARTICLE.name && hash === "abc" ? ARTICLE : undefined),
+        },
         startable: async (workflow) => (workflow === ARTICLE.name ? {} : undefined),
         agents: () => [{ name: "writer", hosts: ["here"] }],
         schedules: openScheduleApi({ store, now: Date.now, isDeclared: () => false }),

@@ -51,7 +51,7 @@ export function readDefinitions(sections: DefinitionSections, context: Definitio
   const all = new Map([...known, ...standInsFor(sections.agents ?? {}, names), ...agents]);
   const workflows = new Map<string, WorkflowDefinition>();
   for (const [name, raw] of Object.entries(sections.workflows ?? {})) {
-    const read = parseWorkflow(name, raw, { ...at("workflows", name), agents: all });
+    const read = parseWorkflow(name, raw, { ...at("workflows", name), agents: all, tools: [...tools.keys()] });
     problems.push(...read.problems);
     if (read.definition) workflows.set(name, read.definition);
   }
