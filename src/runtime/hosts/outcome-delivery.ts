@@ -6,7 +6,7 @@
  * D1  An outcome is made once; every try sends the same bytes.
  * D2  Nobody answers: the outcome is stored. The journal is fenced: somebody else has done so, or is at work; be silent.
  * D3  The next task of a handoff is sent by exactly one: by this host, where the outcome says `forwarded`, else by the owner.
- * D4  A broker that is away or does not answer uses up no tries: the owner waits for it too.
+ * D4  A broker that is away, has just come back or does not answer uses up no tries: the owner waits for it too.
  * D5  An outcome that is too long for a message goes without its large values, once they are stored.
  */
 import { randomUUID } from "node:crypto";
@@ -47,8 +47,9 @@ export type Delivered = "recorded" | "superseded" | "stored" | "fenced" | "lost"
 
 // Room for the headers beside the body.
 const HEADROOM_BYTES = 512;
-// After a broker was away daemons are back within half a second of each other.
+// After a broker was away daemons are back within half a second of each other, mostly; what is asked meanwhile may be lost.
 const OWNER_BACK_MS = 500;
+const JUST_BACK_MS = 3_000;
 
 /** Sends a task's outcome and sees it through; never rejects. */
 export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: DeliveryOptions): Promise<Delivered> {
@@ -57,13 +58,16 @@ export async function deliverOutcome(work: TaskWork, outcome: Outcome, options: 
   const { message, bytes } = prepared;
   // A task that comes again meanwhile is at work; afterwards it is answered from here.
   options.sent.remember(work.key, bytes);
+  const { bus, outcomeTimeoutMs } = options;
+  let backAt = Number.NEGATIVE_INFINITY;
   for (let attempt = 1; attempt <= options.outcomeAttempts; attempt += 1) {
     // D4
-    const wasAway = await connected(options);
-    const receipt = await ask(work, bytes, options, wasAway ? OWNER_BACK_MS : options.outcomeTimeoutMs);
+    if (await connected(options)) backAt = performance.now();
+    const isJustBack = performance.now() - backAt < JUST_BACK_MS;
+    const waitMs = isJustBack ? Math.min(OWNER_BACK_MS, outcomeTimeoutMs) : outcomeTimeoutMs;
+    const receipt = await ask(work, bytes, options, waitMs);
     if (receipt) return receipt.type;
-    const { bus } = options;
-    if (!bus.connected() || performance.now() - bus.heardAt() > UNHEARD_MS) attempt -= 1;
+    if (isJustBack || !bus.connected() || performance.now() - bus.heardAt() > UNHEARD_MS) attempt -= 1;
     if (options.hurry.aborted || work.reply === undefined) break;
   }
   return store(work, message);
@@ -153,22 +157,22 @@ function forwarding(
 }
 
 /**
- * One try; undefined when nobody answered. `absentMs` is how long an owner that is not there gets; a new owner that says where
- * it listens ends the wait at once.
+ * One try; undefined when nobody answered. `waitMs` is how long an owner gets to answer, or one that is not there to come back;
+ * a new owner that says where it listens ends the wait at once.
  */
 async function ask(
   work: TaskWork,
   bytes: Uint8Array,
   options: DeliveryOptions,
-  absentMs: number,
+  waitMs: number,
 ): Promise<OutcomeReceipt | undefined> {
-  const { bus, outcomeTimeoutMs, hurry } = options;
+  const { bus, hurry } = options;
   const { reply } = work;
   if (reply === undefined) return undefined;
   const { promise: moved, resolve } = Promise.withResolvers<undefined>();
   work.onMoved = () => resolve(undefined);
   crashPoints.at("before-outcome");
-  const asked = bus.request(reply, bytes, { timeoutMs: outcomeTimeoutMs });
+  const asked = bus.request(reply, bytes, { timeoutMs: waitMs });
   crashPoints.onceSent("after-outcome");
   // It may still fail when nobody looks any more.
   asked.catch(() => {});
@@ -177,7 +181,7 @@ async function ask(
     return answer && readReceipt(answer.string());
   } catch (error) {
     // Nobody listens: the owner is gone, and a new one takes a moment to say so.
-    if (error instanceof NoRespondersError) await pause(absentMs, moved, hurry);
+    if (error instanceof NoRespondersError) await pause(waitMs, moved, hurry);
     return undefined;
   } finally {
     delete work.onMoved;
