@@ -203,7 +203,7 @@ const numberedWorkflows: WorkflowDefinition[] = [
 /** How many steps the long workflows have: one agent after the other, one call each. Made only for those who name them. */
 export const LONG_STEPS: { readonly [workflow: string]: number } = {
   long: 600,
-  marathon: LONG ? 10_000 : 4_000,
+  marathon: LONG ? 10_000 : 2_500,
 };
 
 /** The workflows with these names, or all but the long ones. */
