@@ -219,13 +219,9 @@ export function deterministicPlan(
     const size = body.nodes.size;
     say(making, { type: "step.started", data: { step: instance.path, group: { type: "steps", size } } });
     making.states = withBody(making.states, instance, notBegun(size));
-    const { timeoutMs } = instance.node.step;
-    if (timeoutMs !== undefined) {
-      making.moves.push({
-        type: "timer",
-        id: `${GROUP_TIMER}${instance.path}`,
-        dueAt: later(making.at, timeoutMs),
-      });
+    if (step.timeoutMs !== undefined) {
+      const dueAt = later(making.at, step.timeoutMs);
+      making.moves.push({ type: "timer", id: `${GROUP_TIMER}${instance.path}`, dueAt });
     }
     for (const node of body.first) making.ready.push(instanceIn(instance, node));
   }

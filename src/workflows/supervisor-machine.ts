@@ -50,6 +50,8 @@ export type SupervisorContext = {
 };
 
 type SignalFact = Fact & { type: "signal.received" };
+/** What a plan goes on from. */
+type Settling = Exclude<Fact, { type: "run.cancelling" | "run.exceeded" }>;
 
 /**
  * Named signals one run takes. Each is an entry of its journal, and those nobody waits for yet are remembered; a run that is
@@ -110,8 +112,7 @@ export const supervisorMachine = setup({
       const deadline = deadlineOf(setup);
       if (reused) enqueue.assign({ reused: undefined });
       const timeout: Move[] = deadline ? [{ type: "timer", id: TIMEOUT_TIMER, dueAt: deadline }] : [];
-      const at = event.type === "timer.fired" ? event.at : setup.acceptedAt;
-      let { state, moves } = plan.begin(reused ? { ...setup, reused } : setup, at);
+      let { state, moves } = plan.begin(reused ? { ...setup, reused } : setup, instantOf(context, event));
       for (const fact of early) {
         const next = plan.proceed(setup, state, fact, undefined);
         state = next.state;
@@ -121,13 +122,9 @@ export const supervisorMachine = setup({
     }),
     proceed: enqueueActions(({ context, event, enqueue }) => {
       if (event.type === "run.cancelling" || event.type === "run.exceeded") return;
-      const settled = closed(context, event);
-      // Also a timer that has fired: what is done with is not remembered.
-      if (event.type === "timer.fired") enqueue.stopChild(timerChild(event.data.id));
-      else if (event.type !== "signal.received") enqueue.stopChild(event.data.taskId);
-      const open = "taskId" in event.data ? context.open[event.data.taskId] : undefined;
-      const { state, moves } = context.plan.proceed(context.setup, context.state, event, open);
-      perform({ ...settled, state }, moves, enqueue);
+      stopSettled(event, enqueue);
+      const { state, moves } = context.plan.proceed(context.setup, context.state, event, openFor(context, event));
+      perform({ ...closed(context, event), state }, moves, enqueue);
     }),
     /** Keeps a signal that came before what may wait for it has begun. */
     keepSignal: enqueueActions(({ context, event, enqueue }) => {
@@ -168,11 +165,9 @@ export const supervisorMachine = setup({
     }),
     unwindOn: enqueueActions(({ context, event, enqueue }) => {
       if (event.type === "run.cancelling" || event.type === "run.exceeded" || !context.unwound) return;
-      const open = "taskId" in event.data ? context.open[event.data.taskId] : undefined;
-      if (event.type === "timer.fired") enqueue.stopChild(timerChild(event.data.id));
-      else if (event.type !== "signal.received") enqueue.stopChild(event.data.taskId);
-      const run = unwindingOf(context);
-      unwound(closed(context, event), context.unwinding.proceed(run, context.unwound, event, open), enqueue);
+      stopSettled(event, enqueue);
+      const undone = context.unwinding.proceed(unwindingOf(context), context.unwound, event, openFor(context, event));
+      unwound(closed(context, event), undone, enqueue);
     }),
     stopTasks: enqueueActions(({ context, enqueue }) => {
       for (const taskId of Object.keys(context.open)) enqueue.stopChild(taskId);
@@ -321,8 +316,19 @@ function closed(context: SupervisorContext, fact: Fact): SupervisorContext {
 }
 
 /** When what is decided on happened: no fact led to a run's first entry. */
-function instantOf({ setup }: SupervisorContext, event: object): string {
+function instantOf({ setup }: Pick<SupervisorContext, "setup">, event: object): string {
   return (event as Partial<Fact>).at ?? setup.acceptedAt;
+}
+
+/** The task that a fact is about, as it was before. */
+function openFor({ open }: SupervisorContext, { data }: Settling): OpenTask | undefined {
+  return "taskId" in data ? open[data.taskId] : undefined;
+}
+
+/** Stops the task that has ended; also a timer that has fired: what is done with is not remembered. */
+function stopSettled({ type, data }: Settling, enqueue: Enqueue): void {
+  if (type === "timer.fired") enqueue.stopChild(timerChild(data.id));
+  else if (type !== "signal.received") enqueue.stopChild(data.taskId);
 }
 
 function isIdle({ open }: SupervisorContext): boolean {
