@@ -21,6 +21,7 @@ import type { Definitions } from "../hosts/definitions.ts";
 import { type Exports, followExports } from "../hosts/exports.ts";
 import type { HostSlot } from "../hosts/host-slot.ts";
 import { type Beat, chooseOwner, type Presence, startPresence } from "../hosts/presence.ts";
+import { openResults } from "../hosts/results.ts";
 import { type RunHost, startRunHost } from "../hosts/run-host.ts";
 import { openRunIndex, type RunIndex } from "../hosts/run-index.ts";
 import { followSignals, type Signal, type Signals } from "../hosts/signals.ts";
@@ -198,6 +199,8 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     }),
     (part) => part.stop(),
   );
+  const results = started.add(openResults(bus), (part) => part.stop());
+  const settling = started.add(new AbortController(), (part) => part.abort());
   const signals = started.add(
     followSignals({ ...common, deliver: deliverSignal, isOver: isKnownToBeOver }),
     (part) => part.stop(),
@@ -300,7 +303,7 @@ export function startDaemonHosts(given: DaemonHostsOptions): DaemonHosts {
     const unnoticedMs = suspectAfterMs + lookAroundMs;
     try {
       await settleAftermath(
-        { ...common, journals, index, tracing, definitions, exports, unnoticedMs },
+        { ...common, journals, index, tracing, definitions, exports, results, unnoticedMs, stopping: settling.signal },
         goneHost,
         goneIncarnation,
       );
